@@ -1,0 +1,74 @@
+"""The one way a question and its answer become text and tokens, for generating, scoring and training.
+
+A processor is a Hugging Face processor (`AutoProcessor`): its chat template is the model's own.
+"""
+
+from typing import Any
+
+
+def answer_prompt(processor: Any, question: str, *, image: bool) -> str:
+    """The text after which the model answers, with one image placeholder before the question or none."""
+    conversation = [_asked(question, image=image)]
+    text: str = processor.apply_chat_template(
+        conversation, tokenize=False, add_generation_prompt=True
+    )
+    return text
+
+
+def answered(
+    processor: Any, question: str, answer: str, *, image: bool
+) -> tuple[str, tuple[int, int]]:
+    """The text of a whole turn, and the characters [start, end) of the answer in it.
+
+    Raises:
+        ValueError: the chat template does not hold the answer as it was given.
+    """
+    conversation = [
+        _asked(question, image=image),
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+    ]
+    text: str = processor.apply_chat_template(conversation, tokenize=False)
+    start = text.rfind(answer)
+    if start < 0:
+        raise ValueError(f"the model's chat template changes the answer {answer!r}")
+    return text, (start, start + len(answer))
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a rendered text, with one begin-of-sequence whether or not the template wrote it."""
+    ids: list[int] = tokenizer(text, add_special_tokens=not _begins(tokenizer, text))["input_ids"]
+    return ids
+
+
+def answer_ids(tokenizer: Any, text: str, span: tuple[int, int]) -> tuple[list[int], int]:
+    """The answer's token ids by character offsets, and how many tokens of the text follow them.
+
+    A token belongs to the answer when it holds one of its characters, so a word's token that begins
+    with the space before it counts. What follows (end of sequence, a newline of the template) does
+    not.
+    """
+    encoded = tokenizer(
+        text,
+        add_special_tokens=not _begins(tokenizer, text),
+        return_offsets_mapping=True,
+    )
+    start, end = span
+    inside = [
+        position
+        for position, (left, right) in enumerate(encoded["offset_mapping"])
+        if left < end and right > start
+    ]
+    ids = encoded["input_ids"]
+    if not inside:
+        return [], 0
+    return ids[inside[0] : inside[-1] + 1], len(ids) - inside[-1] - 1
+
+
+def _asked(question: str, *, image: bool) -> dict[str, Any]:
+    text = {"type": "text", "text": question}
+    return {"role": "user", "content": [{"type": "image"}, text] if image else [text]}
+
+
+def _begins(tokenizer: Any, text: str) -> bool:
+    begin = tokenizer.bos_token
+    return begin is not None and text.startswith(begin)

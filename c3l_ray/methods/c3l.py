@@ -1,0 +1,124 @@
+"""C3L's generation requests (arXiv 2405.12752, stage 1): what an image is asked, and how the reply is read.
+
+The paper's prompts are not public. The five kinds follow the groups seen in a community
+reproduction; the wordings are ours. An image gets M independent requests instead of one reply with
+M pairs, so that one bad reply costs one turn and not the image.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+KINDS = ("dialogue", "detail", "reasoning", "short", "yes_no")
+
+FORMAT = "Write it as Question: and then Answer:"
+
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "dialogue": (
+        "Ask a question about something in this image, then answer it in a full sentence.",
+        "Pose a question that a person looking at this image might ask, and reply to it.",
+        "Write one question about what is visible here, followed by its answer.",
+        "Think of a question about the content of the image and answer it in a sentence.",
+        "Start a dialogue about this picture: one question and one answer.",
+        "Invent a question on an object in the picture, and give the answer in a sentence.",
+        "What could somebody ask about this image? Give the question and your answer.",
+        "Choose something in the picture, ask about it, and answer.",
+    ),
+    "detail": (
+        "Ask for a detailed description of this image, then give that description.",
+        "Pose a question that calls for everything in the image, and answer it in detail.",
+        "Write a request to describe the picture, followed by a thorough description.",
+        "Ask what the whole image shows, and answer with all that is visible.",
+        "Think of a question whose answer describes the image in detail, and answer it.",
+        "Invent a request for a full account of this picture, and give the account.",
+        "What would someone ask to hear the whole scene described? Ask it and answer it.",
+        "Request a careful description of the picture, then write it.",
+    ),
+    "reasoning": (
+        "Ask a question that needs reasoning about this image, then answer it with the reason.",
+        "Pose a question that cannot be answered at a glance, and answer it step by step.",
+        "Write a question that compares or counts things in the picture, and its answer.",
+        "Think of a question that takes some thought about the image, and explain the answer.",
+        "Invent a question on how the things in this picture relate, and answer it.",
+        "Ask something about the image that must be worked out, then work it out.",
+        "What question would test whether someone understands this picture? Ask and answer it.",
+        "Find a question about the image with an answer that needs evidence, and give both.",
+    ),
+    "short": (
+        "Ask a question about this image that a word or two can answer, and answer it so.",
+        "Pose a question with a short answer about the picture, and give the short answer.",
+        "Write a question on the image and answer it with a single word or phrase.",
+        "Think of a question with a brief answer, and answer it in as few words as you can.",
+        "Invent a short question on the content of this image, with a one word answer.",
+        "Ask for a single fact about the picture, and state just that fact.",
+        "What can be asked of this image and answered in a word? Ask and answer it.",
+        "Find a question whose answer is a word or a phrase, and give both.",
+    ),
+    "yes_no": (
+        "Ask a yes or no question about this image, then answer it.",
+        "Pose a question on the picture that begins its answer with yes or no, and answer it.",
+        "Write a question to be answered with yes or no, followed by the answer.",
+        "Think of something that may or may not be in the image, ask about it, and answer.",
+        "Invent a question that checks a fact about this picture, and answer yes or no.",
+        "Ask whether something is true of the image, and say yes or no with the fact.",
+        "What could be confirmed or denied about this picture? Ask it, then answer yes or no.",
+        "Find a yes or no question about the content of the image, and answer it.",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One of an image's M requests.
+
+    Attributes:
+        kind: one of KINDS.
+        instruction: the text that goes to the model beside the image.
+        seed: the sampling seed, below 2**31.
+    """
+
+    kind: str
+    instruction: str
+    seed: int
+
+
+def requests(image_id: str, num_turns: int) -> list[Request]:
+    """The M requests of an image: a function of its id alone, the same in every run.
+
+    Kinds are spread evenly: over an image when M is a multiple of their number, and over the images
+    otherwise. Two turns of one kind never share an instruction while wordings last.
+    """
+    first = _draw(image_id, "kind") % len(KINDS)
+    drawn = []
+    for j in range(num_turns):
+        kind = KINDS[(first + j) % len(KINDS)]
+        wordings = INSTRUCTIONS[kind]
+        wording = wordings[(_draw(image_id, kind) + j // len(KINDS)) % len(wordings)]
+        seed = _draw(image_id, f"turn {j}") % 2**31
+        drawn.append(Request(kind=kind, instruction=f"{wording} {FORMAT}", seed=seed))
+    return drawn
+
+
+def _draw(image_id: str, purpose: str) -> int:
+    digest = hashlib.blake2b(f"{image_id} {purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+_REPLY = re.compile(
+    r"\A\s*\**question\**\s*:\**\s*(?P<question>.*?)\s*\**\banswer\**\s*:\**\s*(?P<answer>.*)\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def parse(reply: str) -> tuple[str, str] | None:
+    """The question and the answer in a reply, or None where it holds no pair or several.
+
+    The answer may be empty: that is a turn of its own status, not a reply that cannot be read.
+    """
+    match = _REPLY.match(reply)
+    if match is None:
+        return None
+    question, answer = match["question"].strip(), match["answer"].strip()
+    if not question or re.search(r"\bquestion\**\s*:", answer, re.IGNORECASE):
+        return None
+    return question, answer

@@ -36,7 +36,7 @@ def answered(
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:
     """The ids of a rendered text, with one begin-of-sequence whether or not the template wrote it."""
-    ids: list[int] = tokenizer(text, add_special_tokens=not _begins(tokenizer, text))["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=not begins(tokenizer, text))["input_ids"]
     return ids
 
 
@@ -49,7 +49,7 @@ def answer_ids(tokenizer: Any, text: str, span: tuple[int, int]) -> tuple[list[i
     """
     encoded = tokenizer(
         text,
-        add_special_tokens=not _begins(tokenizer, text),
+        add_special_tokens=not begins(tokenizer, text),
         return_offsets_mapping=True,
     )
     start, end = span
@@ -69,6 +69,7 @@ def _asked(question: str, *, image: bool) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": "image"}, text] if image else [text]}
 
 
-def _begins(tokenizer: Any, text: str) -> bool:
+def begins(tokenizer: Any, text: str) -> bool:
+    """Whether the template wrote the begin-of-sequence itself, so that the tokenizer must not."""
     begin = tokenizer.bos_token
     return begin is not None and text.startswith(begin)

@@ -119,6 +119,6 @@ def parse(reply: str) -> tuple[str, str] | None:
     if match is None:
         return None
     question, answer = match["question"].strip(), match["answer"].strip()
-    if not question or re.search(r"\bquestion\**\s*:", answer, re.IGNORECASE):
+    if not question or re.search(r"\bquestion\**\s*:", f"{question} {answer}", re.IGNORECASE):
         return None
     return question, answer

@@ -144,7 +144,9 @@ def _present(scene: Scene, rng: random.Random) -> Slots:
 
 def _absent(scene: Scene, rng: random.Random) -> Slots:
     present = {thing.name for thing in scene.things}
-    near = [n for n in NAMES if n not in present and set(n.split()) & set(" ".join(present).split())]
+    near = [
+        n for n in NAMES if n not in present and set(n.split()) & set(" ".join(present).split())
+    ]
     name = rng.choice(near)
     return {"a": article(name), "name": name}
 

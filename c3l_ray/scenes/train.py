@@ -144,7 +144,9 @@ def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
 def _sample_texts(scenes: list[Scene], rng: random.Random) -> list[str]:
     """Texts that between them hold every word that training will meet, at least once."""
     texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
-    texts += [f" {wording} {c3l.FORMAT}" for kind in c3l.KINDS for wording in c3l.INSTRUCTIONS[kind]]
+    texts += [
+        f" {wording} {c3l.FORMAT}" for kind in c3l.KINDS for wording in c3l.INSTRUCTIONS[kind]
+    ]
     for scene in scenes[:2000]:
         for kind in c3l.KINDS:
             texts += [f" {text}" for text in draw_turn(scene, kind, rng)]

@@ -1,0 +1,194 @@
+"""What a user can set: one frozen dataclass per concern, whose docstrings are the flags' help texts.
+
+A wrong value is refused when the config is made, before anything starts. What defines a row's
+content is gathered by `facts` and named by their digest, the row's `origin`; how many processes do
+the work, and where, is not part of it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from c3l_ray import schema
+from c3l_ray.errors import Refused
+from c3l_ray.methods import c3l
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def _at_least(flag: str, value: float, least: float) -> None:
+    if value < least:
+        raise Refused(f"--{flag} {value}: must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The generator."""
+
+    name: str
+    """Hub name or local path of a vision-language model."""
+    dtype: Dtype = "auto"
+    """Precision of the weights; auto takes the checkpoint's own, as vLLM reads it."""
+    max_len: int | None = None
+    """Longest prompt and reply together, in tokens; by default the model's own limit."""
+    max_seqs: int = 128
+    """Requests that the engine works on at once."""
+    tensor_parallel: int = 1
+    """GPUs that share one copy of the weights."""
+    gpu_memory: float = 0.9
+    """Share of a GPU's memory that the engine may take."""
+
+    def __post_init__(self) -> None:
+        _at_least("model.max-seqs", self.max_seqs, 1)
+        _at_least("model.tensor-parallel", self.tensor_parallel, 1)
+        if not 0 < self.gpu_memory <= 1:
+            raise Refused(f"--model.gpu-memory {self.gpu_memory}: must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How replies are drawn. Every turn has a seed of its own, from its image's id and its place."""
+
+    temperature: float = 0.7
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that hold this share of the probability."""
+    max_tokens: int = 512
+    """A reply that is longer is cut, and its turn counted as truncated."""
+
+    def __post_init__(self) -> None:
+        _at_least("sampling.temperature", self.temperature, 0)
+        _at_least("sampling.max-tokens", self.max_tokens, 1)
+        if not 0 < self.top_p <= 1:
+            raise Refused(f"--sampling.top-p {self.top_p}: must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """The frozen model whose belief in an answer is measured with and without the image."""
+
+    name: str | None = None
+    """Hub name or local path; by default the generator itself, as it is before any tuning."""
+    dtype: Dtype = "auto"
+    """Precision of the weights; auto takes the checkpoint's own."""
+    batch_size: int = 16
+    """Answers in one forward pass."""
+
+    def __post_init__(self) -> None:
+        _at_least("scorer.batch-size", self.batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """The open_clip model behind the `clip` score: the cosine of an image and its turn's text."""
+
+    name: str = "ViT-B-32"
+    """An open_clip architecture, a hub name as hf-hub:OWNER/NAME, or the path of a local model."""
+    weights: str | None = "laion2b_s34b_b79k"
+    """Tag or file of the weights; hub names and local models carry their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pools:
+    """How many processes do the work, and what each is given."""
+
+    generators: int = 1
+    """Processes that generate, each with an engine of its own."""
+    generator_gpus: float | None = None
+    """GPUs of each; by default one per tensor-parallel rank where the cluster has any."""
+    scorers: int = 1
+    """Processes that score."""
+    scorer_gpus: float | None = None
+    """GPUs of each; by default 0.5 where the cluster has any."""
+
+    def __post_init__(self) -> None:
+        _at_least("pools.generators", self.generators, 1)
+        _at_least("pools.scorers", self.scorers, 1)
+        for flag, gpus in (("generator", self.generator_gpus), ("scorer", self.scorer_gpus)):
+            if gpus is not None:
+                _at_least(f"pools.{flag}-gpus", gpus, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Shards of images in, records of scored turns out."""
+
+    input: str
+    """A WebDataset .tar, or a folder of them, local or s3://."""
+    output: str
+    """Folder for records/, manifests/ and run.json, local or s3://. The same command resumes there."""
+    model: Model
+    sampling: Sampling = field(default_factory=Sampling)
+    scorer: Scorer = field(default_factory=Scorer)
+    clip: Clip = field(default_factory=Clip)
+    pools: Pools = field(default_factory=Pools)
+    method: Literal["c3l"] = "c3l"
+    """How turns are made; c3l asks for a question and its answer in one reply."""
+    turns: int = 5
+    """Turns asked of an image, each by a request of its own (the paper's M)."""
+    max_pixels: int = 1_048_576
+    """Larger images are shrunk to this before any model sees them."""
+    images: bool = True
+    """Keep the images in the records, so that the dataset needs nothing else."""
+    max_failed_share: float = 1.0
+    """Exit with status 4 when a larger share of the images failed."""
+
+    def __post_init__(self) -> None:
+        _at_least("turns", self.turns, 1)
+        _at_least("max-pixels", self.max_pixels, 1)
+        if not 0 <= self.max_failed_share <= 1:
+            raise Refused(f"--max-failed-share {self.max_failed_share}: must be in [0, 1]")
+
+    @property
+    def scorer_name(self) -> str:
+        return self.scorer.name or self.model.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """Records in, the turns worth training on out."""
+
+    input: str
+    """The output folder of a jobs.generate run, local or s3://."""
+    output: str | None = None
+    """Folder for the dataset, local or s3://, made afresh; by default `dataset` in the input."""
+    top: float = 0.1
+    """Share of the scored turns to keep, in (0, 1]."""
+    by: Literal["i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random"] = "i2c"
+    """The score that ranks; random, clip and image_logprob are the controls."""
+    per: Literal["dataset", "image"] = "dataset"
+    """Keep the top of the whole dataset, or the top of each image (at least one turn)."""
+    seed: int = 0
+    """Seed of --by random."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.top <= 1:
+            raise Refused(f"--top {self.top}: must be in (0, 1]")
+
+
+def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:
+    """What defines the content of a row, given the identities of the three models' weights."""
+    prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMAT])
+    return {
+        "schema": schema.VERSION,
+        "method": config.method,
+        "prompts": digest(prompts),
+        "turns": config.turns,
+        "model": model,
+        "model_dtype": config.model.dtype,
+        "model_max_len": config.model.max_len,
+        "sampling": dataclasses.asdict(config.sampling),
+        "scorer": scorer,
+        "scorer_dtype": config.scorer.dtype,
+        "clip": clip,
+        "max_pixels": config.max_pixels,
+        "images": config.images,
+    }
+
+
+def digest(content: Any) -> str:
+    """A name for JSON content: 16 hex digits that change when the content does."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,287 @@
+"""Exactly-once output: a unit's rows are visible when its manifest is, whole, and never twice.
+
+A writer puts `records/<unit>-<attempt>.parquet` and then, exclusively, `manifests/<unit>.json`. That
+second put is the commit: whoever loses the race has written a file that no manifest names. Readers
+trust manifests only.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from c3l_ray.data import storage
+from c3l_ray.data.shards import Shard, Unit
+from c3l_ray.errors import Refused
+from c3l_ray.schema import IMAGES, RECORDS, conform, reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a committed unit holds.
+
+    Attributes:
+        unit: its name.
+        source: the shard it comes from.
+        origin: what made its rows.
+        attempt: the writer's own name; it tells a lost response from a lost race.
+        file: relative to the output; None for a unit without rows.
+        digest: of the file.
+        rows: images.
+        status: images by status.
+        reasons: failed images by the first word of their error.
+        examples: for each reason, one image and its whole error.
+        turns: turns by status.
+        tokens: generated.
+        seconds: spent by each stage on this unit.
+    """
+
+    unit: str
+    source: str
+    origin: str
+    attempt: str
+    file: str | None = None
+    digest: str | None = None
+    rows: int = 0
+    status: dict[str, int] = dataclasses.field(default_factory=dict)
+    reasons: dict[str, int] = dataclasses.field(default_factory=dict)
+    examples: dict[str, str] = dataclasses.field(default_factory=dict)
+    turns: dict[str, int] = dataclasses.field(default_factory=dict)
+    tokens: int = 0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class Output:
+    """An output folder of one origin, local or on S3.
+
+    Raises:
+        Refused: the path is neither.
+    """
+
+    def __init__(self, path: str, flag: str = "--output") -> None:
+        self.path = path
+        self.flag = flag
+        self.fs, self.root = storage.connect(flag, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Output, (self.path, self.flag)
+
+    def claim(self, origin: str, facts: dict[str, Any]) -> None:
+        """Takes the folder for this origin.
+
+        Raises:
+            Refused: it holds a run of another origin, something else, or cannot be written.
+        """
+        try:
+            found = self.read_json("run.json")
+            if found is None and self.fs.exists(f"{self.root}/manifests"):
+                raise Refused(f"{self.flag} {self.path}: has manifests but no run.json")
+            self.fs.makedirs(self.root, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise Refused(f"{self.flag} {self.path}: cannot be used: {error}") from error
+        if found is None or found.get("origin") == origin:
+            return
+        theirs = found.get("facts", {})
+        changed = [
+            f"{name}: {theirs.get(name)!r} there, {facts.get(name)!r} now"
+            for name in sorted({*theirs, *facts})
+            if theirs.get(name) != facts.get(name)
+        ]
+        raise Refused(
+            f"{self.flag} {self.path}: belongs to origin {found.get('origin')}, and this run is of "
+            f"origin {origin}. Choose another folder, or run as before. They differ in\n  "
+            + "\n  ".join(changed)
+        )
+
+    def manifests(self) -> Iterator[Manifest]:
+        """Every committed unit's, in the order of their names."""
+        self.fs.invalidate_cache()
+        folder = f"{self.root}/manifests"
+        files = [f for f in self._list(folder) if f.endswith(".json")]
+        with ThreadPoolExecutor(16) as readers:
+            for content in readers.map(self.fs.cat_file, sorted(files)):
+                yield Manifest(**json.loads(content))
+
+    def commit(self, unit: Unit, table: pa.Table | None, origin: str) -> Manifest:
+        """Writes a unit's rows, and returns the manifest that counts: another's, if that came first.
+
+        Args:
+            unit: the unit.
+            table: its rows in the schema FLOW, or None for a unit without rows.
+            origin: goes into every row.
+
+        Raises:
+            OSError: the storage failed.
+        """
+        attempt = uuid.uuid4().hex[:12]
+        manifest = Manifest(unit=unit.name, source=unit.source, origin=origin, attempt=attempt)
+        if table is not None:
+            records = to_records(table, origin)
+            buffer = io.BytesIO()
+            pq.write_table(records, buffer, compression="zstd")
+            content = buffer.getvalue()
+            manifest = dataclasses.replace(
+                manifest,
+                file=f"records/{unit.name}-{attempt}.parquet",
+                digest=hashlib.blake2b(content, digest_size=16).hexdigest(),
+                rows=records.num_rows,
+                **_counts(records),
+                seconds={
+                    stage: table[f"{stage}_s"][0].as_py() or 0.0 for stage in ("generate", "score")
+                },
+            )
+            self.put(manifest.file or "", content)
+        place = f"manifests/{unit.name}.json"
+        content = json.dumps(dataclasses.asdict(manifest)).encode()
+        if self._put_first(place, content):
+            return manifest
+        return Manifest(**json.loads(self.fs.cat_file(f"{self.root}/{place}")))
+
+    def sweep(self) -> int:
+        """Deletes the data files that lost their race, and returns how many there were.
+
+        Only a file whose unit is committed under another name is touched, so that a job still
+        writing into the same folder loses nothing.
+        """
+        kept = {manifest.unit: manifest.file for manifest in self.manifests()}
+        lost = []
+        for file in self._list(f"{self.root}/records"):
+            name = file.rpartition("/")[2]
+            unit = name.rpartition("-")[0]
+            if unit in kept and kept[unit] != f"records/{name}":
+                lost.append(file)
+        if lost:
+            self.fs.rm(lost)
+        return len(lost)
+
+    def read_json(self, name: str) -> Any | None:
+        try:
+            return json.loads(self.fs.cat_file(f"{self.root}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def write_json(self, name: str, content: Any) -> None:
+        self.put(name, json.dumps(content, indent=2).encode())
+
+    def known_units(self, shard: Shard) -> list[Unit] | None:
+        """The units of a shard as an earlier run found them, or None.
+
+        Raises:
+            Refused: the shard has changed since.
+        """
+        found = self.read_json(f"shards/{shard.name}.json")
+        if found is None:
+            return None
+        if found["size"] != shard.size:
+            raise Refused(
+                f"--input: {shard.path} has {shard.size:,} bytes, and had {found['size']:,} when "
+                f"{self.path} was begun. Choose another output for the changed data."
+            )
+        return [Unit(**{**unit, "path": shard.path}) for unit in found["units"]]
+
+    def note_units(self, shard: Shard, units: list[Unit]) -> None:
+        noted = [dataclasses.asdict(unit) for unit in units]
+        self.write_json(f"shards/{shard.name}.json", {"size": shard.size, "units": noted})
+
+    def _list(self, folder: str) -> list[str]:
+        try:
+            files: list[str] = self.fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return []
+        return files
+
+    def put(self, name: str, content: bytes) -> None:
+        """A whole file or none, replacing what was there."""
+        path = f"{self.root}/{name}"
+        if isinstance(self.fs, LocalFileSystem):
+            os.replace(_written_aside(path, content), path)
+            _sync_folder(path)
+        else:
+            self.fs.pipe_file(path, content)
+
+    def _put_first(self, name: str, content: bytes) -> bool:
+        """A whole file where none was. False where another writer's came first."""
+        path = f"{self.root}/{name}"
+        try:
+            if isinstance(self.fs, LocalFileSystem):
+                aside = _written_aside(path, content)
+                try:
+                    os.link(aside, path)  # fails where the path exists, unlike a rename
+                finally:
+                    os.unlink(aside)
+                _sync_folder(path)
+            else:
+                self.fs.pipe_file(path, content, mode="create")
+        except OSError:
+            # An S3 put whose response was lost is repeated and then refused: it may be our own.
+            self.fs.invalidate_cache()
+            try:
+                there: bytes = self.fs.cat_file(path)
+            except FileNotFoundError:
+                there = b""
+            if not there:
+                raise
+            return there == content
+        return True
+
+
+def to_records(table: pa.Table, origin: str) -> pa.Table:
+    """Finished rows of the schema FLOW as records."""
+    errors = table["error"].to_pylist()
+    turns = table["turns"].to_pylist()
+    columns = {name: table[name].combine_chunks() for name in (*IMAGES.names, "error")}
+    columns["turns"] = [row or [] for row in turns]
+    columns["status"] = ["ok" if error is None else "failed" for error in errors]
+    columns["origin"] = [origin] * len(errors)
+    return conform(columns, RECORDS)
+
+
+def _counts(records: pa.Table) -> dict[str, Any]:
+    turns = [turn for row in records["turns"].to_pylist() for turn in row]
+    failed = [
+        (reason(row["error"]), f"{row['source']} {row['key']}: {row['error']}")
+        for row in records.select(["source", "key", "error"]).to_pylist()
+        if row["error"] is not None
+    ]
+    return {
+        "status": dict(Counter(records["status"].to_pylist())),
+        "reasons": dict(Counter(why for why, _ in failed)),
+        "examples": dict(reversed(failed)),
+        "turns": dict(Counter(turn["status"] for turn in turns)),
+        "tokens": sum(turn["num_tokens"] or 0 for turn in turns),
+    }
+
+
+def _written_aside(path: str, content: bytes) -> str:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    aside = f"{os.path.dirname(path)}/.{os.path.basename(path)}-{uuid.uuid4().hex[:12]}"
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
+    return aside
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,215 @@
+"""The main job as Ray Data: units -> Generate -> Score -> commit, one block a unit throughout.
+
+The only file that builds a dataset. What Ray does to blocks, and what must therefore be set:
+
+- Blocks are split while there are fewer than 200 read tasks, unless `override_num_blocks` is at
+  most the number of units; and above about 128 MiB, unless `target_max_block_size` is None.
+- `map_batches` refuses GPUs without a batch size, and a batch size mixes units; what it calls,
+  `map_batches_internal`, takes both.
+- An exception that leaves an actor ends the job. A dead engine therefore ends its process: Ray
+  starts another and gives it the units again, within the bounds below.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from c3l_ray.config import GenerateConfig
+from c3l_ray.data import shards
+from c3l_ray.data.commit import Manifest, Output
+from c3l_ray.data.shards import Shard, Unit
+from c3l_ray.errors import EngineDead
+from c3l_ray.inference.generate import Generate
+from c3l_ray.inference.score import Score
+from c3l_ray.schema import filled
+
+MAX_RETRIES = 3
+UNITS_AT_ONCE = 4  # per generator: while one drains, the others keep its engine full
+
+
+def connect(config: GenerateConfig) -> None:
+    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine."""
+    # What Ray says while all is well would bury what the job says; its logs keep it.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or none
+    # is left for reading and writing.
+    needed = config.pools.generators + config.pools.scorers + 2
+    size = {"num_cpus": max(needed, os.cpu_count() or 1)} if address == "local" else {}
+    ray.init(
+        address=address,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        **size,
+    )
+    context = DataContext.get_current()
+    context.target_max_block_size = None
+    context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
+    context.max_consecutive_actor_init_deaths = MAX_RETRIES
+    context.enable_progress_bars = sys.stderr.isatty()
+    context.enable_rich_progress_bars = True
+    context.use_ray_tqdm = False
+
+
+def plan(found: list[Shard], output: Output) -> list[Unit]:
+    """The units of these shards; those that no earlier run has indexed are indexed by the cluster.
+
+    Raises:
+        Refused: a shard has changed since an earlier run.
+    """
+    known = {shard.name: output.known_units(shard) for shard in found}
+    new = [shard for shard in found if known[shard.name] is None]
+    if new:
+        dataset = ray.data.from_items(
+            [{"number": i} for i in range(len(new))], override_num_blocks=len(new)
+        )
+
+        def index(row: dict[str, int]) -> dict[str, int]:
+            shard = new[row["number"]]
+            output.note_units(shard, shards.index(shard))
+            return row
+
+        dataset.map(index, num_cpus=0.5).materialize()
+        known |= {shard.name: output.known_units(shard) for shard in new}
+    return [unit for shard in found for unit in known[shard.name] or []]
+
+
+def run(
+    config: GenerateConfig, output: Output, units: list[Unit], origin: str
+) -> Iterator[Manifest]:
+    """Generates, scores and commits the units, and yields their manifests as they come.
+
+    Raises:
+        ray.exceptions.RayError: the job cannot go on; what is committed stays.
+    """
+    for unit in units:
+        if unit.rows == 0:  # an empty block never leaves the reader
+            yield output.commit(unit, None, origin)
+    units = [unit for unit in units if unit.rows]
+    if not units:
+        return
+    pools = config.pools
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    generator_gpus, scorer_gpus = pools.generator_gpus, pools.scorer_gpus
+    if generator_gpus is None:
+        generator_gpus = config.model.tensor_parallel if has_gpus else 0
+    if scorer_gpus is None:
+        scorer_gpus = 0.5 if has_gpus else 0
+
+    dataset = ray.data.read_datasource(Units(units), override_num_blocks=len(units))
+    dataset = _actors(
+        dataset, GenerateActor, config, pools.generators, generator_gpus, at_once=UNITS_AT_ONCE
+    )
+    dataset = _actors(dataset, Score, config, pools.scorers, scorer_gpus, at_once=1)
+    by_name = {unit.name: unit for unit in units}
+    dataset = _units(
+        dataset, functools.partial(_commit, config, output, by_name, origin), num_cpus=0.5
+    )
+    for row in dataset.iter_rows():
+        yield Manifest(**json.loads(row["manifest"]))
+
+
+class Units(Datasource):  # type: ignore[misc]  # ray is untyped
+    """One read task and one block per unit."""
+
+    def __init__(self, units: list[Unit]) -> None:
+        super().__init__()
+        self._units = units
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        return [
+            ReadTask(
+                functools.partial(_read, unit),
+                BlockMetadata(
+                    num_rows=unit.rows,
+                    size_bytes=unit.end - unit.start,
+                    input_files=[unit.path],
+                    exec_stats=None,
+                ),
+            )
+            for unit in self._units
+        ]
+
+    def estimate_inmemory_data_size(self) -> int:
+        return sum(unit.end - unit.start for unit in self._units)
+
+
+class GenerateActor:
+    """Generate in a process that ends with its engine."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self.generate = Generate(config)
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        try:
+            return await self.generate(table)
+        except EngineDead as error:
+            print(f"the engine died, and its process ends: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+
+def _read(unit: Unit) -> list[pa.Table]:
+    return [shards.read(unit)]
+
+
+def _commit(
+    config: GenerateConfig, output: Output, units: dict[str, Unit], origin: str, table: pa.Table
+) -> dict[str, list[Any]]:
+    """Commits a block, which must be exactly one unit."""
+    names = set(table["unit"].to_pylist())
+    unit = units[min(names)]
+    if len(names) != 1 or table.num_rows != unit.rows:
+        raise AssertionError(
+            f"a block of {table.num_rows} rows from units {sorted(names)} came to the writer, "
+            f"where {unit.name} has {unit.rows}"
+        )
+    if not config.images:
+        table = filled(table, image=[None] * table.num_rows)
+    manifest = output.commit(unit, table, origin)
+    return {"manifest": [json.dumps(dataclasses.asdict(manifest))]}
+
+
+def _actors(
+    dataset: Dataset,
+    stage: type,
+    config: GenerateConfig,
+    size: int,
+    num_gpus: float,
+    *,
+    at_once: int,
+) -> Dataset:
+    """Maps units through a pool of actors, each given `at_once` units and one more in wait."""
+    pool = ActorPoolStrategy(
+        size=size,
+        max_tasks_in_flight_per_actor=at_once + 1,
+        max_concurrent_calls_per_actor=at_once,
+    )
+    return _units(
+        dataset,
+        stage,
+        compute=pool,
+        fn_constructor_args=[config],
+        num_cpus=1,
+        **({"num_gpus": num_gpus} if num_gpus else {}),
+        max_restarts=-1,  # the retries of a unit that kills its process are what is bounded
+        max_task_retries=MAX_RETRIES,
+    )
+
+
+def _units(dataset: Dataset, stage: Callable[..., Any] | type, **options: Any) -> Dataset:
+    return dataset.map_batches_internal(
+        stage, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, **options
+    )

@@ -1,0 +1,108 @@
+"""run.json and the line a minute: what a run has done so far, summed over its manifests."""
+
+import dataclasses
+import datetime
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from c3l_ray.config import GenerateConfig
+from c3l_ray.data.commit import Manifest, Output
+
+LINE_EVERY_S = 60.0
+
+
+class Run:
+    """The state of one run over an output, across the commands that worked on it.
+
+    Args:
+        output: where run.json lies.
+        config: of this command.
+        facts: what defines a row's content.
+        origin: their digest.
+    """
+
+    def __init__(
+        self, output: Output, config: GenerateConfig, facts: dict[str, Any], origin: str
+    ) -> None:
+        self.output = output
+        self.config = config
+        self.facts = facts
+        self.origin = origin
+        self.seconds: Counter[str] = Counter()
+        self.status: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.turns: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.images = 0
+        self.tokens = 0
+        self.new_images = 0  # by this command
+        self.total_images: int | None = None  # of the input, once it is indexed
+        self._started = time.monotonic()
+
+    def add(self, manifest: Manifest, *, new: bool) -> None:
+        self.images += manifest.rows
+        self.new_images += manifest.rows if new else 0
+        self.tokens += manifest.tokens
+        self.status.update(manifest.status)
+        self.reasons.update(manifest.reasons)
+        self.turns.update(manifest.turns)
+        self.seconds.update(manifest.seconds)
+        self.examples = {**manifest.examples, **self.examples}
+
+    def follow(self, manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+        """Adds manifests as they come, with a line and a fresh run.json each minute meanwhile."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(LINE_EVERY_S):
+                print(self.line(), file=sys.stderr, flush=True)
+                self.write()
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        try:
+            for manifest in manifests:
+                self.add(manifest, new=True)
+                yield manifest
+        finally:
+            ended.set()
+            heart.join()
+
+    def line(self) -> str:
+        """One greppable line: how far, how fast, how much longer."""
+        elapsed = time.monotonic() - self._started
+        rate = self.new_images / elapsed
+        total = "?" if self.total_images is None else str(self.total_images)
+        left = "?"
+        if self.total_images is not None and rate > 0:
+            left = f"{(self.total_images - self.images) / rate / 60:.1f}"
+        return (
+            f"progress images={self.images}/{total} failed={self.status['failed']} "
+            f"turns={self.turns.total()} images_per_s={rate:.2f} minutes_left={left}"
+        )
+
+    def write(self, *, finished: bool = False) -> dict[str, Any]:
+        """Writes run.json, and returns it."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        wall = time.monotonic() - self._started
+        content = {
+            "images": self.images,
+            "status": dict(self.status),
+            "reasons": dict(self.reasons),
+            "examples": self.examples,
+            "turns": self.turns.total(),
+            "turn_status": dict(self.turns),
+            "tokens": self.tokens,
+            "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()}
+            | {"wall": round(wall, 3)},
+            "origin": self.origin,
+            "facts": self.facts,
+            "config": dataclasses.asdict(self.config),
+            "finished": now if finished else None,
+        }
+        self.output.write_json("run.json", content)
+        return content

@@ -1,0 +1,166 @@
+"""Select: the turns of a run that rank highest, as records that hold nothing else.
+
+Two passes over the records: the first reads ids and one score, the second whole rows of the chosen
+images only. Memory grows with the number of turns, not with the images.
+"""
+
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from c3l_ray.config import SelectConfig
+from c3l_ray.data import export
+from c3l_ray.data.commit import Manifest, Output
+from c3l_ray.errors import Refused
+from c3l_ray.schema import RECORDS, filled
+
+FILE_ROWS = 4096
+FILE_BYTES = 256 * 2**20
+
+Choice = dict[str, dict[int, list[int]]]  # file -> row -> places of the chosen turns in it
+
+
+def select(config: SelectConfig) -> dict[str, Any]:
+    """Writes the dataset of a selection, and returns what `selection.json` says of it.
+
+    Raises:
+        Refused: the input is no run, has no scored turns, or the output holds something else.
+    """
+    source = Output(config.input, "--input")
+    run = source.read_json("run.json")
+    if run is None:
+        raise Refused(f"--input {config.input}: not the output of a run: it has no run.json")
+    manifests = [manifest for manifest in source.manifests() if manifest.file]
+    target = Output(config.output or f"{config.input.rstrip('/')}/dataset")
+    _clear(target)
+
+    choice, num_scored, threshold = choose(source, manifests, config)
+    writer = export.Llava(target)
+    files, images, turns = 0, 0, 0
+    for table in _parts(source, choice):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        target.put(f"part-{files:05d}.parquet", buffer.getvalue())
+        writer.add(table)
+        files += 1
+        images += table.num_rows
+        turns += sum(len(row) for row in table["turns"].to_pylist())
+    writer.close()
+    selection = {
+        "input": config.input,
+        "output": target.path,
+        "origin": run["origin"],
+        "finished_input": run["finished"] is not None,
+        "by": config.by,
+        "per": config.per,
+        "top": config.top,
+        "seed": config.seed,
+        "threshold": threshold,
+        "turns_scored": num_scored,
+        "turns": turns,
+        "images": images,
+        "files": files,
+    }
+    target.write_json("selection.json", selection)
+    return selection
+
+
+def choose(
+    source: Output, manifests: list[Manifest], config: SelectConfig
+) -> tuple[Choice, int, float | None]:
+    """The chosen turns, how many had a score, and the lowest chosen score of a global ranking.
+
+    Ties fall by image id and place, so that the same records give the same choice.
+
+    Raises:
+        Refused: no turn has the score.
+    """
+    places = list(_scored(source, manifests, config))
+    if not places:
+        raise Refused(f"--by {config.by}: no turn in {source.path} has this score")
+    if config.per == "image":
+        of_image = defaultdict(list)
+        for place in places:
+            of_image[place[1]].append(place)
+        groups = list(of_image.values())
+    else:
+        groups = [places]
+    chosen = []
+    for group in groups:
+        group.sort(key=lambda place: (-place[0], place[1], place[4]))
+        chosen += group[: max(1, round(config.top * len(group)))]
+    choice: Choice = defaultdict(lambda: defaultdict(list))
+    for _, _, file, row, turn in chosen:
+        choice[file][row].append(turn)
+    threshold = None if config.per == "image" or config.by == "random" else chosen[-1][0]
+    return choice, len(places), threshold
+
+
+def _scored(
+    source: Output, manifests: list[Manifest], config: SelectConfig
+) -> Iterator[tuple[float, str, str, int, int]]:
+    """(score, image id, file, row, place) of every turn that has the score."""
+    by = "i2c" if config.by == "random" else config.by
+    columns = ["image_id", "turns.list.element.status", f"turns.list.element.scores.{by}"]
+    for manifest in manifests:
+        assert manifest.file is not None
+        table = _read(source, manifest.file, columns)
+        for row, record in enumerate(table.to_pylist()):
+            for turn, content in enumerate(record["turns"]):
+                score = (content["scores"] or {}).get(by)
+                if content["status"] != "ok" or score is None or not np.isfinite(score):
+                    continue
+                if config.by == "random":
+                    score = _chance(config.seed, record["image_id"], turn)
+                yield score, record["image_id"], manifest.file, row, turn
+
+
+def _chance(seed: int, image_id: str, turn: int) -> float:
+    """A number in [0, 1) that does not depend on the order of the files."""
+    digest = hashlib.blake2b(f"{seed} {image_id} {turn}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _parts(source: Output, choice: Choice) -> Iterator[pa.Table]:
+    """Records with their chosen turns only, gathered into files worth writing."""
+    waiting: list[pa.Table] = []
+    for file in sorted(choice):
+        rows = sorted(choice[file])
+        table = _read(source, file, None).take(rows)
+        turns = table["turns"].to_pylist()
+        kept = [[turns[i][t] for t in sorted(choice[file][row])] for i, row in enumerate(rows)]
+        waiting.append(filled(table, turns=kept))
+        if (
+            sum(part.num_rows for part in waiting) >= FILE_ROWS
+            or sum(part.nbytes for part in waiting) >= FILE_BYTES
+        ):
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _read(source: Output, file: str, columns: list[str] | None) -> pa.Table:
+    with source.fs.open(f"{source.root}/{file}", "rb") as opened:
+        table = pq.ParquetFile(opened).read(columns)
+    return table if columns else table.cast(RECORDS)
+
+
+def _clear(target: Output) -> None:
+    """Empties the folder of an earlier selection, and of nothing else."""
+    if not target.fs.exists(target.root):
+        return
+    if not target.fs.ls(target.root, detail=False):
+        return
+    if target.read_json("selection.json") is None:
+        raise Refused(
+            f"--output {target.path}: holds something other than an earlier selection; "
+            "choose another folder"
+        )
+    target.fs.rm(target.root, recursive=True)

@@ -1,0 +1,49 @@
+"""What can go wrong, drawn as a tree:
+
+    C3LError
+    |- Refused         before anything starts: a bad flag, a missing model, an output of another origin
+    |- ImageUnusable   one row: becomes its status and error, never leaves an actor
+    |- ReplyRefused    one row: the engine will not take this image or prompt
+    |- EngineDead      the world: the process ends, and Ray replaces it within bounds
+    `- TooManyFailures the finished run failed more images than --max-failed-share allows
+
+Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
+"""
+
+
+class C3LError(Exception):
+    """The root. `exit_status` is what a job that ends with it returns to the shell."""
+
+    exit_status = 1
+
+
+class Refused(C3LError):
+    """The job cannot start as it was asked to; the message names the field and the value."""
+
+    exit_status = 2
+
+
+class ImageUnusable(C3LError):
+    """An image that cannot be used.
+
+    Args:
+        reason: one countable word, such as `undecodable`.
+        detail: what was wrong with this image.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+
+
+class ReplyRefused(C3LError):
+    """The engine refuses a request, such as an image with more tokens than the context holds."""
+
+
+class EngineDead(C3LError):
+    """The generation engine is gone; only a new process brings it back."""
+
+
+class TooManyFailures(C3LError):
+    """More images failed than the user allows; what was written stays."""
+
+    exit_status = 4

@@ -1,0 +1,69 @@
+"""Bytes to RGB: one decoder and one size bound for generator, scorer and CLIP alike."""
+
+import io
+import math
+import warnings
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from c3l_ray.errors import ImageUnusable
+
+MAX_SOURCE_PIXELS = 100_000_000
+"""An image of more pixels is refused before it is decoded: it would take over 300 MB."""
+
+
+def decode(data: bytes | None, max_pixels: int) -> Image.Image:
+    """An image as RGB, upright, and shrunk to at most `max_pixels` with its proportions kept.
+
+    The first frame of an animation; transparency lies on white; 16-bit values are scaled to 8.
+
+    Raises:
+        ImageUnusable: `no_image`, `empty`, `too_large`, or `undecodable` with the decoder's words.
+    """
+    if data is None:
+        raise ImageUnusable("no_image", "the sample has no jpg, jpeg, png or webp")
+    if not data:
+        raise ImageUnusable("empty", "the image has no bytes")
+    try:
+        with warnings.catch_warnings():
+            # Our own bound below is lower than the one Pillow warns of.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as opened:
+                width, height = opened.size
+                if width * height > MAX_SOURCE_PIXELS:
+                    raise ImageUnusable(
+                        "too_large", f"{width} x {height} pixels, over {MAX_SOURCE_PIXELS:,}"
+                    )
+                opened.draft("RGB", _within(opened.size, max_pixels))
+                image = _to_rgb(ImageOps.exif_transpose(opened))
+    except ImageUnusable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageUnusable("too_large", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise ImageUnusable(
+            "undecodable", f"not an image of a known format; it begins with {data[:12]!r}"
+        ) from error
+    except Exception as error:  # Pillow's plugins raise a dozen kinds on bytes made by strangers
+        raise ImageUnusable("undecodable", f"{type(error).__name__}: {error}") from error
+    size = _within(image.size, max_pixels)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _within(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    width, height = size
+    scale = math.sqrt(max_pixels / (width * height))
+    if scale >= 1:
+        return size
+    return max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow clips instead of scaling: 16-bit greys would all come out white.
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

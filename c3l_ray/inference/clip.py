@@ -1,0 +1,59 @@
+"""The `clip` score: the cosine between an image and a turn's text under an open_clip model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from c3l_ray.config import Clip as ClipConfig
+
+BATCH_SIZE = 64
+
+
+class Clip:
+    """An open_clip model with its preprocessing and tokenizer, which cuts long texts (mostly at 77)."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        import open_clip
+
+        name = f"local-dir:{config.name}" if Path(config.name).is_dir() else config.name
+        weights = None if ":" in name else config.weights
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=weights, device=self.device
+        )
+        self.model: Any = model.eval()
+        self.preprocess: Any = preprocess
+        self.tokenize: Any = open_clip.get_tokenizer(name)
+
+    @torch.inference_mode()
+    def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
+        """The cosine in [-1, 1] of each image with the text beside it.
+
+        An image that stands beside several texts is encoded once.
+        """
+        unique = list({id(image): image for image in images}.values())
+        row_of = {id(image): row for row, image in enumerate(unique)}
+        image_ND = self._encode(
+            unique,
+            lambda batch: self.model.encode_image(
+                torch.stack([self.preprocess(image) for image in batch]).to(self.device)
+            ),
+        )
+        text_ND = self._encode(
+            texts,
+            lambda batch: self.model.encode_text(self.tokenize(list(batch)).to(self.device)),
+        )
+        owners = torch.tensor([row_of[id(image)] for image in images])
+        cosines: list[float] = (image_ND[owners] * text_ND).sum(dim=-1).tolist()
+        return cosines
+
+    @staticmethod
+    def _encode(items: Sequence[Any], encode: Any) -> Tensor:
+        """Unit vectors [N, D] of the items, encoded batch by batch."""
+        batches = (items[i : i + BATCH_SIZE] for i in range(0, len(items), BATCH_SIZE))
+        return torch.cat([F.normalize(encode(batch).float(), dim=-1).cpu() for batch in batches])

@@ -1,0 +1,105 @@
+"""The one seam to vLLM: token ids and an image in, a reply out. Nothing else imports vllm."""
+
+import os
+from dataclasses import dataclass
+
+from PIL import Image
+
+from c3l_ray.config import Model, Sampling
+from c3l_ray.errors import EngineDead, ReplyRefused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the model said.
+
+    Attributes:
+        text: the reply, without special tokens.
+        finish: why it ended: "stop", or "length" where it was cut.
+        num_tokens: tokens generated.
+    """
+
+    text: str
+    finish: str
+    num_tokens: int
+
+
+class Engine:
+    """vLLM's asynchronous engine, filled by as many concurrent `ask` calls as its user makes."""
+
+    def __init__(self, model: Model, sampling: Sampling) -> None:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        # Binding to cores would put an engine and its neighbours on the same one.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        on_cpu = current_platform.is_cpu()
+        # A seeded request whose prompt is cut in chunks fails on the CPU; so the step's budget
+        # holds whole prompts there.
+        whole_prompts = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}
+        args = AsyncEngineArgs(
+            model=model.name,
+            dtype=model.dtype,
+            max_model_len=model.max_len,
+            max_num_seqs=model.max_seqs,
+            tensor_parallel_size=model.tensor_parallel,
+            gpu_memory_utilization=model.gpu_memory,
+            limit_mm_per_prompt={"image": 1},
+            mm_processor_cache_gb=1,  # an image's requests share its preprocessing
+            disable_log_stats=True,
+            **whole_prompts,
+        )
+        self._sampling = sampling
+        self._llm = AsyncLLM.from_engine_args(args)
+        self._num_asked = 0
+
+    async def ask(
+        self, prompt_ids: list[int], image: Image.Image, *, image_key: str, seed: int
+    ) -> Reply:
+        """One reply.
+
+        Args:
+            prompt_ids: the rendered prompt, with one placeholder for the image.
+            image: what the placeholder stands for.
+            image_key: a name for this image's content; requests that share it share its work.
+            seed: of the sampling.
+
+        Raises:
+            ReplyRefused: the engine will not take this prompt or image.
+            EngineDead: the engine is gone.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        params = SamplingParams(
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
+            max_tokens=self._sampling.max_tokens,
+            seed=seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        prompt = {
+            "prompt_token_ids": prompt_ids,
+            "multi_modal_data": {"image": image},
+            "multi_modal_uuids": {"image": image_key},
+        }
+        self._num_asked += 1
+        try:
+            async for output in self._llm.generate(prompt, params, f"ask-{self._num_asked}"):
+                reply = output.outputs[0]
+        except EngineDeadError as error:
+            raise EngineDead(str(error)) from error
+        except (EngineGenerateError, ValueError) as error:
+            raise ReplyRefused(str(error)) from error
+        return Reply(
+            text=reply.text, finish=str(reply.finish_reason), num_tokens=len(reply.token_ids)
+        )
+
+    def close(self) -> None:
+        """Ends the engine's processes, which otherwise outlive this one for a while."""
+        self._llm.shutdown()

@@ -1,0 +1,114 @@
+"""Generate: an image's M turns, asked of the engine together so that they share the image's prefix."""
+
+import asyncio
+import time
+from typing import Any, Protocol
+
+import pyarrow as pa
+from PIL import Image
+
+from c3l_ray import chat
+from c3l_ray.config import GenerateConfig
+from c3l_ray.errors import ImageUnusable, ReplyRefused
+from c3l_ray.images import decode
+from c3l_ray.inference.engine import Engine, Reply
+from c3l_ray.methods import c3l
+from c3l_ray.schema import filled
+
+
+class Asks(Protocol):
+    """What Generate needs of an engine: `Engine`, or a double in a test."""
+
+    async def ask(
+        self, prompt_ids: list[int], image: Image.Image, *, image_key: str, seed: int
+    ) -> Reply: ...
+
+
+class Generate:
+    """Reads: image_id, image, error. Fills: turns, error, generate_s.
+
+    Called for several units at once, so that the engine stays full while one of them drains.
+
+    Raises:
+        EngineDead: out of a call; the process should end.
+    """
+
+    def __init__(
+        self, config: GenerateConfig, engine: Asks | None = None, processor: Any | None = None
+    ) -> None:
+        from transformers import AutoProcessor
+
+        self.config = config
+        self.processor = processor or AutoProcessor.from_pretrained(config.model.name)
+        self.engine = engine or Engine(config.model, config.sampling)
+        # Decoded images are large; twice what the engine works on keeps it full.
+        self.room = asyncio.Semaphore(max(2, 2 * config.model.max_seqs // config.turns))
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        started = time.monotonic()
+        rows = table.select(["image_id", "image", "error"]).to_pylist()
+        answers = await asyncio.gather(*(self.row(**row) for row in rows))
+        seconds = time.monotonic() - started
+        turns, errors = zip(*answers, strict=True)
+        return filled(table, turns=turns, error=errors, generate_s=[seconds] * len(rows))
+
+    async def row(
+        self, image_id: str, image: bytes | None, error: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """An image's turns, and why it failed if it did."""
+        if error is not None:
+            return [], error
+        async with self.room:
+            try:
+                decoded = await asyncio.to_thread(decode, image, self.config.max_pixels)
+            except ImageUnusable as unusable:
+                return [], str(unusable)
+            asked = c3l.requests(image_id, self.config.turns)
+            try:
+                replies = await asyncio.gather(
+                    *(self.reply(request, decoded, image_id) for request in asked)
+                )
+            except ReplyRefused as refused:
+                return [], f"refused: {refused}"
+        turns = read(asked, replies)
+        if not any(turn["status"] == "ok" for turn in turns):
+            return turns, f"no_turn: {', '.join(sorted({turn['status'] for turn in turns}))}"
+        return turns, None
+
+    async def reply(self, request: c3l.Request, image: Image.Image, image_id: str) -> Reply:
+        prompt = chat.answer_prompt(self.processor, request.instruction, image=True)
+        ids = chat.token_ids(self.processor.tokenizer, prompt)
+        return await self.engine.ask(ids, image, image_key=image_id, seed=request.seed)
+
+
+def read(asked: list[c3l.Request], replies: list[Reply]) -> list[dict[str, Any]]:
+    """Replies as the turns of one image, each with a status of its own."""
+    turns: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for request, reply in zip(asked, replies, strict=True):
+        pair = c3l.parse(reply.text)
+        question, answer = pair or (None, None)
+        if reply.finish == "length":
+            status = "truncated"
+        elif question is None:
+            status = "unparsable"
+        elif not answer:
+            status = "empty"
+        elif question.casefold() in seen:
+            status = "duplicate"
+        else:
+            status = "ok"
+            seen.add(question.casefold())
+        turns.append(
+            {
+                "kind": request.kind,
+                "instruction": request.instruction,
+                "question": question,
+                "answer": answer,
+                "reply": None if status in ("ok", "duplicate") else reply.text,
+                "status": status,
+                "finish": reply.finish,
+                "num_tokens": reply.num_tokens,
+            }
+        )
+    return turns

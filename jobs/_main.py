@@ -1,0 +1,28 @@
+"""How every job starts and ends: flags in, one message and one exit status out."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from c3l_ray.errors import C3LError
+
+Config = TypeVar("Config")
+
+
+def main(config: type[Config], job: Callable[[Config], None], description: str) -> None:
+    """Parses the flags, runs the job, and ends the process with its exit status."""
+    # One torch thread a process: several busy ones on shared cores spin at every barrier.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        job(tyro.cli(config, description=description))
+    except C3LError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

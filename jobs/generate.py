@@ -1,0 +1,112 @@
+"""Writes scored question-answer turns for images: shards in, records out.
+
+    python -m jobs.generate --input s3://bucket/shards --output s3://bucket/run \\
+        --model.name llava-hf/llava-1.5-7b-hf --pools.generators 8
+
+Each image gets M turns from the model, and each turn its scores: how likely its answer is with the
+image and without it, how far the two beliefs lie apart (I2C), and CLIP's cosine. Records are Parquet,
+one row an image; a bad image is a row that says why. Stopped at any time, the same command goes on
+where it was. Runs on the cluster that RAY_ADDRESS names, else on this machine.
+
+Exit status: 0 finished, 2 refused before the start, 4 more failed images than --max-failed-share,
+1 anything else.
+"""
+
+import os
+
+from c3l_ray.config import GenerateConfig, digest, facts
+from c3l_ray.data.commit import Output
+from c3l_ray.data.run import Run
+from c3l_ray.data.shards import find_shards
+from c3l_ray.errors import C3LError, TooManyFailures
+from c3l_ray.inference.checkpoint import check_clip, check_vlm
+from jobs._main import main
+
+
+def generate(config: GenerateConfig) -> None:
+    """The job. Raises C3LError, whose exit status says which kind of end it was."""
+    found = find_shards(config.input)
+    output = Output(config.output)
+    if config.scorer.name is None:
+        print(f"scorer: {config.scorer_name}, the generator itself (--scorer.name)")
+    made_by = facts(
+        config,
+        model=check_vlm("--model.name", config.model.name),
+        scorer=check_vlm("--scorer.name", config.scorer_name),
+        clip=check_clip(config.clip.name, config.clip.weights),
+    )
+    origin = digest(made_by)
+    output.claim(origin, made_by)
+    state = Run(output, config, made_by, origin)
+    state.write()
+
+    from ray.exceptions import RayError
+
+    from c3l_ray.data import pipeline
+
+    pipeline.connect(config)
+    try:
+        units = pipeline.plan(found, output)
+        state.total_images = sum(unit.rows for unit in units)
+        done = set()
+        for manifest in output.manifests():
+            state.add(manifest, new=False)
+            done.add(manifest.unit)
+        todo = [unit for unit in units if unit.name not in done]
+        print(
+            f"{state.total_images} images in {len(found)} shards, {len(units)} units; "
+            f"{len(units) - len(todo)} of these are done",
+            flush=True,
+        )
+        for _ in state.follow(pipeline.run(config, output, todo, origin)):
+            pass
+    except RayError as error:
+        state.write()
+        raise C3LError(
+            f"the job stopped: {_cause(error)}\n"
+            f"{state.images} of {state.total_images} images are committed in {config.output}; "
+            "the same command goes on from there"
+        ) from error
+    output.sweep()
+    ended = state.write(finished=True)
+    print(closing_summary(ended, config.output))
+    failed = state.status["failed"]
+    if failed > config.max_failed_share * state.images:
+        raise TooManyFailures(
+            f"{failed} of {state.images} images failed, over the share of "
+            f"{config.max_failed_share} that --max-failed-share allows; what was written stays"
+        )
+
+
+def closing_summary(run: dict[str, object], output: str) -> str:
+    """What a finished run made, what failed and why, and where it lies."""
+
+    def listed(counts: object) -> str:
+        assert isinstance(counts, dict)
+        largest = sorted(counts.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {count}" for name, count in largest) or "none"
+
+    seconds, examples = run["seconds"], run["examples"]
+    assert isinstance(seconds, dict) and isinstance(examples, dict)
+    lines = [
+        f"finished in {seconds['wall']:.0f} s",
+        f"  images   {run['images']}: {listed(run['status'])}",
+        f"  turns    {run['turns']}: {listed(run['turn_status'])}",
+        f"  tokens   {run['tokens']}",
+        f"  failed   {listed(run['reasons'])}",
+        *(f"           for example {example}" for example in examples.values()),
+        f"  records  {os.path.join(output, 'records')}",
+        f"  report   {os.path.join(output, 'run.json')}",
+        f"  next     python -m jobs.select --input {output} --output DATASET --top 0.1 --by i2c",
+    ]
+    return "\n".join(lines)
+
+
+def _cause(error: Exception) -> str:
+    """The last line that says something: Ray wraps the cause in the traces of its processes."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    main(GenerateConfig, generate, __doc__ or "")

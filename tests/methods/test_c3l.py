@@ -1,0 +1,53 @@
+from collections import Counter
+
+import pytest
+
+from c3l_ray.methods import c3l
+
+
+@pytest.mark.parametrize(
+    ("reply", "pair"),
+    [
+        ("Question: Is it red? Answer: Yes.", ("Is it red?", "Yes.")),
+        (" question:Is it red?\nanswer: Yes.\n", ("Is it red?", "Yes.")),
+        ("**Question:** Is it red?\n\n**Answer:** Yes,\nit is.", ("Is it red?", "Yes,\nit is.")),
+        ("Question: Is it red? Answer:", ("Is it red?", "")),
+        ("It is red.", None),
+        ("Question: Is it red?", None),
+        ("Question: Answer: Yes.", None),
+        ("Question: Question: Is it? Answer: Yes.", None),
+        ("Question: A? Answer: B. Question: C? Answer: D.", None),
+        ("", None),
+    ],
+)
+def test_parse(reply: str, pair: tuple[str, str] | None) -> None:
+    assert c3l.parse(reply) == pair
+
+
+def test_requests_depend_on_the_image_alone() -> None:
+    assert c3l.requests("a", 5) == c3l.requests("a", 5)
+    assert c3l.requests("a", 5) != c3l.requests("b", 5)
+    assert c3l.requests("a", 7)[:5] == c3l.requests("a", 5)
+
+
+def test_five_turns_are_one_of_each_kind() -> None:
+    for image in map(str, range(50)):
+        assert {request.kind for request in c3l.requests(image, 5)} == set(c3l.KINDS)
+
+
+@pytest.mark.parametrize("num_turns", [1, 3, 7])
+def test_kinds_are_spread_evenly_over_images(num_turns: int) -> None:
+    kinds = Counter(r.kind for i in range(2000) for r in c3l.requests(f"image {i}", num_turns))
+    assert max(kinds.values()) < 1.2 * min(kinds.values())
+
+
+def test_wordings_and_seeds_of_an_image_differ() -> None:
+    requests = c3l.requests("a", 5 * 8)
+    assert len({request.instruction for request in requests}) == 40
+    assert len({request.seed for request in requests}) == 40
+    assert all(0 <= request.seed < 2**31 for request in requests)
+
+
+def test_every_wording_asks_for_the_format() -> None:
+    for i in range(100):
+        assert all(r.instruction.endswith(c3l.FORMAT) for r in c3l.requests(str(i), 5))

@@ -1,0 +1,113 @@
+"""I2C against a five-line reference, and the properties that its users must know."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from c3l_ray.methods import i2c
+
+P = np.array([0.9, 0.8, 0.7, 0.95, 0.6])
+R = np.array([0.9, 0.8, 0.1, 0.95, 0.05])
+
+
+def reference_k1(p: i2c.Floats, r: i2c.Floats) -> float:
+    p = p / p.sum()
+    r = r / r.sum()
+    return float((p * np.log(p / r)).sum())
+
+
+def scores(p: i2c.Floats, r: i2c.Floats) -> dict[str, float]:
+    found = i2c.scores(np.log(p), np.log(r), np.zeros(len(p)))
+    assert found is not None
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0)),
+        min_size=1,
+        max_size=200,
+    )
+)
+def test_k1_is_the_reference(pairs: list[tuple[float, float]]) -> None:
+    p, r = np.array(pairs).T
+    assert i2c.k1(np.log(p), np.log(r)) == pytest.approx(reference_k1(p, r), abs=1e-9)
+
+
+def test_the_worked_toy() -> None:
+    assert i2c.k1(np.log(P), np.log(R)) == pytest.approx(0.378, abs=5e-4)
+    assert scores(P, R)["gain"] == pytest.approx(0.886, abs=5e-4)
+
+
+def test_swapped_sides_give_another_divergence_and_the_opposite_gain() -> None:
+    assert i2c.k1(np.log(R), np.log(P)) == pytest.approx(0.230, abs=5e-4)
+    assert scores(R, P)["gain"] == pytest.approx(-0.886, abs=5e-4)
+    assert scores(R, P)["i2c"] > 0  # unsigned: an image that hurts scores high too
+
+
+@pytest.mark.parametrize(("p", "r"), [(0.9, 0.1), (0.1, 0.9), (1.0, 1e-300)])
+def test_k1_is_zero_for_one_token_and_the_gain_is_not(p: float, r: float) -> None:
+    found = scores(np.array([p]), np.array([r]))
+    assert found["i2c"] == 0
+    assert found["gain"] == pytest.approx(math.log(p / r))
+
+
+def test_k1_does_not_see_a_uniform_shift() -> None:
+    found = scores(P, P / 5)
+    assert found["i2c"] == pytest.approx(0, abs=1e-12)
+    assert found["gain"] == pytest.approx(math.log(5))
+
+
+def test_k1_is_a_softmax_of_the_log_probabilities_over_positions() -> None:
+    def softmax(x: i2c.Floats) -> i2c.Floats:
+        return np.exp(x) / np.exp(x).sum()
+
+    of_logs = float((softmax(np.log(P)) * np.log(softmax(np.log(P)) / softmax(np.log(R)))).sum())
+    of_probabilities = float((softmax(P) * np.log(softmax(P) / softmax(R))).sum())
+    assert i2c.k1(np.log(P), np.log(R)) == pytest.approx(of_logs)
+    assert of_probabilities == pytest.approx(0.035, abs=5e-4)  # K1p: ten times flatter, not K1
+
+
+def test_the_ceiling_for_a_uniform_text_side_is_ln_t() -> None:
+    peaked = np.array([0.0] + [-60.0] * 99)
+    assert i2c.k1(peaked, np.full(100, -5.0)) == pytest.approx(math.log(100))
+
+
+def test_long_unlikely_answers_do_not_underflow() -> None:
+    logprobs = np.full(500, -800.0)  # exp of it is 0 in float64
+    shifted = logprobs - np.arange(500) / 100
+    found = i2c.scores(logprobs, shifted, np.zeros(500))
+    assert found is not None
+    assert found["i2c"] > 0 and math.isfinite(found["i2c"])
+
+
+def test_equal_sides_are_zero_and_never_below() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        logprobs = np.log(rng.uniform(0.001, 1, 50)).astype(np.float32)
+        assert i2c.k1(logprobs, logprobs.astype(np.float64)) >= 0
+
+
+def test_impossible_tokens_do_not_make_nan() -> None:
+    nothing = np.array([-np.inf, -1.0])
+    assert math.isfinite(i2c.k1(nothing, np.array([-1.0, -1.0])))
+    assert i2c.k1(np.array([-1.0, -1.0]), nothing) == math.inf
+    assert i2c.k1(np.full(3, -np.inf), np.full(3, -np.inf)) == 0
+
+
+def test_an_answer_without_tokens_has_no_scores() -> None:
+    empty = np.array([])
+    assert i2c.scores(empty, empty, empty) is None
+
+
+def test_k2_is_the_mean_of_the_tokens() -> None:
+    found = i2c.scores(np.log(P), np.log(R), np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
+    assert found is not None and found["i2c_vocab"] == 2.0
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="5, 4 and 5"):
+        i2c.scores(np.log(P), np.log(R[:4]), np.zeros(5))

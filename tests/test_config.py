@@ -1,0 +1,105 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from c3l_ray.config import (
+    Clip,
+    GenerateConfig,
+    Model,
+    Pools,
+    Sampling,
+    Scorer,
+    SelectConfig,
+    digest,
+    facts,
+)
+from c3l_ray.errors import Refused
+
+Make = Callable[..., GenerateConfig]
+IDENTITIES = {"model": "m", "scorer": "s", "clip": "c"}
+
+
+@pytest.mark.parametrize(
+    ("make", "flag"),
+    [
+        (lambda: Model(name="m", max_seqs=0), "--model.max-seqs 0"),
+        (lambda: Model(name="m", tensor_parallel=0), "--model.tensor-parallel 0"),
+        (lambda: Model(name="m", gpu_memory=1.5), "--model.gpu-memory 1.5"),
+        (lambda: Sampling(temperature=-1), "--sampling.temperature -1"),
+        (lambda: Sampling(top_p=0), "--sampling.top-p 0"),
+        (lambda: Sampling(max_tokens=0), "--sampling.max-tokens 0"),
+        (lambda: Scorer(batch_size=0), "--scorer.batch-size 0"),
+        (lambda: Pools(generators=0), "--pools.generators 0"),
+        (lambda: Pools(scorer_gpus=-1), "--pools.scorer-gpus -1"),
+        (lambda: SelectConfig(input="i", top=0), "--top 0"),
+        (lambda: SelectConfig(input="i", top=1.1), "--top 1.1"),
+    ],
+)
+def test_a_wrong_value_names_its_flag(make: Callable[[], Any], flag: str) -> None:
+    with pytest.raises(Refused, match=flag):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("turns", 0), ("max_pixels", 0), ("max_failed_share", 2.0)]
+)
+def test_a_wrong_value_of_the_job_names_its_flag(config: Make, field: str, value: float) -> None:
+    with pytest.raises(Refused, match=f"--{field.replace('_', '-')} {value}"):
+        config(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"turns": 3},
+        {"max_pixels": 100},
+        {"images": False},
+        {"sampling": Sampling(temperature=0.1)},
+        {"model": Model(name="m", dtype="bfloat16")},
+        {"scorer": Scorer(dtype="bfloat16")},
+    ],
+)
+def test_what_defines_a_row_changes_the_origin(config: Make, changed: dict[str, Any]) -> None:
+    before, after = facts(config(), **IDENTITIES), facts(config(**changed), **IDENTITIES)
+    assert digest(before) != digest(after)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"input": "elsewhere"},
+        {"output": "elsewhere"},
+        {"pools": Pools(generators=7)},
+        {"scorer": Scorer(batch_size=3)},
+        {"clip": Clip(name="the same weights elsewhere")},
+        {"max_failed_share": 0.5},
+    ],
+)
+def test_how_and_where_it_runs_does_not(config: Make, changed: dict[str, Any]) -> None:
+    before, after = facts(config(), **IDENTITIES), facts(config(**changed), **IDENTITIES)
+    assert digest(before) == digest(after)
+
+
+@pytest.mark.parametrize("model", ["model", "scorer", "clip"])
+def test_other_weights_are_another_origin(config: Make, model: str) -> None:
+    before = facts(config(), **IDENTITIES)
+    assert digest(before) != digest(facts(config(), **{**IDENTITIES, model: "other"}))
+
+
+@pytest.mark.parametrize(
+    "concern", [GenerateConfig, SelectConfig, Model, Sampling, Scorer, Clip, Pools]
+)
+def test_every_flag_has_a_help_text(concern: type) -> None:
+    import inspect
+    import re
+
+    source = inspect.getsource(concern)
+    for field in dataclasses.fields(concern):
+        if dataclasses.is_dataclass(field.type) or field.name in ("model",):
+            continue
+        declared = rf"    {field.name}: [^\n]+\n"
+        assert re.search(declared, source), field.name
+        if "default_factory" not in re.search(declared, source).group():  # type: ignore[union-attr]
+            assert re.search(declared + r'    """', source), field.name

@@ -1,0 +1,100 @@
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from c3l_ray import images
+from c3l_ray.errors import ImageUnusable
+from c3l_ray.images import decode
+
+Encoded = Callable[..., bytes]
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_"),
+    [
+        ("RGB", "PNG"),
+        ("RGB", "JPEG"),
+        ("RGB", "WEBP"),
+        ("L", "JPEG"),
+        ("LA", "PNG"),
+        ("RGBA", "PNG"),
+        ("P", "PNG"),
+        ("1", "PNG"),
+        ("CMYK", "JPEG"),
+        ("I;16", "PNG"),
+    ],
+)
+def test_every_mode_becomes_rgb(encoded: Encoded, mode: str, format_: str) -> None:
+    image = decode(encoded(mode=mode, format_=format_), MILLION)
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 100, dtype=np.uint16).reshape(10, 10)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG")
+    decoded = np.asarray(decode(buffer.getvalue(), MILLION))
+    assert abs(int(decoded[5, 0, 0]) - 129) <= 1
+    assert len(np.unique(decoded)) > 90
+
+
+def test_transparency_lies_on_white(encoded: Encoded) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(buffer, "PNG")
+    assert decode(buffer.getvalue(), MILLION).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_rotation_in_the_exif_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    assert decode(buffer.getvalue(), MILLION).size == (20, 40)
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+def test_large_images_shrink_to_the_bound_and_keep_their_shape(
+    encoded: Encoded, format_: str
+) -> None:
+    image = decode(encoded(size=(400, 100), format_=format_), 10_000)
+    assert image.width * image.height <= 10_000
+    assert image.width / image.height == pytest.approx(4, rel=0.02)
+    assert decode(encoded(size=(100, 100), format_=format_), 10_000).size == (100, 100)
+
+
+def test_a_line_of_pixels_survives_the_bound(encoded: Encoded) -> None:
+    assert min(decode(encoded(size=(3000, 1)), 100).size) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (None, "no_image: the sample has"),
+        (b"", "empty: the image has no bytes"),
+        (b"this is text", "undecodable: not an image of a known format"),
+    ],
+)
+def test_what_is_no_image_says_so(data: bytes | None, error: str) -> None:
+    with pytest.raises(ImageUnusable, match=error):
+        decode(data, MILLION)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_a_truncated_image_is_undecodable(encoded: Encoded, format_: str) -> None:
+    data = encoded(size=(300, 300), format_=format_)
+    with pytest.raises(ImageUnusable, match="^undecodable: "):
+        decode(data[: len(data) // 2], MILLION)
+
+
+def test_too_many_pixels_are_refused_before_decoding(
+    encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded()
+    monkeypatch.setattr(images, "MAX_SOURCE_PIXELS", 1000)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ImageUnusable, match=r"^too_large: 40 x 30 pixels, over 1,000"):
+        decode(data, MILLION)

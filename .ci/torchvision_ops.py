@@ -2,9 +2,9 @@
 
 PyTorch's CPU index has a torchvision to match; PyPI's is a CUDA build whose compiled operators do
 not load beside `torch+cpu`, and importing it then fails for want of two operator schemas. Nothing
-here calls those operators, so declaring them at the first `import torchvision` is enough. The set-up
-installs this only where torchvision does not import, with a `.pth` line so that every process gets
-it, Ray's workers and vLLM's children included.
+here calls those operators, so declaring them at the first `import torchvision` is enough. The
+set-up installs this only where torchvision does not import, with a `.pth` line so that every
+process gets it, Ray's workers and vLLM's children included.
 """
 
 import importlib.abc

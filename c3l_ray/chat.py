@@ -1,4 +1,4 @@
-"""The one way a question and its answer become text and tokens, for generating, scoring and training.
+"""The one way a turn becomes text and tokens, for generating, scoring and training.
 
 A processor is a Hugging Face processor (`AutoProcessor`): its chat template is the model's own.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def answer_prompt(processor: Any, question: str, *, image: bool) -> str:
-    """The text after which the model answers, with one image placeholder before the question or none."""
+    """The text after which the model answers, with one image placeholder in it or none."""
     conversation = [_asked(question, image=image)]
     text: str = processor.apply_chat_template(
         conversation, tokenize=False, add_generation_prompt=True
@@ -35,7 +35,7 @@ def answered(
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of a rendered text, with one begin-of-sequence whether or not the template wrote it."""
+    """The ids of a rendered text, with one begin-of-sequence whoever writes it."""
     ids: list[int] = tokenizer(text, add_special_tokens=not begins(tokenizer, text))["input_ids"]
     return ids
 

@@ -1,4 +1,4 @@
-"""What a user can set: one frozen dataclass per concern, whose docstrings are the flags' help texts.
+"""What a user can set: one frozen dataclass per concern; its docstrings are the flags' help texts.
 
 A wrong value is refused when the config is made, before anything starts. What defines a row's
 content is gathered by `facts` and named by their digest, the row's `origin`; how many processes do
@@ -16,6 +16,7 @@ from c3l_ray.errors import Refused
 from c3l_ray.methods import c3l
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+RankedBy = Literal["i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random"]
 
 
 def _at_least(flag: str, value: float, least: float) -> None:
@@ -37,19 +38,19 @@ class Model:
     """Requests that the engine works on at once."""
     tensor_parallel: int = 1
     """GPUs that share one copy of the weights."""
-    gpu_memory: float = 0.9
-    """Share of a GPU's memory that the engine may take."""
+    gpu_memory: float | None = None
+    """Share of a GPU's memory that the engine may take; by default 0.9 of --pools.generator-gpus."""
 
     def __post_init__(self) -> None:
         _at_least("model.max-seqs", self.max_seqs, 1)
         _at_least("model.tensor-parallel", self.tensor_parallel, 1)
-        if not 0 < self.gpu_memory <= 1:
+        if self.gpu_memory is not None and not 0 < self.gpu_memory <= 1:
             raise Refused(f"--model.gpu-memory {self.gpu_memory}: must be in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How replies are drawn. Every turn has a seed of its own, from its image's id and its place."""
+    """How replies are drawn. Every turn has a seed of its own, from its image's id and place."""
 
     temperature: float = 0.7
     """0 is greedy."""
@@ -97,11 +98,11 @@ class Pools:
     generators: int = 1
     """Processes that generate, each with an engine of its own."""
     generator_gpus: float | None = None
-    """GPUs of each; by default one per tensor-parallel rank where the cluster has any."""
+    """GPUs of each; by default one per tensor-parallel rank, and 0.7 where it shares its only one."""
     scorers: int = 1
     """Processes that score."""
     scorer_gpus: float | None = None
-    """GPUs of each; by default 0.5 where the cluster has any."""
+    """GPUs of each; by default 0.5, and 0.3 where it shares the only one."""
 
     def __post_init__(self) -> None:
         _at_least("pools.generators", self.generators, 1)
@@ -118,7 +119,7 @@ class GenerateConfig:
     input: str
     """A WebDataset .tar, or a folder of them, local or s3://."""
     output: str
-    """Folder for records/, manifests/ and run.json, local or s3://. The same command resumes there."""
+    """Folder for records and run.json, local or s3://. The same command resumes there."""
     model: Model
     sampling: Sampling = field(default_factory=Sampling)
     scorer: Scorer = field(default_factory=Scorer)
@@ -156,7 +157,7 @@ class SelectConfig:
     """Folder for the dataset, local or s3://, made afresh; by default `dataset` in the input."""
     top: float = 0.1
     """Share of the scored turns to keep, in (0, 1]."""
-    by: Literal["i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random"] = "i2c"
+    by: RankedBy = "i2c"
     """The score that ranks; random, clip and image_logprob are the controls."""
     per: Literal["dataset", "image"] = "dataset"
     """Keep the top of the whole dataset, or the top of each image (at least one turn)."""

@@ -1,7 +1,7 @@
 """What can go wrong, drawn as a tree:
 
     C3LError
-    |- Refused         before anything starts: a bad flag, a missing model, an output of another origin
+    |- Refused         before the start: a bad flag, a missing model, an output of another origin
     |- ImageUnusable   one row: becomes its status and error, never leaves an actor
     |- ReplyRefused    one row: the engine will not take this image or prompt
     |- EngineDead      the world: the process ends, and Ray replaces it within bounds

@@ -1,6 +1,6 @@
-"""The row, as Arrow: one image and its turns, from the shard it is read from to the file it ends in."""
+"""The row, as Arrow: one image and its turns, from the shard it comes from to where it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -71,7 +71,7 @@ FLOW = pa.schema(
 )
 
 
-def conform(columns: dict[str, Sequence[Any] | pa.Array], schema: pa.Schema) -> pa.Table:
+def conform(columns: Mapping[str, Sequence[Any] | pa.Array], schema: pa.Schema) -> pa.Table:
     """Columns as a table of exactly this schema.
 
     Columns that are not given are null; nulls in a required column are refused.

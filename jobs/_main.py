@@ -17,9 +17,9 @@ def main(config: type[Config], job: Callable[[Config], None], description: str) 
     # One torch thread a process: several busy ones on shared cores spin at every barrier.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    name = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]  # run with -m
     try:
-        job(tyro.cli(config, description=description))
+        job(tyro.cli(config, prog=f"python -m {name}", description=description))
     except C3LError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.config import Clip, GenerateConfig, Model, Sampling, SelectConfig
+from c3l_ray.config import Clip, GenerateConfig, Model, RankedBy, Sampling, SelectConfig
 from c3l_ray.data.commit import Output
 from c3l_ray.data.select import select
 from c3l_ray.evaluation.scenes import Judged, judged, truthful_share, truths
@@ -28,12 +28,27 @@ from jobs._main import main
 from jobs.generate import generate
 
 SKIMAGE = (
-    "astronaut.png brick.png camera.png cell.png chelsea.png clock_motion.png coffee.png coins.png "
-    "grass.png gravel.png hubble_deep_field.jpg ihc.png microaneurysms.png moon.png page.png "
-    "retina.jpg rocket.jpg text.png"
-).split()
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "cell.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "microaneurysms.png",
+    "moon.png",
+    "page.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "text.png",
+)
 SKLEARN = ("china.jpg", "flower.jpg")
-CONTROLS = ("random", "clip", "image_logprob")
+CONTROLS: tuple[RankedBy, ...] = ("random", "clip", "image_logprob")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +78,11 @@ def demo(config: DemoConfig) -> None:
             clip=Clip(name=str(world.CLIP), weights=None),
         )
     )
-    selections = {"i2c": config.output / "dataset"}
-    selections |= {by: config.output / "controls" / by for by in CONTROLS}
+    selections: dict[RankedBy, Path] = {"i2c": config.output / "dataset"}
+    for by in CONTROLS:
+        selections[by] = config.output / "controls" / by
     for by, folder in selections.items():
-        select(SelectConfig(input=str(config.output), output=str(folder), by=by))  # type: ignore[arg-type]
+        select(SelectConfig(input=str(config.output), output=str(folder), by=by))
 
     everything = list(judged(records(config.output)))
     print(f"\ndone in {time.monotonic() - started:.0f} s")
@@ -94,10 +110,9 @@ def records(output: Path) -> Iterator[pa.Table]:
             yield pq.read_table(output / manifest.file)
 
 
-def print_selections(everything: list[Judged], selections: dict[str, Path]) -> None:
-    print(
-        f"\n{'selection':<24}{'turns':>7}{'true':>9}{'false':>7}{'unknown':>9}{'of photographs':>16}"
-    )
+def print_selections(everything: list[Judged], selections: dict[RankedBy, Path]) -> None:
+    columns = f"{'turns':>7}{'true':>9}{'false':>7}{'unknown':>9}{'of photographs':>16}"
+    print(f"\n{'selection':<24}{columns}")
     rows = {"all turns": everything} | {
         f"top 10 % by {by}": list(judged(map(pq.read_table, sorted(folder.glob("*.parquet")))))
         for by, folder in selections.items()

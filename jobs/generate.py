@@ -3,10 +3,10 @@
     python -m jobs.generate --input s3://bucket/shards --output s3://bucket/run \\
         --model.name llava-hf/llava-1.5-7b-hf --pools.generators 8
 
-Each image gets M turns from the model, and each turn its scores: how likely its answer is with the
-image and without it, how far the two beliefs lie apart (I2C), and CLIP's cosine. Records are Parquet,
-one row an image; a bad image is a row that says why. Stopped at any time, the same command goes on
-where it was. Runs on the cluster that RAY_ADDRESS names, else on this machine.
+Each image gets M turns from the model, and each turn its scores: how likely its answer is with
+the image and without it, how far the two beliefs lie apart (I2C), and CLIP's cosine. Records are
+Parquet, one row an image; a bad image is a row that says why. Stopped at any time, the same
+command goes on where it was. Runs on the cluster that RAY_ADDRESS names, else on this machine.
 
 Exit status: 0 finished, 2 refused before the start, 4 more failed images than --max-failed-share,
 1 anything else.
@@ -45,6 +45,7 @@ def generate(config: GenerateConfig) -> None:
     from c3l_ray.data import pipeline
 
     pipeline.connect(config)
+    config = pipeline.placed(config)
     try:
         units = pipeline.plan(found, output)
         state.total_images = sum(unit.rows for unit in units)

@@ -1,11 +1,10 @@
-"""Every process of the suite: one thread, no hub, no tokens, no GPU; and small inputs to work on."""
+"""Every process of the suite: one thread, no hub, no tokens; and small inputs to work on."""
 
 import os
 
 os.environ.update(
     OMP_NUM_THREADS="1",
     HF_HUB_OFFLINE="1",
-    CUDA_VISIBLE_DEVICES="",
     RAY_AUTH_MODE="disabled",
     RAY_USAGE_STATS_ENABLED="0",
     TOKENIZERS_PARALLELISM="false",

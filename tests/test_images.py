@@ -86,7 +86,7 @@ def test_what_is_no_image_says_so(data: bytes | None, error: str) -> None:
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
 def test_a_truncated_image_is_undecodable(encoded: Encoded, format_: str) -> None:
     data = encoded(size=(300, 300), format_=format_)
-    with pytest.raises(ImageUnusable, match="^undecodable: "):
+    with pytest.raises(ImageUnusable, match=r"^undecodable: "):
         decode(data[: len(data) // 2], MILLION)
 
 

@@ -1,8 +1,8 @@
 """Exactly-once output: a unit's rows are visible when its manifest is, whole, and never twice.
 
-A writer puts `records/<unit>-<attempt>.parquet` and then, exclusively, `manifests/<unit>.json`. That
-second put is the commit: whoever loses the race has written a file that no manifest names. Readers
-trust manifests only.
+A writer puts `records/<unit>-<attempt>.parquet`, then `manifests/<unit>.json` where none is yet.
+That second put is the commit: whoever loses the race has written a file that no manifest names.
+Readers trust manifests only.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ class Output:
                 yield Manifest(**json.loads(content))
 
     def commit(self, unit: Unit, table: pa.Table | None, origin: str) -> Manifest:
-        """Writes a unit's rows, and returns the manifest that counts: another's, if that came first.
+        """Writes a unit's rows, and returns the manifest that counts: another's if it came first.
 
         Args:
             unit: the unit.

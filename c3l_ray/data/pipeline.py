@@ -28,7 +28,7 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.data import shards
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.shards import Shard, Unit
-from c3l_ray.errors import EngineDead
+from c3l_ray.errors import EngineDead, Refused
 from c3l_ray.inference.generate import Generate
 from c3l_ray.inference.score import Score
 from c3l_ray.schema import filled
@@ -44,8 +44,8 @@ def connect(config: GenerateConfig) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS", "local")
-    # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or none
-    # is left for reading and writing.
+    # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
+    # none is left for reading and writing.
     needed = config.pools.generators + config.pools.scorers + 2
     size = {"num_cpus": max(needed, os.cpu_count() or 1)} if address == "local" else {}
     ray.init(
@@ -55,6 +55,11 @@ def connect(config: GenerateConfig) -> None:
         logging_level=logging.ERROR,
         **size,
     )
+    set_context()
+
+
+def set_context() -> None:
+    """The settings under which a unit stays one block, and a slow start is no failure."""
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
@@ -62,6 +67,36 @@ def connect(config: GenerateConfig) -> None:
     context.enable_progress_bars = sys.stderr.isatty()
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False
+
+
+def placed(config: GenerateConfig) -> GenerateConfig:
+    """The config with every GPU share decided that the user left open.
+
+    Raises:
+        Refused: this machine cannot hold the pools; Ray would wait for more GPUs for ever.
+    """
+    pools, model = config.pools, config.model
+    there = ray.cluster_resources().get("GPU", 0)
+    may_grow = "RAY_ADDRESS" in os.environ  # a cluster may start nodes when they are asked for
+    generator, scorer = float(model.tensor_parallel), 0.5
+    if there == 0 and not may_grow:
+        generator, scorer = 0, 0
+    elif pools.generators * generator + pools.scorers * scorer > there and not may_grow:
+        generator, scorer = 0.7, 0.3  # the two share one
+    generator = generator if pools.generator_gpus is None else pools.generator_gpus
+    scorer = scorer if pools.scorer_gpus is None else pools.scorer_gpus
+    needed = pools.generators * generator + pools.scorers * scorer
+    if needed > there and not may_grow:
+        raise Refused(
+            f"--pools: {pools.generators} generators with {generator:g} GPUs and {pools.scorers} "
+            f"scorers with {scorer:g} take {needed:g} GPUs, and this machine has {there:g}"
+        )
+    memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
+    return dataclasses.replace(
+        config,
+        pools=dataclasses.replace(pools, generator_gpus=generator, scorer_gpus=scorer),
+        model=dataclasses.replace(model, gpu_memory=memory),
+    )
 
 
 def plan(found: list[Shard], output: Output) -> list[Unit]:
@@ -88,9 +123,23 @@ def plan(found: list[Shard], output: Output) -> list[Unit]:
 
 
 def run(
-    config: GenerateConfig, output: Output, units: list[Unit], origin: str
+    config: GenerateConfig,
+    output: Output,
+    units: list[Unit],
+    origin: str,
+    *,
+    generate: type = Generate,
+    score: type = Score,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
+
+    Args:
+        config: of the job, as `placed` returns it.
+        output: where the units are committed.
+        units: those still to do.
+        origin: what made their rows.
+        generate: the generating actor's class, made from the config.
+        score: the scoring actor's.
 
     Raises:
         ray.exceptions.RayError: the job cannot go on; what is committed stays.
@@ -102,18 +151,18 @@ def run(
     if not units:
         return
     pools = config.pools
-    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
-    generator_gpus, scorer_gpus = pools.generator_gpus, pools.scorer_gpus
-    if generator_gpus is None:
-        generator_gpus = config.model.tensor_parallel if has_gpus else 0
-    if scorer_gpus is None:
-        scorer_gpus = 0.5 if has_gpus else 0
-
     dataset = ray.data.read_datasource(Units(units), override_num_blocks=len(units))
     dataset = _actors(
-        dataset, GenerateActor, config, pools.generators, generator_gpus, at_once=UNITS_AT_ONCE
+        dataset,
+        EndsWithEngine,
+        [generate, config],
+        size=pools.generators,
+        num_gpus=pools.generator_gpus,
+        at_once=UNITS_AT_ONCE,
     )
-    dataset = _actors(dataset, Score, config, pools.scorers, scorer_gpus, at_once=1)
+    dataset = _actors(
+        dataset, score, [config], size=pools.scorers, num_gpus=pools.scorer_gpus, at_once=1
+    )
     by_name = {unit.name: unit for unit in units}
     dataset = _units(
         dataset, functools.partial(_commit, config, output, by_name, origin), num_cpus=0.5
@@ -122,7 +171,7 @@ def run(
         yield Manifest(**json.loads(row["manifest"]))
 
 
-class Units(Datasource):  # type: ignore[misc]  # ray is untyped
+class Units(Datasource):
     """One read task and one block per unit."""
 
     def __init__(self, units: list[Unit]) -> None:
@@ -147,11 +196,11 @@ class Units(Datasource):  # type: ignore[misc]  # ray is untyped
         return sum(unit.end - unit.start for unit in self._units)
 
 
-class GenerateActor:
-    """Generate in a process that ends with its engine."""
+class EndsWithEngine:
+    """A generating actor in a process that ends when its engine does."""
 
-    def __init__(self, config: GenerateConfig) -> None:
-        self.generate = Generate(config)
+    def __init__(self, generate: type, config: GenerateConfig) -> None:
+        self.generate = generate(config)
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         try:
@@ -184,11 +233,11 @@ def _commit(
 
 def _actors(
     dataset: Dataset,
-    stage: type,
-    config: GenerateConfig,
-    size: int,
-    num_gpus: float,
+    actor: type,
+    args: list[Any],
     *,
+    size: int,
+    num_gpus: float | None,
     at_once: int,
 ) -> Dataset:
     """Maps units through a pool of actors, each given `at_once` units and one more in wait."""
@@ -199,9 +248,9 @@ def _actors(
     )
     return _units(
         dataset,
-        stage,
+        actor,
         compute=pool,
-        fn_constructor_args=[config],
+        fn_constructor_args=args,
         num_cpus=1,
         **({"num_gpus": num_gpus} if num_gpus else {}),
         max_restarts=-1,  # the retries of a unit that kills its process are what is bounded

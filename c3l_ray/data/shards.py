@@ -1,4 +1,4 @@
-"""WebDataset tars as units: one Arrow block each of at most 256 images or about 64 MB, never decoded.
+"""WebDataset tars as units: an Arrow block each, of at most 256 images or about 64 MB, not decoded.
 
 A shard is indexed once: its headers are walked, and every unit's place in it is noted. Reading a
 unit then is one ranged read, and a rerun reads nothing of the units that are done.
@@ -216,12 +216,13 @@ class _Walk:
 
     def _members(self) -> Iterator[tarfile.TarInfo]:
         try:
-            self._tar = tarfile.open(fileobj=self.file, mode="r:")
+            self._tar = tarfile.TarFile(fileobj=self.file)
             while (member := self._tar.next()) is not None:
                 if member.offset_data + member.size > self.size:
                     self.damage = f"byte {member.offset}: {member.name!r} is cut off"
                     return
-                self._tar.members = []  # tarfile would keep every header of a shard
+                # It would keep every header of a shard.
+                self._tar.members = []  # type: ignore[attr-defined]  # the stubs lack it
                 if member.isfile() and not member.name.rpartition("/")[2].startswith("."):
                     yield member
         except tarfile.TarError as error:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import get_protocol
 
 from c3l_ray.errors import Refused
 
@@ -16,11 +16,8 @@ def connect(flag: str, path: str) -> tuple[Any, str]:
     Raises:
         Refused: the path is neither local nor on S3.
     """
-    try:
-        fs, root = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
-        raise Refused(f"{flag} {path}: {error}") from error
-    if not isinstance(fs, LocalFileSystem) and "s3" not in fs.protocol:
+    if get_protocol(path) not in ("file", "local", "s3", "s3a"):
         raise Refused(f"{flag} {path}: only local paths and s3:// are supported")
+    fs, root = fsspec.core.url_to_fs(path)
     fs.invalidate_cache()
     return fs, root.rstrip("/")

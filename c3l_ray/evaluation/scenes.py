@@ -43,7 +43,7 @@ def truths(turns: Iterable[Judged]) -> Counter[str]:
 
 
 def truthful_share(turns: Iterable[Judged]) -> float | None:
-    """The share of the turns about scenes that is true, the unknown ones counted as not; or None."""
+    """The true share of the turns about scenes, the unknown counted as not true; or None."""
     counts = truths(turns)
     return counts[TRUE] / counts.total() if counts else None
 

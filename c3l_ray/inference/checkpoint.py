@@ -77,7 +77,7 @@ def check_clip(name: str, weights: str | None) -> str:
 
 @cache
 def _digest(path: str) -> str:
-    """Digest of a local model: the content of every file in it that is JSON, a template or weights."""
+    """Digest of a local model: of every file in it that is JSON, a template or weights."""
     root = Path(path)
     files = [root] if root.is_file() else [*_weight_files(path), *root.glob("*.json")]
     files += root.glob("*.jinja")

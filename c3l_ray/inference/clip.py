@@ -15,7 +15,7 @@ BATCH_SIZE = 64
 
 
 class Clip:
-    """An open_clip model with its preprocessing and tokenizer, which cuts long texts (mostly at 77)."""
+    """An open_clip model with its preprocessing and tokenizer; most cut texts at 77 tokens."""
 
     def __init__(self, config: ClipConfig) -> None:
         import open_clip

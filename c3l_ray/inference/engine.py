@@ -47,7 +47,7 @@ class Engine:
             max_model_len=model.max_len,
             max_num_seqs=model.max_seqs,
             tensor_parallel_size=model.tensor_parallel,
-            gpu_memory_utilization=model.gpu_memory,
+            gpu_memory_utilization=model.gpu_memory or 0.9,
             limit_mm_per_prompt={"image": 1},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
             disable_log_stats=True,
@@ -73,6 +73,7 @@ class Engine:
             EngineDead: the engine is gone.
         """
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -94,7 +95,7 @@ class Engine:
                 reply = output.outputs[0]
         except EngineDeadError as error:
             raise EngineDead(str(error)) from error
-        except (EngineGenerateError, ValueError) as error:
+        except (VLLMClientError, EngineGenerateError, ValueError) as error:
             raise ReplyRefused(str(error)) from error
         return Reply(
             text=reply.text, finish=str(reply.finish_reason), num_tokens=len(reply.token_ids)

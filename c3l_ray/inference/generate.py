@@ -1,4 +1,4 @@
-"""Generate: an image's M turns, asked of the engine together so that they share the image's prefix."""
+"""Generate: an image's M turns, asked of the engine together so that they share its prefix."""
 
 import asyncio
 import time

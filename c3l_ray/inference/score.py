@@ -89,7 +89,7 @@ class PlainScorer:
             )
 
     def _answer_logprobs(self, asked: list[Asked], *, image: bool) -> list[tuple[Tensor, Tensor]]:
-        """For each turn its answer's ids [A], and the log-probabilities [A, V] at their positions."""
+        """For each turn its answer's ids [A] and the log-probabilities [A, V] at their places."""
         rendered = [
             chat.answered(self.processor, turn.question, turn.answer, image=image) for turn in asked
         ]

@@ -1,4 +1,4 @@
-"""C3L's generation requests (arXiv 2405.12752, stage 1): what an image is asked, and how the reply is read.
+"""C3L's generation (arXiv 2405.12752, stage 1): what an image is asked, and how replies are read.
 
 The paper's prompts are not public. The five kinds follow the groups seen in a community
 reproduction; the wordings are ours. An image gets M independent requests instead of one reply with

@@ -1,4 +1,4 @@
-"""Scenes: up to four coloured shapes on a two-by-two grid, drawn from a seed, so that the truth is known."""
+"""Scenes: up to four coloured shapes on a two-by-two grid, drawn from a seed."""
 
 import json
 import math
@@ -38,7 +38,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What an image shows: its things in reading order, and the seed of the drawing's jitter and noise."""
+    """What an image shows: its things in reading order, and the seed of its jitter and noise."""
 
     seed: int
     things: tuple[Thing, ...]
@@ -48,7 +48,7 @@ class Scene:
 
     @staticmethod
     def from_json(text: str) -> "Scene":
-        """The scene that `to_json` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+        """The scene that `to_json` wrote. Raises ValueError, KeyError or TypeError otherwise."""
         fields = json.loads(text)
         return Scene(
             seed=fields["seed"], things=tuple(Thing(**thing) for thing in fields["things"])
@@ -67,7 +67,7 @@ def draw_scene(seed: int) -> Scene:
 
 
 def render(scene: Scene) -> Image.Image:
-    """The scene as an RGB image of 64 x 64 pixels: jittered sizes and places, a grey ground, noise."""
+    """The scene in RGB, 64 x 64 pixels: jittered sizes and places, a grey ground, noise."""
     rng = random.Random(f"render {scene.seed}")
     ground = rng.randint(190, 245)
     image = Image.new("RGB", (SIDE_PX, SIDE_PX), (ground, ground, ground))

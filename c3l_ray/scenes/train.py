@@ -1,4 +1,4 @@
-"""Trains the shipped tiny LLaVA and tiny CLIP from scratch: `python -m c3l_ray.scenes.train --help`.
+"""Trains the shipped tiny LLaVA and CLIP from scratch: `python -m c3l_ray.scenes.train --help`.
 
 The order matters. The vision tower learns first, supervised, and is frozen; projector and language
 half then learn captions only, until they read the image; questions come last. Trained on everything
@@ -116,7 +116,7 @@ def train_llava(
 
 
 def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole words over these texts; with `end`, texts close with `</s>` as CLIP's do."""
+    """A tokenizer of the whole words of these texts; with `end` it closes them with `</s>`."""
     pieces = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Metaspace(prepend_scheme="never", split=True),
@@ -363,7 +363,7 @@ def train_clip(
 
 
 def _clip_text(scene: Scene, rng: random.Random) -> str:
-    """Half the time all that the scene shows, half the time one turn, as the score will see them."""
+    """Half the time all that the scene shows, half the time one turn: what the score will see."""
     kind = rng.choice(("detail", rng.choice(c3l.KINDS)))
     return " ".join(draw_turn(scene, kind, rng))
 
@@ -374,7 +374,7 @@ def _pixels(scene: Scene) -> Tensor:
 
 
 def _steps(num_steps: int, optimizer: torch.optim.Optimizer, name: str) -> Iterator[Any]:
-    """Yields a function that takes one step's loss: warm-up, cosine, clipped gradients, progress."""
+    """Yields a function that takes a step's loss: warm-up, cosine, clipped gradients, progress."""
     peak = optimizer.param_groups[0]["lr"]
     warm_up = max(1, num_steps // 20)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The truth of a turn about a scene: its words are read back into the slots of a form, and checked."""
+"""The truth of a turn about a scene: its words are read back into a form's slots, and checked."""
 
 import re
 from collections import Counter
@@ -70,7 +70,7 @@ def _judge_sentences(scene: Scene, form: Form, answer: str) -> str:
 
 
 def _read(template: str, text: str, known: Slots) -> Slots | None:
-    """The words in the slots of a template, those already known held fixed; None where it differs."""
+    """The words in a template's slots, with those already known held fixed; None if it differs."""
     parts = re.split(r"{(\w+)}", template)
     pattern = ""
     for literal, slot in zip(parts[::2], [*parts[1::2], ""], strict=True):

@@ -1,0 +1,177 @@
+"""Ray Data for real, doubles for the models: units stay whole, and dead engines cost no rows."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from c3l_ray.config import GenerateConfig, Pools
+from c3l_ray.data import pipeline, shards
+from c3l_ray.data.commit import Output
+from c3l_ray.errors import EngineDead, Refused
+from c3l_ray.scenes.world import write_shard
+from c3l_ray.schema import filled
+from tests.test_schema import RECORD
+
+Make = Callable[..., GenerateConfig]
+POOLS = Pools(generators=2, generator_gpus=0.25, scorer_gpus=0.5)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """A local cluster that believes to have a GPU, so that GPU pools are placed too."""
+    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    pipeline.set_context()
+    yield
+    ray.shutdown()
+
+
+class Pretend:
+    """Fills turns slowly enough that several units are in flight at once."""
+
+    def __init__(self, _: GenerateConfig) -> None:
+        import random
+
+        self.random = random.Random()
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        import asyncio
+
+        await asyncio.sleep(self.random.random() / 5)
+        return filled(table, turns=[RECORD["turns"]] * table.num_rows)
+
+
+class DiesOnce:
+    """An engine that dies the first time it sees the unit that holds a key."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self.mark = Path(config.output) / "died"
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        if "3-00" in table["key"].to_pylist() and not self.mark.exists():
+            self.mark.touch()
+            raise EngineDead("its process was killed")
+        return filled(table, turns=[RECORD["turns"]] * table.num_rows)
+
+
+class DiesAlways:
+    def __init__(self, _: GenerateConfig) -> None:
+        pass
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        raise EngineDead("the unit kills it every time")
+
+
+class PassOn:
+    def __init__(self, _: GenerateConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return table
+
+
+def write(folder: Path, sizes: list[int], image: bytes = b"x" * 100) -> None:
+    folder.mkdir()
+    for number, size in enumerate(sizes):
+        members = [(f"{number}-{i:02d}.jpg", image) for i in range(size)]
+        write_shard(folder / f"{number}.tar", members)
+
+
+def run(config: GenerateConfig, generate: type) -> Output:
+    output = Output(config.output)
+    units = pipeline.plan(shards.find_shards(config.input), output)
+    for _ in pipeline.run(config, output, units, "origin", generate=generate, score=PassOn):
+        pass
+    return output
+
+
+def keys_of(file: str, output: Output) -> list[str]:
+    found: list[str] = pq.read_table(Path(output.path) / file)["key"].to_pylist()
+    return found
+
+
+def keys(output: Output) -> list[str]:
+    files = [manifest.file for manifest in output.manifests() if manifest.file]
+    return sorted(key for file in files for key in keys_of(file, output))
+
+
+@pytest.mark.parametrize("image_kib", [0.1, 2000])
+def test_units_stay_whole_and_in_order_through_the_pipeline(
+    config: Make, tmp_path: Path, image_kib: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also above the size at which Ray splits blocks, and with fewer units than it likes to see."""
+    sizes = [7, 0, 80, 1, 30]
+    write(tmp_path / "in", sizes, b"x" * int(1024 * image_kib))
+    made = config(input=str(tmp_path / "in"), pools=POOLS)
+    monkeypatch.setattr(shards, "UNIT_BYTES", 200 * 2**20)
+    for shard in shards.find_shards(made.input):  # here, where the patched bound is seen
+        Output(made.output).note_units(shard, shards.index(shard))
+    output = run(made, Pretend)
+    assert sorted(manifest.rows for manifest in output.manifests()) == sorted(sizes)
+    expected = [[f"{number}-{i:02d}" for i in range(size)] for number, size in enumerate(sizes)]
+    files = [manifest.file for manifest in output.manifests() if manifest.file]
+    assert sorted(map(keys_of, files, [output] * len(files))) == sorted(filter(None, expected))
+
+
+def test_a_dead_engine_is_replaced_and_its_units_are_redone(config: Make, tmp_path: Path) -> None:
+    write(tmp_path / "in", [10] * 6)
+    made = config(input=str(tmp_path / "in"), pools=POOLS)
+    Path(made.output).mkdir()
+    output = run(made, DiesOnce)
+    assert (Path(made.output) / "died").exists()
+    assert keys(output) == sorted(f"{n}-{i:02d}" for n in range(6) for i in range(10))
+
+
+def test_a_unit_that_kills_every_engine_ends_the_job(config: Make, tmp_path: Path) -> None:
+    write(tmp_path / "in", [2])
+    with pytest.raises(ray.exceptions.RayError):
+        run(config(input=str(tmp_path / "in"), pools=POOLS), DiesAlways)
+
+
+def test_the_images_stay_out_where_they_are_not_wanted(config: Make, tmp_path: Path) -> None:
+    write(tmp_path / "in", [3])
+    output = run(config(input=str(tmp_path / "in"), pools=POOLS, images=False), Pretend)
+    (manifest,) = output.manifests()
+    table = pq.read_table(Path(output.path) / str(manifest.file))
+    assert table["image"].null_count == 3 and table["status"].to_pylist() == ["ok"] * 3
+
+
+def test_a_block_that_is_not_one_unit_is_not_written(config: Make, tmp_path: Path) -> None:
+    write(tmp_path / "in", [3, 3])
+    output = Output(str(tmp_path / "run"))
+    units = pipeline.plan(shards.find_shards(str(tmp_path / "in")), output)
+    by_name = {unit.name: unit for unit in units}
+    whole = [shards.read(unit) for unit in units]
+    for block in (whole[0].slice(1), pa.concat_tables(whole)):
+        with pytest.raises(AssertionError, match="came to the writer"):
+            pipeline._commit(config(), output, by_name, "origin", block)
+    assert list(output.manifests()) == []
+
+
+def test_gpus_are_shared_where_there_is_one(config: Make) -> None:
+    found = pipeline.placed(config())
+    assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (0.7, 0.3)
+    assert found.model.gpu_memory == pytest.approx(0.63)
+
+
+def test_what_the_user_says_of_gpus_stays(config: Make) -> None:
+    found = pipeline.placed(config(pools=Pools(generator_gpus=0.25, scorer_gpus=0)))
+    assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (0.25, 0)
+
+
+def test_pools_that_this_machine_cannot_place_are_refused(config: Make) -> None:
+    with pytest.raises(Refused, match=r"take 2\.3 GPUs, and this machine has 1"):
+        pipeline.placed(config(pools=Pools(generators=2, generator_gpus=1)))
+
+
+def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(
+    config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    found = pipeline.placed(config(pools=Pools(generators=8)))
+    assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (1, 0.5)

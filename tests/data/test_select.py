@@ -1,0 +1,160 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from c3l_ray.config import SelectConfig
+from c3l_ray.data import select as select_module
+from c3l_ray.data.commit import Output
+from c3l_ray.data.select import select
+from c3l_ray.data.shards import Unit
+from c3l_ray.errors import Refused
+from c3l_ray.schema import FLOW, RECORDS, conform
+from tests.test_schema import RECORD
+
+Run = Callable[..., Path]
+
+
+def turn(i2c: float | None, *, clip: float = 0.0, status: str = "ok") -> dict[str, Any]:
+    example = RECORD["turns"][0]
+    scores = {**example["scores"], "i2c": i2c, "clip": clip}
+    return {**example, "question": f"q {i2c}", "status": status, "scores": scores}
+
+
+@pytest.fixture
+def run(tmp_path: Path, encoded: Callable[..., bytes]) -> Run:
+    """A run whose units hold these images' turns: a list of units of lists of turns."""
+
+    def make(*units: list[list[dict[str, Any]]], images: bool = True) -> Path:
+        output = Output(str(tmp_path / "run"))
+        output.write_json("run.json", {"origin": "o", "finished": "now"})
+        for number, rows in enumerate(units):
+            name = f"u-{number:05d}"
+            table = conform(
+                {
+                    "image_id": [f"{name}-{row}" for row in range(len(rows))],
+                    "key": [str(row) for row in range(len(rows))],
+                    "source": ["a.tar"] * len(rows),
+                    "image": [
+                        encoded(format_=("JPEG", "PNG", "WEBP")[row % 3]) if images else None
+                        for row in range(len(rows))
+                    ],
+                    "turns": rows,
+                    "unit": [name] * len(rows),
+                    "unit_rows": [len(rows)] * len(rows),
+                },
+                FLOW,
+            )
+            unit = Unit(
+                name=name, path="", source="a.tar", start=0, end=0, rows=len(rows), repeats={}
+            )
+            output.commit(unit, table, "o")
+        return tmp_path / "run"
+
+    return make
+
+
+def chosen(dataset: Path) -> list[dict[str, Any]]:
+    table = pa.concat_tables(map(pq.read_table, sorted(dataset.glob("part-*.parquet"))))
+    assert table.schema.equals(RECORDS)
+    return [turn for row in table["turns"].to_pylist() for turn in row]
+
+
+def test_the_top_share_of_all_turns_is_kept_with_its_images(run: Run) -> None:
+    path = run([[turn(0.1), turn(0.9)], [turn(0.2)]], [[turn(0.8), turn(0.3)]])
+    selection = select(SelectConfig(input=str(path), top=0.4))
+    assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.9", "q 0.8"]
+    assert (selection["turns"], selection["turns_scored"], selection["images"]) == (2, 5, 2)
+    assert selection["threshold"] == pytest.approx(0.8)
+    assert json.loads((path / "dataset" / "selection.json").read_text()) == selection
+
+
+def test_the_top_of_each_image_is_at_least_one_turn(run: Run) -> None:
+    path = run([[turn(0.1), turn(0.9)], [turn(0.2)]], [[turn(0.8), turn(0.3)]])
+    select(SelectConfig(input=str(path), top=0.1, per="image"))
+    assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.9", "q 0.2", "q 0.8"]
+
+
+def test_turns_that_are_not_ok_or_have_no_score_are_never_chosen(run: Run) -> None:
+    path = run([[turn(0.9, status="duplicate"), turn(None), turn(0.1), turn(float("nan"))]])
+    selection = select(SelectConfig(input=str(path), top=1.0))
+    assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.1"]
+    assert selection["turns_scored"] == 1
+
+
+def test_another_score_ranks_otherwise(run: Run) -> None:
+    path = run([[turn(0.9, clip=0.1), turn(0.1, clip=0.9)]])
+    select(SelectConfig(input=str(path), top=0.5, by="clip"))
+    assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.1"]
+
+
+def test_chance_depends_on_the_seed_alone(run: Run) -> None:
+    path = run([[turn(i / 10) for i in range(10)] for _ in range(5)])
+    picks = []
+    for seed in (0, 0, 1):
+        select(SelectConfig(input=str(path), top=0.2, by="random", seed=seed))
+        picks.append([(t["question"]) for t in chosen(path / "dataset")])
+    assert picks[0] == picks[1] != picks[2]
+    assert len(picks[0]) == 10
+
+
+def test_ties_fall_the_same_way_each_time(run: Run) -> None:
+    path = run([[turn(0.0), turn(0.0)]], [[turn(0.0), turn(0.0)]])
+    select(SelectConfig(input=str(path), top=0.5))
+    rows = pq.read_table(path / "dataset" / "part-00000.parquet")
+    assert rows["image_id"].to_pylist() == ["u-00000-0"]
+    assert len(rows["turns"].to_pylist()[0]) == 2
+
+
+def test_many_small_units_become_few_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run(*[[[turn(0.5)], [turn(0.4)]] for _ in range(5)])
+    monkeypatch.setattr(select_module, "FILE_ROWS", 4)
+    assert select(SelectConfig(input=str(path), top=1.0))["files"] == 3
+    assert len(chosen(path / "dataset")) == 10
+
+
+def test_llava_json_names_images_that_are_there(run: Run) -> None:
+    path = run([[turn(0.1), turn(0.9)], [turn(0.2)], [turn(0.3)]])
+    select(SelectConfig(input=str(path), top=1.0))
+    samples = json.loads((path / "dataset" / "llava.json").read_text())
+    assert len(samples) == len({sample["id"] for sample in samples}) == 4
+    for sample in samples:
+        with Image.open(path / "dataset" / sample["image"]) as image:
+            assert image.size == (40, 30)
+        human, model = sample["conversations"]
+        assert human["from"] == "human" and human["value"].startswith("<image>\nq 0.")
+        assert model == {"from": "gpt", "value": "The circle is red."}
+    assert {Path(sample["image"]).suffix for sample in samples} == {".jpg", ".png", ".webp"}
+
+
+def test_records_without_images_name_shard_and_key(run: Run) -> None:
+    path = run([[turn(0.1)]], images=False)
+    select(SelectConfig(input=str(path), top=1.0))
+    (sample,) = json.loads((path / "dataset" / "llava.json").read_text())
+    assert sample["image"] == "a.tar/0"
+
+
+def test_a_selection_replaces_a_selection_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    path = run([[turn(0.1)], [turn(0.2)]])
+    for top in (1.0, 0.5):
+        select(SelectConfig(input=str(path), top=top))
+    assert len(chosen(path / "dataset")) == 1
+    assert len(list((path / "dataset" / "images").iterdir())) == 1
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("precious")
+    with pytest.raises(Refused, match="something other than an earlier selection"):
+        select(SelectConfig(input=str(path), output=str(tmp_path / "thesis")))
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, run: Run) -> None:
+    with pytest.raises(Refused, match=r"no run\.json"):
+        select(SelectConfig(input=str(tmp_path)))
+    path = run([[turn(None)]])
+    with pytest.raises(Refused, match="--by i2c: no turn"):
+        select(SelectConfig(input=str(path)))

@@ -39,7 +39,7 @@ class Model:
     tensor_parallel: int = 1
     """GPUs that share one copy of the weights."""
     gpu_memory: float | None = None
-    """Share of a GPU's memory that the engine may take; by default 0.9 of --pools.generator-gpus."""
+    """Share of a GPU's memory for the engine; by default 0.9 of --pools.generator-gpus."""
 
     def __post_init__(self) -> None:
         _at_least("model.max-seqs", self.max_seqs, 1)
@@ -98,11 +98,11 @@ class Pools:
     generators: int = 1
     """Processes that generate, each with an engine of its own."""
     generator_gpus: float | None = None
-    """GPUs of each; by default one per tensor-parallel rank, and 0.7 where it shares its only one."""
+    """GPUs of each; by default one per tensor-parallel rank, or 0.7 where there is but one."""
     scorers: int = 1
     """Processes that score."""
     scorer_gpus: float | None = None
-    """GPUs of each; by default 0.5, and 0.3 where it shares the only one."""
+    """GPUs of each; by default 0.5, or 0.3 where there is but one."""
 
     def __post_init__(self) -> None:
         _at_least("pools.generators", self.generators, 1)

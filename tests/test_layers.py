@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "scenes": ({*TOP, "methods"}, {"PIL", "numpy"}),
     "inference": (
         {*TOP, "methods", "scenes"},
-        {"pyarrow", "numpy", "PIL", "torch", "transformers", "open_clip", "vllm"},
+        {"pyarrow", "numpy", "PIL", "torch", "transformers", "open_clip", "vllm", "psutil"},
     ),
     "data": (
         EVERYTHING_BELOW_JOBS,

@@ -1,8 +1,10 @@
 """The one seam to vLLM: token ids and an image in, a reply out. Nothing else imports vllm."""
 
 import os
+import subprocess
 from dataclasses import dataclass
 
+import psutil
 from PIL import Image
 
 from c3l_ray.config import Model, Sampling
@@ -56,6 +58,7 @@ class Engine:
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)
         self._num_asked = 0
+        self._watch = _end_with_this_process(psutil.Process().children(recursive=True))
 
     async def ask(
         self, prompt_ids: list[int], image: Image.Image, *, image_key: str, seed: int
@@ -104,3 +107,19 @@ class Engine:
     def close(self) -> None:
         """Ends the engine's processes, which otherwise outlive this one for a while."""
         self._llm.shutdown()
+        self._watch.kill()
+        self._watch.wait()
+
+
+def _end_with_this_process(children: list[psutil.Process]) -> subprocess.Popen[bytes]:
+    """Has the engine's processes killed when this one is, however it ends.
+
+    By themselves they outlive a killed parent, and their memory is missing where the job is started
+    again. The watch reads a pipe that closes with this process.
+    """
+    pids = " ".join(str(child.pid) for child in children)
+    return subprocess.Popen(
+        ["sh", "-c", f"read _; kill -9 {pids} 2>/dev/null"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # a signal to our group must not end the watch before its work
+    )

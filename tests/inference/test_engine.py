@@ -1,6 +1,8 @@
 """The real engine on the shipped model: it agrees with transformers, repeats itself, can die."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -112,6 +114,32 @@ def test_a_prompt_that_does_not_fit_is_refused(
     long = [*ids, *ids[-3:] * 100]
     with pytest.raises(ReplyRefused):
         loop.run_until_complete(engine.ask(long, render(draw_scene(1)), image_key="long", seed=0))
+
+
+def test_the_engine_ends_with_a_killed_process() -> None:
+    """Its processes would hold their memory against the next run otherwise."""
+    script = (
+        "from c3l_ray.config import Model, Sampling\n"
+        "from c3l_ray.inference.engine import Engine\n"
+        "import asyncio, psutil, sys, time\n"
+        "async def start():\n"
+        f"    return Engine(Model(name={str(world.LLAVA)!r}, max_len=128), Sampling())\n"
+        "if __name__ == '__main__':\n"
+        "    engine = asyncio.run(start())\n"
+        "    print('pids', *(p.pid for p in psutil.Process().children(recursive=True)), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as job:
+        assert job.stdout is not None
+        told = next(line for line in job.stdout if line.startswith("pids"))
+        pids = [int(pid) for pid in told.split()[1:]]
+        assert len(pids) >= 2
+        job.kill()
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(left, 20)
+    assert not alive, [process.cmdline() for process in alive]
 
 
 def test_an_engine_whose_process_is_gone_is_dead(

@@ -11,10 +11,18 @@ os.environ.update(
 )
 
 import io
-from collections.abc import Callable
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
+import botocore.session
 import pytest
 from PIL import Image
 
@@ -64,3 +72,79 @@ def encoded() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return make
+
+
+IDENTITIES = {
+    "identities": [
+        {
+            "name": name,
+            "credentials": [{"accessKey": f"{name}access", "secretKey": f"{name}secret"}],
+            "actions": actions,
+        }
+        for name, actions in (
+            ("writer", ["Admin", "Read", "Write", "List", "Tagging"]),
+            ("reader", ["Read:data", "List:data"]),
+        )
+    ]
+}
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server on loopback, with a bucket `data`; its endpoint."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "identities.json").write_text(json.dumps(IDENTITIES))
+    # Each port is used again 10,000 higher; both stay clear of Ray's workers and of ephemeral ones.
+    port = random.randrange(20_100, 21_900, 10)
+    ports = ("s3", "master", "volume", "filer", "admin")
+    server = subprocess.Popen(
+        [
+            *(shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed", "mini"),
+            *(f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
+            *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *(f"-{name}.port={port + number}" for number, name in enumerate(ports)),
+            *("-master.volumeSizeLimitMB=64", f"-s3.config={folder / 'identities.json'}"),
+        ],
+        stdout=(folder / "log").open("w"),
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "GOMEMLIMIT": "300MiB"},
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    client = botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="writeraccess",
+        aws_secret_access_key="writersecret",
+    )
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client.create_bucket(Bucket="data")
+            client.put_object(Bucket="data", Key="ready", Body=b"yes")
+            break
+        except botocore.exceptions.BotoCoreError:
+            assert server.poll() is None and time.monotonic() < deadline, (
+                folder / "log"
+            ).read_text()
+            time.sleep(0.2)
+    yield endpoint
+    server.kill()  # a polite end takes it a quarter of a minute
+    server.wait()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A new prefix on the S3 server, which the AWS environment of this process points at."""
+    import s3fs
+
+    for name, value in (
+        ("AWS_ENDPOINT_URL", s3_server),
+        ("AWS_ACCESS_KEY_ID", "writeraccess"),
+        ("AWS_SECRET_ACCESS_KEY", "writersecret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield f"s3://data/{random.randrange(10**12)}"
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -84,15 +84,18 @@ class Output:
         Raises:
             Refused: it holds a run of another origin, something else, or cannot be written.
         """
+        mine = {"origin": origin, "facts": facts, "finished": None}
         try:
-            found = self.read_json("run.json")
-            if found is None and self.fs.exists(f"{self.root}/manifests"):
+            if self.read_json("run.json") is None and self._list(f"{self.root}/manifests"):
                 raise Refused(f"{self.flag} {self.path}: has manifests but no run.json")
-            self.fs.makedirs(self.root, exist_ok=True)
-        except (OSError, ValueError) as error:
-            raise Refused(f"{self.flag} {self.path}: cannot be used: {error}") from error
-        if found is None or found.get("origin") == origin:
-            return
+            if self._put_first("run.json", json.dumps(mine).encode()):
+                return
+            found: dict[str, Any] = self.read_json("run.json") or {}
+            if found["origin"] == origin:
+                self.write_json("run.json", found)  # that it can be written must be known now
+                return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
         theirs = found.get("facts", {})
         changed = [
             f"{name}: {theirs.get(name)!r} there, {facts.get(name)!r} now"

@@ -152,7 +152,7 @@ def read(unit: Unit) -> pa.Table:
         OSError: the storage failed.
     """
     fs, path = storage.connect("--input", unit.path)
-    data = fs.cat_file(path, unit.start, unit.end)
+    data = fs.cat_file(path, start=unit.start, end=unit.end)
     columns: dict[str, list[Any]] = {name: [] for name in FLOW.names}
     walk = _Walk(io.BytesIO(data), len(data))
     for row, (_, key, members) in enumerate(walk):

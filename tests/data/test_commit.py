@@ -1,5 +1,6 @@
 import dataclasses
-import json
+import io
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,23 @@ def table(name: str = "u-00000") -> pa.Table:
     )
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "run"))
+@pytest.fixture(params=["local", "s3"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
+    """An empty output: every test here runs on both."""
+    if request.param == "local":
+        return Output(str(tmp_path / "run"))
+    return Output(f"{request.getfixturevalue('s3')}/run")
+
+
+def names(output: Output, folder: str = "") -> set[str]:
+    output.fs.invalidate_cache()
+    return {
+        path.rpartition("/")[2] for path in output.fs.ls(f"{output.root}/{folder}", detail=False)
+    }
+
+
+def read_records(output: Output, manifest: Manifest) -> pa.Table:
+    return pq.read_table(io.BytesIO(output.fs.cat_file(f"{output.root}/{manifest.file}")))
 
 
 def test_a_commit_is_a_file_and_a_manifest_that_counts_it(output: Output) -> None:
@@ -54,7 +69,7 @@ def test_a_commit_is_a_file_and_a_manifest_that_counts_it(output: Output) -> Non
     assert manifest.turns == {"ok": 1, "unparsable": 1}
     assert manifest.tokens == 25
     assert manifest.seconds == {"generate": 1.5, "score": 0.5}
-    records = pq.read_table(Path(output.path) / str(manifest.file))
+    records = read_records(output, manifest)
     assert records.schema.equals(RECORDS)
     assert records["status"].to_pylist() == ["ok", "failed", "failed"]
     assert records["turns"].to_pylist() == [RECORD["turns"], [], []]
@@ -66,7 +81,7 @@ def test_the_first_commit_counts_and_the_second_learns_it(output: Output) -> Non
     second = output.commit(unit(), table(), "origin")
     assert second == first
     assert list(output.manifests()) == [first]
-    assert len(list((Path(output.path) / "records").iterdir())) == 2
+    assert len(names(output, "records")) == 2
 
 
 def test_of_many_racers_one_wins_and_all_agree(output: Output) -> None:
@@ -87,8 +102,7 @@ def test_the_sweep_takes_losers_and_leaves_what_may_still_be_committed(output: O
     output.commit(unit(), table(), "origin")
     output.put("records/u-00001-abcdef.parquet", b"its manifest is still to come")
     assert output.sweep() == 1
-    names = {path.name for path in (Path(output.path) / "records").iterdir()}
-    assert names == {Path(str(kept.file)).name, "u-00001-abcdef.parquet"}
+    assert names(output, "records") == {Path(str(kept.file)).name, "u-00001-abcdef.parquet"}
     assert output.sweep() == 0
 
 
@@ -98,8 +112,22 @@ def test_a_unit_without_rows_has_a_manifest_and_no_file(output: Output) -> None:
     assert output.sweep() == 0
 
 
-def test_a_failed_write_leaves_nothing(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+def test_a_lost_response_is_not_a_lost_race(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The put went through and its client was not told: it finds its own attempt, and has won."""
+    put_first = output._put_first
+
+    def told_late(name: str, content: bytes) -> bool:
+        assert put_first(name, content)
+        return put_first(name, content)
+
+    monkeypatch.setattr(output, "_put_first", told_late)
+    assert output.commit(unit(), table(), "origin") == next(output.manifests())
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(str(tmp_path / "run"))
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -113,7 +141,6 @@ def test_a_failed_write_leaves_nothing(output: Output, monkeypatch: pytest.Monke
 
 def test_a_folder_belongs_to_one_origin(output: Output) -> None:
     output.claim("one", {"turns": 5, "model": "m"})
-    output.write_json("run.json", {"origin": "one", "facts": {"turns": 5, "model": "m"}})
     output.claim("one", {"turns": 5, "model": "m"})
     with pytest.raises(Refused) as refused:
         output.claim("two", {"turns": 3, "model": "m"})
@@ -126,6 +153,16 @@ def test_manifests_without_a_run_are_not_taken_over(output: Output) -> None:
     output.commit(unit(), table(), "origin")
     with pytest.raises(Refused, match=r"has manifests but no run\.json"):
         output.claim("one", {})
+
+
+def test_s3_without_permission_is_refused(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "readeraccess")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "readersecret")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(Refused, match=r"--output s3://.*: cannot be used"):
+        Output(f"{s3}/run").claim("one", {})
 
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -150,5 +187,4 @@ def test_json_is_replaced_whole(output: Output) -> None:
     for i in range(3):
         output.write_json("run.json", {**content, "i": i})
     assert output.read_json("run.json") == {"a": 1, "i": 2}
-    assert [path.name for path in Path(output.path).iterdir()] == ["run.json"]
-    assert json.loads((Path(output.path) / "run.json").read_text())["a"] == 1
+    assert names(output) == {"run.json"}

@@ -185,3 +185,35 @@ def test_an_input_that_cannot_be_is_refused(tmp_path: Path, path: str, message: 
     (tmp_path / "file.zip").write_text("x")
     with pytest.raises(Refused, match=message):
         find_shards(path if "://" in path else str(tmp_path / path))
+
+
+def test_s3_reads_as_a_local_path_does(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "UNIT_ROWS", 2)
+    (tmp_path / "deep").mkdir()
+    write_shard(tmp_path / "deep" / "a.tar", [(f"{i}.jpg", b"x" * 900 * i) for i in range(5)])
+    fs, root = shards.storage.connect("--input", s3)
+    fs.put(str(tmp_path / "deep" / "a.tar"), f"{root}/deep/a.tar")
+    (there,) = find_shards(s3)
+    assert there.path == f"{s3}/deep/a.tar"
+    assert [read(unit).to_pylist() for unit in index(there)] == [
+        read(unit).to_pylist() for unit in index(the_shard(tmp_path))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "secret"),
+    [("writeraccess", "wrong"), ("nobody", "x"), ("readeraccess", "readersecret")],
+)
+def test_s3_without_permission_or_without_shards_is_refused(
+    s3: str, monkeypatch: pytest.MonkeyPatch, key: str, secret: str
+) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    s3fs.S3FileSystem.clear_instance_cache()
+    message = "does not exist" if key == "readeraccess" else "cannot be read: .*(Forbidden|denied)"
+    with pytest.raises(Refused, match=message):
+        find_shards(s3)

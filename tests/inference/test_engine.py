@@ -126,7 +126,8 @@ def test_the_engine_ends_with_a_killed_process() -> None:
         f"    return Engine(Model(name={str(world.LLAVA)!r}, max_len=128), Sampling())\n"
         "if __name__ == '__main__':\n"
         "    engine = asyncio.run(start())\n"
-        "    print('pids', *(p.pid for p in psutil.Process().children(recursive=True)), flush=True)\n"
+        "    pids = [p.pid for p in psutil.Process().children(recursive=True)]\n"
+        "    print('pids', *pids, flush=True)\n"
         "    time.sleep(600)\n"
     )
     with subprocess.Popen(

@@ -26,7 +26,7 @@ def command(job: str, *flags: str) -> list[str]:
     return [sys.executable, "-m", f"jobs.{job}", *flags]
 
 
-def generate_flags(input_: Path, output: Path, *more: str) -> list[str]:
+def generate_flags(input_: Path | str, output: Path | str, *more: str) -> list[str]:
     return [
         *("--input", str(input_), "--output", str(output)),
         *("--model.name", str(world.LLAVA), "--model.dtype", "float32"),

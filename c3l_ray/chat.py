@@ -3,6 +3,7 @@
 A processor is a Hugging Face processor (`AutoProcessor`): its chat template is the model's own.
 """
 
+from itertools import takewhile
 from typing import Any
 
 
@@ -28,7 +29,10 @@ def answered(
         {"role": "assistant", "content": [{"type": "text", "text": answer}]},
     ]
     text: str = processor.apply_chat_template(conversation, tokenize=False)
-    start = text.rfind(answer)
+    # The template's own words after the answer may hold a short answer too: look where it begins.
+    prompt = answer_prompt(processor, question, image=image)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, text)))  # noqa: B905
+    start = text.find(answer, shared)
     if start < 0:
         raise ValueError(f"the model's chat template changes the answer {answer!r}")
     return text, (start, start + len(answer))
@@ -62,6 +66,12 @@ def answer_ids(tokenizer: Any, text: str, span: tuple[int, int]) -> tuple[list[i
     if not inside:
         return [], 0
     return ids[inside[0] : inside[-1] + 1], len(ids) - inside[-1] - 1
+
+
+def special_tokens(processor: Any) -> set[str]:
+    """What the tokenizer reads as more than text; a turn that holds one cannot be asked."""
+    image = getattr(processor, "image_token", None)
+    return {*processor.tokenizer.all_special_tokens, *([image] if image else [])}
 
 
 def _asked(question: str, *, image: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from c3l_ray import schema
@@ -167,6 +168,21 @@ class SelectConfig:
     def __post_init__(self) -> None:
         if not 0 < self.top <= 1:
             raise Refused(f"--top {self.top}: must be in (0, 1]")
+
+
+def absolute(config: GenerateConfig) -> GenerateConfig:
+    """The config with absolute paths of local models, for processes that stand elsewhere."""
+
+    def full(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).is_dir() else name
+
+    scorer = config.scorer.name
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, name=full(config.model.name)),
+        scorer=dataclasses.replace(config.scorer, name=full(scorer) if scorer else None),
+        clip=dataclasses.replace(config.clip, name=full(config.clip.name)),
+    )
 
 
 def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:

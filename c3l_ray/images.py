@@ -11,6 +11,12 @@ from c3l_ray.errors import ImageUnusable
 MAX_SOURCE_PIXELS = 100_000_000
 """An image of more pixels is refused before it is decoded: it would take over 300 MB."""
 
+MAX_ASPECT = 100
+"""A longer and thinner image is refused: models scale its short side up, and the long one too."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+"""What is decoded. Pillow knows more, some of it by calling other programs."""
+
 
 def decode(data: bytes | None, max_pixels: int) -> Image.Image:
     """An image as RGB, upright, and shrunk to at most `max_pixels` with its proportions kept.
@@ -18,7 +24,8 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
     The first frame of an animation; transparency lies on white; 16-bit values are scaled to 8.
 
     Raises:
-        ImageUnusable: `no_image`, `empty`, `too_large`, or `undecodable` with the decoder's words.
+        ImageUnusable: `no_image`, `empty`, `too_large`, `too_narrow`, or `undecodable` with the
+            decoder's words.
     """
     if data is None:
         raise ImageUnusable("no_image", "the sample has no jpg, jpeg, png or webp")
@@ -28,12 +35,14 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             # Our own bound below is lower than the one Pillow warns of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as opened:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 width, height = opened.size
                 if width * height > MAX_SOURCE_PIXELS:
                     raise ImageUnusable(
                         "too_large", f"{width} x {height} pixels, over {MAX_SOURCE_PIXELS:,}"
                     )
+                if max(width, height) > MAX_ASPECT * min(width, height):
+                    raise ImageUnusable("too_narrow", f"{width} x {height} pixels")
                 opened.draft("RGB", _within(opened.size, max_pixels))
                 image = _to_rgb(ImageOps.exif_transpose(opened))
     except ImageUnusable:

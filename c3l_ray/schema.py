@@ -26,7 +26,7 @@ IMAGES = pa.schema(
 SCORE_NAMES = ("image_logprob", "text_logprob", "gain", "i2c", "i2c_vocab", "clip")
 SCORES = pa.struct([pa.field(name, pa.float32()) for name in SCORE_NAMES])
 
-TURN_STATUSES = ("ok", "unparsable", "truncated", "empty", "duplicate")
+TURN_STATUSES = ("ok", "unparsable", "truncated", "empty", "duplicate", "refused")
 TURN = pa.struct(
     [
         _required("kind", pa.string()),

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from c3l_ray.config import Clip, GenerateConfig, Model, RankedBy, Sampling, SelectConfig
 from c3l_ray.data.commit import Output
 from c3l_ray.data.select import select
+from c3l_ray.errors import Refused
 from c3l_ray.evaluation.scenes import Judged, judged, truthful_share, truths
 from c3l_ray.scenes import world
 from c3l_ray.schema import SCORE_NAMES
@@ -47,6 +48,7 @@ SKIMAGE = (
     "rocket.jpg",
     "text.png",
 )
+PHOTOGRAPHS = "photographs.tar"
 SKLEARN = ("china.jpg", "flower.jpg")
 CONTROLS: tuple[RankedBy, ...] = ("random", "clip", "image_logprob")
 
@@ -63,11 +65,13 @@ class DemoConfig:
 
 def demo(config: DemoConfig) -> None:
     started = time.monotonic()
-    shutil.rmtree(config.output, ignore_errors=True)
     images = config.output / "input"
+    if config.output.exists() and not (images / PHOTOGRAPHS).is_file():
+        raise Refused(f"--output {config.output}: holds something other than an earlier demo")
+    shutil.rmtree(config.output, ignore_errors=True)
     print(f"drawing {config.num_scenes} scenes and packing the photographs into {images}")
     world.write_scenes(images, num_scenes=config.num_scenes, scenes_per_shard=50)
-    world.write_shard(images / "photographs.tar", photographs())
+    world.write_shard(images / PHOTOGRAPHS, photographs())
 
     generate(
         GenerateConfig(
@@ -105,9 +109,8 @@ def photographs() -> Iterator[tuple[str, bytes]]:
 
 
 def records(output: Path) -> Iterator[pa.Table]:
-    for manifest in Output(str(output)).manifests():
-        if manifest.file is not None:
-            yield pq.read_table(output / manifest.file)
+    run = Output(str(output))
+    return (run.records(manifest) for manifest in run.manifests() if manifest.file)
 
 
 def print_selections(everything: list[Judged], selections: dict[RankedBy, Path]) -> None:

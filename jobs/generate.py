@@ -14,7 +14,7 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than -
 
 import os
 
-from c3l_ray.config import GenerateConfig, digest, facts
+from c3l_ray.config import GenerateConfig, absolute, digest, facts
 from c3l_ray.data.commit import Output
 from c3l_ray.data.run import Run
 from c3l_ray.data.shards import find_shards
@@ -25,6 +25,7 @@ from jobs._main import main
 
 def generate(config: GenerateConfig) -> None:
     """The job. Raises C3LError, whose exit status says which kind of end it was."""
+    config = absolute(config)
     found = find_shards(config.input)
     output = Output(config.output)
     if config.scorer.name is None:
@@ -37,15 +38,13 @@ def generate(config: GenerateConfig) -> None:
     )
     origin = digest(made_by)
     output.claim(origin, made_by)
-    state = Run(output, config, made_by, origin)
-    state.write()
-
     from ray.exceptions import RayError
 
     from c3l_ray.data import pipeline
 
     pipeline.connect(config)
     config = pipeline.placed(config)
+    state = Run(output, config, made_by, origin)
     try:
         units = pipeline.plan(found, output)
         state.total_images = sum(unit.rows for unit in units)
@@ -59,12 +58,13 @@ def generate(config: GenerateConfig) -> None:
             f"{len(units) - len(todo)} of these are done",
             flush=True,
         )
-        for _ in state.follow(pipeline.run(config, output, todo, origin)):
-            pass
+        state.write()
+        state.follow(pipeline.run(config, output, todo, origin))
     except RayError as error:
         state.write()
         raise C3LError(
             f"the job stopped: {_cause(error)}\n"
+            f"what its processes said is in {pipeline.logs()}\n"
             f"{state.images} of {state.total_images} images are committed in {config.output}; "
             "the same command goes on from there"
         ) from error

@@ -66,8 +66,10 @@ def test_large_images_shrink_to_the_bound_and_keep_their_shape(
     assert decode(encoded(size=(100, 100), format_=format_), 10_000).size == (100, 100)
 
 
-def test_a_line_of_pixels_survives_the_bound(encoded: Encoded) -> None:
-    assert min(decode(encoded(size=(3000, 1)), 100).size) == 1
+def test_a_line_of_pixels_is_refused(encoded: Encoded) -> None:
+    assert decode(encoded(size=(100, 1)), 50).size == (70, 1)
+    with pytest.raises(ImageUnusable, match=r"^too_narrow: 101 x 1 pixels"):
+        decode(encoded(size=(101, 1)), 50)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "data": (
         EVERYTHING_BELOW_JOBS,
-        {"ray", "pyarrow", "numpy", "PIL", "fsspec"},
+        {"ray", "pyarrow", "numpy", "PIL", "fsspec", "botocore"},
     ),
     "evaluation": (EVERYTHING_BELOW_JOBS, {"pyarrow"}),
     "jobs": ({*EVERYTHING_BELOW_JOBS, "jobs"}, {"tyro", "pyarrow", "ray"}),

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from c3l_ray.data import storage
 from c3l_ray.data.shards import Shard, Unit
-from c3l_ray.errors import Refused
+from c3l_ray.errors import C3LError, Refused
 from c3l_ray.schema import IMAGES, RECORDS, conform, reason
 
 
@@ -76,7 +76,8 @@ class Output:
         self.fs, self.root = storage.connect(flag, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Output, (self.path, self.flag)
+        # Another process may stand in another folder.
+        return Output, (self.fs.unstrip_protocol(self.root), self.flag)
 
     def claim(self, origin: str, facts: dict[str, Any]) -> None:
         """Takes the folder for this origin.
@@ -88,13 +89,15 @@ class Output:
         try:
             if self.read_json("run.json") is None and self._list(f"{self.root}/manifests"):
                 raise Refused(f"{self.flag} {self.path}: has manifests but no run.json")
+            if self.read_json("selection.json") is not None:
+                raise Refused(f"{self.flag} {self.path}: holds a selection of another run")
             if self._put_first("run.json", json.dumps(mine).encode()):
                 return
             found: dict[str, Any] = self.read_json("run.json") or {}
             if found["origin"] == origin:
                 self.write_json("run.json", found)  # that it can be written must be known now
                 return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (*storage.ERRORS, KeyError, TypeError) as error:
             raise Refused(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
         theirs = found.get("facts", {})
         changed = [
@@ -117,11 +120,12 @@ class Output:
             for content in readers.map(self.fs.cat_file, sorted(files)):
                 yield Manifest(**json.loads(content))
 
-    def commit(self, unit: Unit, table: pa.Table | None, origin: str) -> Manifest:
+    def commit(self, unit: str, source: str, table: pa.Table | None, origin: str) -> Manifest:
         """Writes a unit's rows, and returns the manifest that counts: another's if it came first.
 
         Args:
-            unit: the unit.
+            unit: its name.
+            source: the shard it comes from.
             table: its rows in the schema FLOW, or None for a unit without rows.
             origin: goes into every row.
 
@@ -129,7 +133,7 @@ class Output:
             OSError: the storage failed.
         """
         attempt = uuid.uuid4().hex[:12]
-        manifest = Manifest(unit=unit.name, source=unit.source, origin=origin, attempt=attempt)
+        manifest = Manifest(unit=unit, source=source, origin=origin, attempt=attempt)
         if table is not None:
             records = to_records(table, origin)
             buffer = io.BytesIO()
@@ -137,8 +141,8 @@ class Output:
             content = buffer.getvalue()
             manifest = dataclasses.replace(
                 manifest,
-                file=f"records/{unit.name}-{attempt}.parquet",
-                digest=hashlib.blake2b(content, digest_size=16).hexdigest(),
+                file=f"records/{unit}-{attempt}.parquet",
+                digest=_digest(content),
                 rows=records.num_rows,
                 **_counts(records),
                 seconds={
@@ -146,7 +150,7 @@ class Output:
                 },
             )
             self.put(manifest.file or "", content)
-        place = f"manifests/{unit.name}.json"
+        place = f"manifests/{unit}.json"
         content = json.dumps(dataclasses.asdict(manifest)).encode()
         if self._put_first(place, content):
             return manifest
@@ -162,12 +166,29 @@ class Output:
         lost = []
         for file in self._list(f"{self.root}/records"):
             name = file.rpartition("/")[2]
-            unit = name.rpartition("-")[0]
+            # A writer that was killed leaves `.<unit>-<attempt>.parquet-<random>`.
+            whole = name[1:].rpartition("-")[0] if name.startswith(".") else name
+            unit = whole.rpartition("-")[0]
             if unit in kept and kept[unit] != f"records/{name}":
                 lost.append(file)
-        if lost:
-            self.fs.rm(lost)
+        for file in lost:
+            self.fs.rm_file(file)
         return len(lost)
+
+    def records(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a committed unit that has a file, or some columns of them.
+
+        Raises:
+            C3LError: the file is not what its writer committed; only whole rows are checked.
+        """
+        path = f"{self.root}/{manifest.file}"
+        if columns is not None:
+            with self.fs.open(path, "rb") as file:
+                return pq.ParquetFile(file).read(columns)
+        content = self.fs.cat_file(path)
+        if _digest(content) != manifest.digest:
+            raise C3LError(f"{path} is damaged: it is not what its manifest says")
+        return pq.read_table(io.BytesIO(content), schema=RECORDS)
 
     def read_json(self, name: str) -> Any | None:
         try:
@@ -187,16 +208,24 @@ class Output:
         found = self.read_json(f"shards/{shard.name}.json")
         if found is None:
             return None
-        if found["size"] != shard.size:
+        if (found["size"], found["etag"]) != (shard.size, shard.etag):
             raise Refused(
-                f"--input: {shard.path} has {shard.size:,} bytes, and had {found['size']:,} when "
-                f"{self.path} was begun. Choose another output for the changed data."
+                f"--input: {shard.path} has changed since {self.path} was begun "
+                f"({found['size']:,} bytes then, {shard.size:,} now). Choose another output for "
+                "the changed data."
             )
         return [Unit(**{**unit, "path": shard.path}) for unit in found["units"]]
 
     def note_units(self, shard: Shard, units: list[Unit]) -> None:
         noted = [dataclasses.asdict(unit) for unit in units]
-        self.write_json(f"shards/{shard.name}.json", {"size": shard.size, "units": noted})
+        self.write_json(
+            f"shards/{shard.name}.json", {"size": shard.size, "etag": shard.etag, "units": noted}
+        )
+
+    def listed(self) -> set[str]:
+        """The names in the folder itself."""
+        self.fs.invalidate_cache()
+        return {path.rstrip("/").rpartition("/")[2] for path in self._list(self.root)}
 
     def _list(self, folder: str) -> list[str]:
         try:
@@ -227,7 +256,7 @@ class Output:
                 _sync_folder(path)
             else:
                 self.fs.pipe_file(path, content, mode="create")
-        except OSError:
+        except storage.ERRORS:
             # An S3 put whose response was lost is repeated and then refused: it may be our own.
             self.fs.invalidate_cache()
             try:
@@ -265,6 +294,10 @@ def _counts(records: pa.Table) -> dict[str, Any]:
         "turns": dict(Counter(turn["status"] for turn in turns)),
         "tokens": sum(turn["num_tokens"] or 0 for turn in turns),
     }
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _written_aside(path: str, content: bytes) -> str:

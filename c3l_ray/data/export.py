@@ -8,8 +8,9 @@ import pyarrow as pa
 from PIL import Image
 
 from c3l_ray.data.commit import Output
+from c3l_ray.images import FORMATS
 
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # others are named as their format
 
 
 class Llava:
@@ -37,8 +38,9 @@ class Llava:
     def _write_image(self, row: dict[str, Any]) -> str:
         if row["image"] is None:
             return f"{row['source']}/{row['key']}"
-        with Image.open(io.BytesIO(row["image"])) as opened:
-            extension = EXTENSIONS.get(opened.format or "", "img")
+        with Image.open(io.BytesIO(row["image"]), formats=FORMATS) as opened:
+            format_ = str(opened.format)
+        extension = EXTENSIONS.get(format_, format_.lower())
         name = f"images/{row['image_id']}.{extension}"
         self.target.put(name, row["image"])
         return name

@@ -17,6 +17,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.data import shards
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.shards import Shard, Unit
-from c3l_ray.errors import EngineDead, Refused
+from c3l_ray.errors import C3LError, EngineDead, Refused
 from c3l_ray.inference.generate import Generate
 from c3l_ray.inference.score import Score
 from c3l_ray.schema import filled
@@ -38,24 +39,41 @@ UNITS_AT_ONCE = 4  # per generator: while one drains, the others keep its engine
 
 
 def connect(config: GenerateConfig) -> None:
-    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine."""
+    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine.
+
+    Raises:
+        Refused: there is no cluster at RAY_ADDRESS.
+    """
     # What Ray says while all is well would bury what the job says; its logs keep it.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = _address()
     # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
     # none is left for reading and writing.
     needed = config.pools.generators + config.pools.scorers + 2
     size = {"num_cpus": max(needed, os.cpu_count() or 1)} if address == "local" else {}
-    ray.init(
-        address=address,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **size,
-    )
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **size,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise Refused(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
     set_context()
+
+
+def _address() -> str:
+    return os.environ.get("RAY_ADDRESS", "local")
+
+
+def logs() -> str:
+    """Where Ray keeps what each process of this cluster said, on the node it ran on."""
+    session = ray.get_runtime_context().get_session_name()
+    return os.path.join(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", session, "logs", "worker-*")
 
 
 def set_context() -> None:
@@ -73,24 +91,35 @@ def placed(config: GenerateConfig) -> GenerateConfig:
     """The config with every GPU share decided that the user left open.
 
     Raises:
-        Refused: this machine cannot hold the pools; Ray would wait for more GPUs for ever.
+        Refused: pools that cannot be: Ray would wait for their GPUs for ever.
     """
     pools, model = config.pools, config.model
     there = ray.cluster_resources().get("GPU", 0)
-    may_grow = "RAY_ADDRESS" in os.environ  # a cluster may start nodes when they are asked for
+    may_grow = _address() != "local"  # a cluster may start nodes when they are asked for
     generator, scorer = float(model.tensor_parallel), 0.5
-    if there == 0 and not may_grow:
+    if there == 0:
         generator, scorer = 0, 0
-    elif pools.generators * generator + pools.scorers * scorer > there and not may_grow:
-        generator, scorer = 0.7, 0.3  # the two share one
+    elif there == 1 == pools.generators == pools.scorers == model.tensor_parallel:
+        generator, scorer = 0.7, 0.3  # the two share it
     generator = generator if pools.generator_gpus is None else pools.generator_gpus
     scorer = scorer if pools.scorer_gpus is None else pools.scorer_gpus
-    needed = pools.generators * generator + pools.scorers * scorer
-    if needed > there and not may_grow:
+    for flag, gpus in (("generator", generator), ("scorer", scorer)):
+        if gpus > 1 and gpus != int(gpus):
+            raise Refused(f"--pools.{flag}-gpus {gpus:g}: above 1 only whole numbers")
+    if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
         raise Refused(
-            f"--pools: {pools.generators} generators with {generator:g} GPUs and {pools.scorers} "
-            f"scorers with {scorer:g} take {needed:g} GPUs, and this machine has {there:g}"
+            f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
+            f"{model.tensor_parallel} needs as many"
         )
+    needed = pools.generators * generator + pools.scorers * scorer
+    if needed > there:
+        pools_take = (
+            f"{pools.generators} generators with {generator:g} GPUs and {pools.scorers} scorers "
+            f"with {scorer:g} take {needed:g} GPUs, and"
+        )
+        if not may_grow:
+            raise Refused(f"--pools: {pools_take} this machine has {there:g}")
+        print(f"{pools_take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
     memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
     return dataclasses.replace(
         config,
@@ -104,22 +133,33 @@ def plan(found: list[Shard], output: Output) -> list[Unit]:
 
     Raises:
         Refused: a shard has changed since an earlier run.
+        C3LError: the output is not shared by the cluster's nodes.
     """
-    known = {shard.name: output.known_units(shard) for shard in found}
-    new = [shard for shard in found if known[shard.name] is None]
-    if new:
-        dataset = ray.data.from_items(
-            [{"number": i} for i in range(len(new))], override_num_blocks=len(new)
-        )
+    with ThreadPoolExecutor(16) as readers:
+        known = dict(zip(found, readers.map(output.known_units, found), strict=True))
+        new = [shard for shard in found if known[shard] is None]
+        if new:
+            dataset = ray.data.from_items(
+                [{"number": i} for i in range(len(new))], override_num_blocks=len(new)
+            )
 
-        def index(row: dict[str, int]) -> dict[str, int]:
-            shard = new[row["number"]]
-            output.note_units(shard, shards.index(shard))
-            return row
+            def index(row: dict[str, int]) -> dict[str, int]:
+                shard = new[row["number"]]
+                output.note_units(shard, shards.index(shard))
+                return row
 
-        dataset.map(index, num_cpus=0.5).materialize()
-        known |= {shard.name: output.known_units(shard) for shard in new}
-    return [unit for shard in found for unit in known[shard.name] or []]
+            dataset.map(index, num_cpus=0.5).materialize()
+            known |= dict(zip(new, readers.map(output.known_units, new), strict=True))
+    units = []
+    for shard in found:
+        noted = known[shard]
+        if noted is None:
+            raise C3LError(
+                f"--output {output.path}: what a worker wrote there is not there for this process; "
+                "is it a folder that all nodes share?"
+            )
+        units += noted
+    return units
 
 
 def run(
@@ -146,7 +186,7 @@ def run(
     """
     for unit in units:
         if unit.rows == 0:  # an empty block never leaves the reader
-            yield output.commit(unit, None, origin)
+            yield output.commit(unit.name, unit.source, None, origin)
     units = [unit for unit in units if unit.rows]
     if not units:
         return
@@ -154,7 +194,7 @@ def run(
     dataset = ray.data.read_datasource(Units(units), override_num_blocks=len(units))
     dataset = _actors(
         dataset,
-        EndsWithEngine,
+        GenerateInRay,
         [generate, config],
         size=pools.generators,
         num_gpus=pools.generator_gpus,
@@ -163,10 +203,7 @@ def run(
     dataset = _actors(
         dataset, score, [config], size=pools.scorers, num_gpus=pools.scorer_gpus, at_once=1
     )
-    by_name = {unit.name: unit for unit in units}
-    dataset = _units(
-        dataset, functools.partial(_commit, config, output, by_name, origin), num_cpus=0.5
-    )
+    dataset = _units(dataset, functools.partial(commit, config, output, origin), num_cpus=0.5)
     for row in dataset.iter_rows():
         yield Manifest(**json.loads(row["manifest"]))
 
@@ -196,7 +233,7 @@ class Units(Datasource):
         return sum(unit.end - unit.start for unit in self._units)
 
 
-class EndsWithEngine:
+class GenerateInRay:
     """A generating actor in a process that ends when its engine does."""
 
     def __init__(self, generate: type, config: GenerateConfig) -> None:
@@ -214,20 +251,19 @@ def _read(unit: Unit) -> list[pa.Table]:
     return [shards.read(unit)]
 
 
-def _commit(
-    config: GenerateConfig, output: Output, units: dict[str, Unit], origin: str, table: pa.Table
+def commit(
+    config: GenerateConfig, output: Output, origin: str, table: pa.Table
 ) -> dict[str, list[Any]]:
     """Commits a block, which must be exactly one unit."""
-    names = set(table["unit"].to_pylist())
-    unit = units[min(names)]
-    if len(names) != 1 or table.num_rows != unit.rows:
+    units = set(zip(*(table[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))
+    unit, rows = min(units)
+    if len(units) != 1 or table.num_rows != rows:
         raise AssertionError(
-            f"a block of {table.num_rows} rows from units {sorted(names)} came to the writer, "
-            f"where {unit.name} has {unit.rows}"
+            f"a block of {table.num_rows} rows came to the writer, from units {sorted(units)}"
         )
     if not config.images:
         table = filled(table, image=[None] * table.num_rows)
-    manifest = output.commit(unit, table, origin)
+    manifest = output.commit(unit, table["source"][0].as_py(), table, origin)
     return {"manifest": [json.dumps(dataclasses.asdict(manifest))]}
 
 

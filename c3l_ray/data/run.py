@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from c3l_ray.config import GenerateConfig
@@ -42,32 +42,40 @@ class Run:
         self.new_images = 0  # by this command
         self.total_images: int | None = None  # of the input, once it is indexed
         self._started = time.monotonic()
+        self._lock = threading.Lock()  # a minute's line comes from a thread of its own
 
     def add(self, manifest: Manifest, *, new: bool) -> None:
-        self.images += manifest.rows
-        self.new_images += manifest.rows if new else 0
-        self.tokens += manifest.tokens
-        self.status.update(manifest.status)
-        self.reasons.update(manifest.reasons)
-        self.turns.update(manifest.turns)
-        self.seconds.update(manifest.seconds)
-        self.examples = {**manifest.examples, **self.examples}
+        with self._lock:
+            self.images += manifest.rows
+            self.new_images += manifest.rows if new else 0
+            self.tokens += manifest.tokens
+            self.status.update(manifest.status)
+            self.reasons.update(manifest.reasons)
+            self.turns.update(manifest.turns)
+            self.seconds.update(manifest.seconds)
+            self.examples = {**manifest.examples, **self.examples}
 
-    def follow(self, manifests: Iterable[Manifest]) -> Iterator[Manifest]:
-        """Adds manifests as they come, with a line and a fresh run.json each minute meanwhile."""
+    def follow(self, manifests: Iterable[Manifest]) -> None:
+        """Adds manifests as they come, with a line and a fresh run.json each minute meanwhile.
+
+        A terminal has Ray's bars in place of the lines.
+        """
         ended = threading.Event()
 
         def beat() -> None:
             while not ended.wait(LINE_EVERY_S):
-                print(self.line(), file=sys.stderr, flush=True)
-                self.write()
+                if not sys.stderr.isatty():
+                    print(self.line(), file=sys.stderr, flush=True)
+                try:
+                    self.write()
+                except Exception as error:  # the storage may be well again in a minute
+                    print(f"run.json could not be written: {error}", file=sys.stderr, flush=True)
 
         heart = threading.Thread(target=beat, daemon=True)
         heart.start()
         try:
             for manifest in manifests:
                 self.add(manifest, new=True)
-                yield manifest
         finally:
             ended.set()
             heart.join()
@@ -89,20 +97,21 @@ class Run:
         """Writes run.json, and returns it."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         wall = time.monotonic() - self._started
-        content = {
-            "images": self.images,
-            "status": dict(self.status),
-            "reasons": dict(self.reasons),
-            "examples": self.examples,
-            "turns": self.turns.total(),
-            "turn_status": dict(self.turns),
-            "tokens": self.tokens,
-            "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()}
-            | {"wall": round(wall, 3)},
-            "origin": self.origin,
-            "facts": self.facts,
-            "config": dataclasses.asdict(self.config),
-            "finished": now if finished else None,
-        }
+        with self._lock:
+            content = {
+                "images": self.images,
+                "status": dict(self.status),
+                "reasons": dict(self.reasons),
+                "examples": self.examples,
+                "turns": self.turns.total(),
+                "turn_status": dict(self.turns),
+                "tokens": self.tokens,
+                "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()}
+                | {"wall": round(wall, 3)},
+                "origin": self.origin,
+                "facts": self.facts,
+                "config": dataclasses.asdict(self.config),
+                "finished": now if finished else None,
+            }
         self.output.write_json("run.json", content)
         return content

@@ -6,8 +6,9 @@ images only. Memory grows with the number of turns, not with the images.
 
 import hashlib
 import io
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c3l_ray.config import SelectConfig
-from c3l_ray.data import export
+from c3l_ray.data import export, storage
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.errors import Refused
-from c3l_ray.schema import RECORDS, filled
+from c3l_ray.schema import filled
 
+OURS = re.compile(r"selection\.json|llava\.json|images|part-\d{5}\.parquet")
 FILE_ROWS = 4096
 FILE_BYTES = 256 * 2**20
 
-Choice = dict[str, dict[int, list[int]]]  # file -> row -> places of the chosen turns in it
+Choice = dict[str, dict[int, list[int]]]  # unit -> row -> places of the chosen turns in it
 
 
 def select(config: SelectConfig) -> dict[str, Any]:
@@ -33,17 +35,20 @@ def select(config: SelectConfig) -> dict[str, Any]:
         Refused: the input is no run, has no scored turns, or the output holds something else.
     """
     source = Output(config.input, "--input")
-    run = source.read_json("run.json")
+    try:
+        run = source.read_json("run.json")
+    except storage.ERRORS as error:
+        raise Refused(f"--input {config.input}: cannot be read: {error}") from error
     if run is None:
         raise Refused(f"--input {config.input}: not the output of a run: it has no run.json")
-    manifests = [manifest for manifest in source.manifests() if manifest.file]
+    manifests = {manifest.unit: manifest for manifest in source.manifests() if manifest.file}
+    choice, num_scored, threshold = choose(source, manifests, config)
     target = Output(config.output or f"{config.input.rstrip('/')}/dataset")
     _clear(target)
 
-    choice, num_scored, threshold = choose(source, manifests, config)
     writer = export.Llava(target)
     files, images, turns = 0, 0, 0
-    for table in _parts(source, choice):
+    for table in _parts(source, manifests, choice):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         target.put(f"part-{files:05d}.parquet", buffer.getvalue())
@@ -66,13 +71,14 @@ def select(config: SelectConfig) -> dict[str, Any]:
         "turns": turns,
         "images": images,
         "files": files,
+        "finished": True,
     }
     target.write_json("selection.json", selection)
     return selection
 
 
 def choose(
-    source: Output, manifests: list[Manifest], config: SelectConfig
+    source: Output, manifests: Mapping[str, Manifest], config: SelectConfig
 ) -> tuple[Choice, int, float | None]:
     """The chosen turns, how many had a score, and the lowest chosen score of a global ranking.
 
@@ -96,21 +102,20 @@ def choose(
         group.sort(key=lambda place: (-place[0], place[1], place[4]))
         chosen += group[: max(1, round(config.top * len(group)))]
     choice: Choice = defaultdict(lambda: defaultdict(list))
-    for _, _, file, row, turn in chosen:
-        choice[file][row].append(turn)
+    for _, _, unit, row, turn in chosen:
+        choice[unit][row].append(turn)
     threshold = None if config.per == "image" or config.by == "random" else chosen[-1][0]
     return choice, len(places), threshold
 
 
 def _scored(
-    source: Output, manifests: list[Manifest], config: SelectConfig
+    source: Output, manifests: Mapping[str, Manifest], config: SelectConfig
 ) -> Iterator[tuple[float, str, str, int, int]]:
-    """(score, image id, file, row, place) of every turn that has the score."""
+    """(score, image id, unit, row, place) of every turn that has the score."""
     by = "i2c" if config.by == "random" else config.by
     columns = ["image_id", "turns.list.element.status", f"turns.list.element.scores.{by}"]
-    for manifest in manifests:
-        assert manifest.file is not None
-        table = _read(source, manifest.file, columns)
+    for manifest in manifests.values():
+        table = source.records(manifest, columns)
         for row, record in enumerate(table.to_pylist()):
             for turn, content in enumerate(record["turns"]):
                 score = (content["scores"] or {}).get(by)
@@ -118,7 +123,7 @@ def _scored(
                     continue
                 if config.by == "random":
                     score = _chance(config.seed, record["image_id"], turn)
-                yield score, record["image_id"], manifest.file, row, turn
+                yield score, record["image_id"], manifest.unit, row, turn
 
 
 def _chance(seed: int, image_id: str, turn: int) -> float:
@@ -127,14 +132,14 @@ def _chance(seed: int, image_id: str, turn: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _parts(source: Output, choice: Choice) -> Iterator[pa.Table]:
+def _parts(source: Output, manifests: Mapping[str, Manifest], choice: Choice) -> Iterator[pa.Table]:
     """Records with their chosen turns only, gathered into files worth writing."""
     waiting: list[pa.Table] = []
-    for file in sorted(choice):
-        rows = sorted(choice[file])
-        table = _read(source, file, None).take(rows)
+    for unit in sorted(choice):
+        rows = sorted(choice[unit])
+        table = source.records(manifests[unit]).take(rows)
         turns = table["turns"].to_pylist()
-        kept = [[turns[i][t] for t in sorted(choice[file][row])] for i, row in enumerate(rows)]
+        kept = [[turns[i][t] for t in sorted(choice[unit][row])] for i, row in enumerate(rows)]
         waiting.append(filled(table, turns=kept))
         if (
             sum(part.num_rows for part in waiting) >= FILE_ROWS
@@ -146,21 +151,21 @@ def _parts(source: Output, choice: Choice) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _read(source: Output, file: str, columns: list[str] | None) -> pa.Table:
-    with source.fs.open(f"{source.root}/{file}", "rb") as opened:
-        table = pq.ParquetFile(opened).read(columns)
-    return table if columns else table.cast(RECORDS)
-
-
 def _clear(target: Output) -> None:
-    """Empties the folder of an earlier selection, and of nothing else."""
-    if not target.fs.exists(target.root):
-        return
-    if not target.fs.ls(target.root, detail=False):
-        return
-    if target.read_json("selection.json") is None:
-        raise Refused(
-            f"--output {target.path}: holds something other than an earlier selection; "
-            "choose another folder"
-        )
-    target.fs.rm(target.root, recursive=True)
+    """Empties the folder of an earlier selection, finished or not, and of nothing else.
+
+    The mark that it is a selection's folder goes first and stays to the end.
+    """
+    try:
+        there = target.listed()
+        strange = [name for name in there if not OURS.fullmatch(name)]
+        if strange or (there and "selection.json" not in there):
+            raise Refused(
+                f"--output {target.path}: holds something other than an earlier selection; "
+                "choose another folder"
+            )
+        target.write_json("selection.json", {"finished": False})
+        for name in there - {"selection.json"}:
+            target.fs.rm(f"{target.root}/{name}", recursive=name == "images")
+    except storage.ERRORS as error:
+        raise Refused(f"--output {target.path}: cannot be used: {error}") from error

@@ -32,11 +32,13 @@ class Shard:
         path: where it lies.
         source: its path relative to the input, the same wherever the data lies.
         size: in bytes.
+        etag: S3's name for its content, where it lies there.
     """
 
     path: str
     source: str
     size: int
+    etag: str | None = None
 
     @property
     def name(self) -> str:
@@ -85,13 +87,14 @@ def find_shards(path: str) -> list[Shard]:
         else:
             found = fs.find(root, detail=True)
             folder = root
-    except (OSError, ValueError) as error:
+    except storage.ERRORS as error:
         raise Refused(f"--input {path}: cannot be read: {error}") from error
     shards = [
         Shard(
             path=fs.unstrip_protocol(file),
-            source=file.removeprefix(folder).lstrip("/"),
+            source=_readable(file.removeprefix(folder).lstrip("/")),
             size=info["size"],
+            etag=info.get("ETag"),
         )
         for file, info in sorted(found.items())
         if file.endswith(".tar")
@@ -152,7 +155,7 @@ def read(unit: Unit) -> pa.Table:
         OSError: the storage failed.
     """
     fs, path = storage.connect("--input", unit.path)
-    data = fs.cat_file(path, start=unit.start, end=unit.end)
+    data = fs.cat_file(path, start=unit.start, end=unit.end) if unit.end > unit.start else b""
     columns: dict[str, list[Any]] = {name: [] for name in FLOW.names}
     walk = _Walk(io.BytesIO(data), len(data))
     for row, (_, key, members) in enumerate(walk):
@@ -198,7 +201,7 @@ class _Walk:
     def __iter__(self) -> Iterator[tuple[int, str, dict[str, tarfile.TarInfo]]]:
         offset, key, members = 0, None, dict[str, tarfile.TarInfo]()
         for member in self._members():
-            folder, slash, name = member.name.rpartition("/")
+            folder, slash, name = _readable(member.name).rpartition("/")
             stem, _, extension = name.partition(".")
             extension = extension.lower()
             if folder + slash + stem != key or extension in members:
@@ -235,6 +238,11 @@ class _Walk:
 
 def _text(content: bytes | None) -> str | None:
     return None if content is None else content.decode("utf-8", errors="replace")
+
+
+def _readable(name: str) -> str:
+    """A file's name as text, where its bytes are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _digest(text: str) -> str:

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import botocore.exceptions
 import fsspec
 from fsspec.utils import get_protocol
 
 from c3l_ray.errors import Refused
+
+ERRORS = (OSError, ValueError, botocore.exceptions.BotoCoreError)
+"""What a file system raises for a path that cannot be used, whoever's fault that is."""
 
 
 def connect(flag: str, path: str) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 
 import psutil
@@ -50,7 +51,7 @@ class Engine:
             max_num_seqs=model.max_seqs,
             tensor_parallel_size=model.tensor_parallel,
             gpu_memory_utilization=model.gpu_memory or 0.9,
-            limit_mm_per_prompt={"image": 1},
+            limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
             disable_log_stats=True,
             **whole_prompts,
@@ -99,7 +100,13 @@ class Engine:
         except EngineDeadError as error:
             raise EngineDead(str(error)) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
-            raise ReplyRefused(str(error)) from error
+            # vLLM wraps whatever went wrong on its side: only a bad request is this row's fault.
+            cause = error.__cause__ if isinstance(error, EngineGenerateError) else error
+            if not isinstance(cause, (VLLMClientError, ValueError)):
+                raise EngineDead(f"it failed a request: {cause!r}") from error
+            raise ReplyRefused(str(cause)) from error
+        if reply.finish_reason not in ("stop", "length"):
+            raise ReplyRefused(f"the engine ended the reply: {reply.finish_reason}")
         return Reply(
             text=reply.text, finish=str(reply.finish_reason), num_tokens=len(reply.token_ids)
         )
@@ -111,15 +118,26 @@ class Engine:
         self._watch.wait()
 
 
+_WATCH = """
+import contextlib, psutil, sys
+sys.stdin.read()
+for pid, created in known:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.create_time() == created:
+            process.kill()
+"""
+
+
 def _end_with_this_process(children: list[psutil.Process]) -> subprocess.Popen[bytes]:
     """Has the engine's processes killed when this one is, however it ends.
 
     By themselves they outlive a killed parent, and their memory is missing where the job is started
     again. The watch reads a pipe that closes with this process.
     """
-    pids = " ".join(str(child.pid) for child in children)
+    known = [(child.pid, child.create_time()) for child in children]  # pids are used again
     return subprocess.Popen(
-        ["sh", "-c", f"read _; kill -9 {pids} 2>/dev/null"],
+        [sys.executable, "-c", f"known = {known!r}\n{_WATCH}"],
         stdin=subprocess.PIPE,
         start_new_session=True,  # a signal to our group must not end the watch before its work
     )

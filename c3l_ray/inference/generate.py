@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence, Set
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -40,6 +41,7 @@ class Generate:
 
         self.config = config
         self.processor = processor or AutoProcessor.from_pretrained(config.model.name)
+        self.special = chat.special_tokens(self.processor)
         self.engine = engine or Engine(config.model, config.sampling)
         # Decoded images are large; twice what the engine works on keeps it full.
         self.room = asyncio.Semaphore(max(2, 2 * config.model.max_seqs // config.turns))
@@ -64,33 +66,50 @@ class Generate:
             except ImageUnusable as unusable:
                 return [], str(unusable)
             asked = c3l.requests(image_id, self.config.turns)
-            try:
-                replies = await asyncio.gather(
-                    *(self.reply(request, decoded, image_id) for request in asked)
-                )
-            except ReplyRefused as refused:
-                return [], f"refused: {refused}"
-        turns = read(asked, replies)
-        if not any(turn["status"] == "ok" for turn in turns):
-            return turns, f"no_turn: {', '.join(sorted({turn['status'] for turn in turns}))}"
-        return turns, None
+            replies = await asyncio.gather(
+                *(self.reply(request, decoded, image_id) for request in asked)
+            )
+        turns = read(asked, replies, self.special)
+        statuses = {turn["status"] for turn in turns}
+        if "ok" in statuses:
+            return turns, None
+        if statuses == {"refused"}:
+            return turns, f"refused: {turns[0]['reply']}"
+        return turns, f"no_turn: {', '.join(sorted(statuses))}"
 
-    async def reply(self, request: c3l.Request, image: Image.Image, image_id: str) -> Reply:
+    async def reply(
+        self, request: c3l.Request, image: Image.Image, image_id: str
+    ) -> Reply | ReplyRefused:
         prompt = chat.answer_prompt(self.processor, request.instruction, image=True)
         ids = chat.token_ids(self.processor.tokenizer, prompt)
-        return await self.engine.ask(ids, image, image_key=image_id, seed=request.seed)
+        try:
+            return await self.engine.ask(ids, image, image_key=image_id, seed=request.seed)
+        except ReplyRefused as refused:
+            return refused
 
 
-def read(asked: list[c3l.Request], replies: list[Reply]) -> list[dict[str, Any]]:
-    """Replies as the turns of one image, each with a status of its own."""
+def read(
+    asked: list[c3l.Request], replies: Sequence[Reply | ReplyRefused], special: Set[str]
+) -> list[dict[str, Any]]:
+    """Replies as the turns of one image, each with a status of its own.
+
+    Args:
+        asked: the image's requests.
+        replies: to each of them.
+        special: texts that a tokenizer reads as more than text: such a turn could not be asked.
+    """
     turns: list[dict[str, Any]] = []
     seen: set[str] = set()
     for request, reply in zip(asked, replies, strict=True):
-        pair = c3l.parse(reply.text)
-        question, answer = pair or (None, None)
+        turn: dict[str, Any] = {"kind": request.kind, "instruction": request.instruction}
+        turns.append(turn)
+        if isinstance(reply, ReplyRefused):
+            turn |= {"status": "refused", "reply": str(reply)}
+            continue
+        question, answer = c3l.parse(reply.text) or (None, None)
         if reply.finish == "length":
             status = "truncated"
-        elif question is None:
+        elif question is None or any(token in reply.text for token in special):
             status = "unparsable"
         elif not answer:
             status = "empty"
@@ -99,16 +118,12 @@ def read(asked: list[c3l.Request], replies: list[Reply]) -> list[dict[str, Any]]
         else:
             status = "ok"
             seen.add(question.casefold())
-        turns.append(
-            {
-                "kind": request.kind,
-                "instruction": request.instruction,
-                "question": question,
-                "answer": answer,
-                "reply": None if status in ("ok", "duplicate") else reply.text,
-                "status": status,
-                "finish": reply.finish,
-                "num_tokens": reply.num_tokens,
-            }
-        )
+        turn |= {
+            "question": question,
+            "answer": answer,
+            "reply": None if status in ("ok", "duplicate") else reply.text,
+            "status": status,
+            "finish": reply.finish,
+            "num_tokens": reply.num_tokens,
+        }
     return turns

@@ -56,12 +56,23 @@ class PlainScorer:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.batch_size = config.batch_size
         self.processor = AutoProcessor.from_pretrained(name)
-        self.processor.tokenizer.padding_side = "right"
+        self.special = chat.special_tokens(self.processor)
         self.model = AutoModelForImageTextToText.from_pretrained(name, dtype=config.dtype)
         self.model.to(self.device).eval()
 
+    def can_score(self, turn: Asked) -> bool:
+        """False for a text that the model's tokenizer or chat template does not take as it is."""
+        texts = (turn.question, turn.answer)
+        if any(token in text for token in self.special for text in texts):
+            return False
+        try:
+            text, span = chat.answered(self.processor, *texts, image=False)
+        except ValueError:
+            return False
+        return bool(chat.answer_ids(self.processor.tokenizer, text, span)[0])
+
     def beliefs(self, asked: Sequence[Asked]) -> list[Belief]:
-        """A belief for each turn, in their order.
+        """A belief for each turn, in their order; each must be one that `can_score` accepts.
 
         Rows of like length share a batch, so that little is padded; padding and batch-mates do not
         change a turn's numbers beyond rounding.
@@ -77,9 +88,11 @@ class PlainScorer:
 
     @torch.inference_mode()
     def _batch(self, asked: list[Asked]) -> Iterator[Belief]:
-        with_image = self._answer_logprobs(asked, image=True)
-        without = self._answer_logprobs(asked, image=False)
+        with_image = self._answer_logits(asked, image=True)
+        without = self._answer_logits(asked, image=False)
         for (ids_A, image_AV), (_, text_AV) in zip(with_image, without, strict=True):
+            # In float32 one answer at a time: a whole batch of large vocabularies would not fit.
+            image_AV, text_AV = (x.float().log_softmax(dim=-1) for x in (image_AV, text_AV))
             at = ids_A.unsqueeze(-1)
             kl_A = torch.sum(image_AV.exp() * (image_AV - text_AV), dim=-1)
             yield Belief(
@@ -88,8 +101,8 @@ class PlainScorer:
                 token_kl=_numpy(kl_A.clamp(min=0)),
             )
 
-    def _answer_logprobs(self, asked: list[Asked], *, image: bool) -> list[tuple[Tensor, Tensor]]:
-        """For each turn its answer's ids [A] and the log-probabilities [A, V] at their places."""
+    def _answer_logits(self, asked: list[Asked], *, image: bool) -> list[tuple[Tensor, Tensor]]:
+        """For each turn its answer's ids [A], and the logits [A, V] that predict them."""
         rendered = [
             chat.answered(self.processor, turn.question, turn.answer, image=image) for turn in asked
         ]
@@ -99,6 +112,7 @@ class PlainScorer:
             text=texts,
             **images,
             padding=True,
+            padding_side="right",
             return_tensors="pt",
             add_special_tokens=not chat.begins(self.processor.tokenizer, texts[0]),
         ).to(self.device, dtype=self.model.dtype)
@@ -118,14 +132,17 @@ class PlainScorer:
         return [
             (
                 inputs["input_ids"][row, start:end],
-                logits_BTV[row, start - 1 - first : end - 1 - first].float().log_softmax(dim=-1),
+                logits_BTV[row, start - 1 - first : end - 1 - first],
             )
             for row, (start, end) in enumerate(spans)
         ]
 
 
 class Score:
-    """Reads: image, turns, error. Fills: the scores of every turn that is ok, error, score_s."""
+    """Reads: image, turns, error. Fills: the scores of every turn that is ok, error, score_s.
+
+    A turn that the scorer cannot read as it is keeps null scores.
+    """
 
     def __init__(self, config: GenerateConfig) -> None:
         self.max_pixels = config.max_pixels
@@ -146,11 +163,12 @@ class Score:
                 errors[row] = str(unusable)
                 continue
             for turn in turns[row]:
-                if turn["status"] == "ok":
+                if turn["status"] != "ok":
+                    continue
+                one = Asked(image=image, question=turn["question"], answer=turn["answer"])
+                if self.scorer.can_score(one):
                     scored.append(turn)
-                    asked.append(
-                        Asked(image=image, question=turn["question"], answer=turn["answer"])
-                    )
+                    asked.append(one)
         for turn, scores in zip(scored, self.scores(asked), strict=True):
             turn["scores"] = scores
         seconds = time.monotonic() - started

@@ -104,21 +104,25 @@ def _draw(image_id: str, purpose: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-_REPLY = re.compile(
-    r"\A\s*\**question\**\s*:\**\s*(?P<question>.*?)\s*\**\banswer\**\s*:\**\s*(?P<answer>.*)\Z",
-    re.IGNORECASE | re.DOTALL,
+# A label stands at the beginning of a line, or anywhere with a capital letter: "to answer your
+# question: ..." is text. Nothing here can backtrack over a long run of blanks.
+_LABEL = re.compile(
+    r"(?:(?m:^)[ \t]{0,8}(?:\d{1,2}[.)][ \t])?\*{0,2}(?i:(?P<line>question|answer))"
+    r"|\b(?P<word>Question|Answer))\*{0,2}[ \t]?:\*{0,2}"
 )
 
 
 def parse(reply: str) -> tuple[str, str] | None:
-    """The question and the answer in a reply, or None where it holds no pair or several.
+    """The question and the answer in a reply, or None where it holds none or several.
 
-    The answer may be empty: that is a turn of its own status, not a reply that cannot be read.
+    The answer may be empty: that is a turn of its own status, not a reply that cannot be read. What
+    stands before the question, such as "Here is one:", is passed over.
     """
-    match = _REPLY.match(reply)
-    if match is None:
+    labels = list(_LABEL.finditer(reply))
+    names = [(label["line"] or label["word"]).lower() for label in labels]
+    if names != ["question", "answer"]:
         return None
-    question, answer = match["question"].strip(), match["answer"].strip()
-    if not question or re.search(r"\bquestion\**\s*:", f"{question} {answer}", re.IGNORECASE):
-        return None
-    return question, answer
+    asked, answered = labels
+    question = reply[asked.end() : answered.start()].strip().strip("*").strip()
+    answer = reply[answered.end() :].strip()
+    return (question, answer) if question else None

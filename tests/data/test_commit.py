@@ -60,7 +60,7 @@ def read_records(output: Output, manifest: Manifest) -> pa.Table:
 
 
 def test_a_commit_is_a_file_and_a_manifest_that_counts_it(output: Output) -> None:
-    manifest = output.commit(unit(), table(), "origin")
+    manifest = output.commit("u-00000", "a.tar", table(), "origin")
     assert list(output.manifests()) == [manifest]
     assert manifest.rows == 3
     assert manifest.status == {"ok": 1, "failed": 2}
@@ -77,8 +77,8 @@ def test_a_commit_is_a_file_and_a_manifest_that_counts_it(output: Output) -> Non
 
 
 def test_the_first_commit_counts_and_the_second_learns_it(output: Output) -> None:
-    first = output.commit(unit(), table(), "origin")
-    second = output.commit(unit(), table(), "origin")
+    first = output.commit("u-00000", "a.tar", table(), "origin")
+    second = output.commit("u-00000", "a.tar", table(), "origin")
     assert second == first
     assert list(output.manifests()) == [first]
     assert len(names(output, "records")) == 2
@@ -87,7 +87,9 @@ def test_the_first_commit_counts_and_the_second_learns_it(output: Output) -> Non
 def test_of_many_racers_one_wins_and_all_agree(output: Output) -> None:
     found: list[Manifest] = []
     racers = [
-        threading.Thread(target=lambda: found.append(output.commit(unit(), table(), "origin")))
+        threading.Thread(
+            target=lambda: found.append(output.commit("u-00000", "a.tar", table(), "origin"))
+        )
         for _ in range(16)
     ]
     for racer in racers:
@@ -98,16 +100,18 @@ def test_of_many_racers_one_wins_and_all_agree(output: Output) -> None:
 
 
 def test_the_sweep_takes_losers_and_leaves_what_may_still_be_committed(output: Output) -> None:
-    kept = output.commit(unit(), table(), "origin")
-    output.commit(unit(), table(), "origin")
+    kept = output.commit("u-00000", "a.tar", table(), "origin")
+    output.commit("u-00000", "a.tar", table(), "origin")
     output.put("records/u-00001-abcdef.parquet", b"its manifest is still to come")
+    assert output.sweep() == 1
+    output.put("records/.u-00000-123abc.parquet-def", b"half, of a writer that was killed")
     assert output.sweep() == 1
     assert names(output, "records") == {Path(str(kept.file)).name, "u-00001-abcdef.parquet"}
     assert output.sweep() == 0
 
 
 def test_a_unit_without_rows_has_a_manifest_and_no_file(output: Output) -> None:
-    manifest = output.commit(unit(rows=0), None, "origin")
+    manifest = output.commit("u-00000", "a.tar", None, "origin")
     assert manifest.file is None and manifest.rows == 0
     assert output.sweep() == 0
 
@@ -123,7 +127,7 @@ def test_a_lost_response_is_not_a_lost_race(
         return put_first(name, content)
 
     monkeypatch.setattr(output, "_put_first", told_late)
-    assert output.commit(unit(), table(), "origin") == next(output.manifests())
+    assert output.commit("u-00000", "a.tar", table(), "origin") == next(output.manifests())
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +138,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        output.commit(unit(), table(), "origin")
+        output.commit("u-00000", "a.tar", table(), "origin")
     assert list(output.manifests()) == []
     assert list((Path(output.path) / "records").iterdir()) == []
 
@@ -150,8 +154,14 @@ def test_a_folder_belongs_to_one_origin(output: Output) -> None:
 
 
 def test_manifests_without_a_run_are_not_taken_over(output: Output) -> None:
-    output.commit(unit(), table(), "origin")
+    output.commit("u-00000", "a.tar", table(), "origin")
     with pytest.raises(Refused, match=r"has manifests but no run\.json"):
+        output.claim("one", {})
+
+
+def test_a_selection_is_no_place_for_a_run(output: Output) -> None:
+    output.write_json("selection.json", {})
+    with pytest.raises(Refused, match="holds a selection"):
         output.claim("one", {})
 
 
@@ -177,8 +187,10 @@ def test_units_are_remembered_until_the_shard_changes(output: Output) -> None:
     output.note_units(shard, [unit()])
     moved = dataclasses.replace(shard, path="/elsewhere/a.tar")
     assert output.known_units(moved) == [dataclasses.replace(unit(), path="/elsewhere/a.tar")]
-    with pytest.raises(Refused, match="has 11 bytes, and had 10"):
+    with pytest.raises(Refused, match="10 bytes then, 11 now"):
         output.known_units(dataclasses.replace(shard, size=11))
+    with pytest.raises(Refused, match="has changed since"):
+        output.known_units(dataclasses.replace(shard, etag="other content, as long"))
 
 
 def test_json_is_replaced_whole(output: Output) -> None:

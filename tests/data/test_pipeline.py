@@ -1,5 +1,6 @@
 """Ray Data for real, doubles for the models: units stay whole, and dead engines cost no rows."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from c3l_ray.config import GenerateConfig, Pools
+from c3l_ray.config import GenerateConfig, Model, Pools
 from c3l_ray.data import pipeline, shards
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import EngineDead, Refused
@@ -145,11 +146,10 @@ def test_a_block_that_is_not_one_unit_is_not_written(config: Make, tmp_path: Pat
     write(tmp_path / "in", [3, 3])
     output = Output(str(tmp_path / "run"))
     units = pipeline.plan(shards.find_shards(str(tmp_path / "in")), output)
-    by_name = {unit.name: unit for unit in units}
     whole = [shards.read(unit) for unit in units]
     for block in (whole[0].slice(1), pa.concat_tables(whole)):
         with pytest.raises(AssertionError, match="came to the writer"):
-            pipeline._commit(config(), output, by_name, "origin", block)
+            pipeline.commit(config(), output, "origin", block)
     assert list(output.manifests()) == []
 
 
@@ -164,9 +164,23 @@ def test_what_the_user_says_of_gpus_stays(config: Make) -> None:
     assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (0.25, 0)
 
 
+def test_an_output_reaches_other_processes_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(Output("run"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(sent).root == str(tmp_path / "run")
+
+
 def test_pools_that_this_machine_cannot_place_are_refused(config: Make) -> None:
-    with pytest.raises(Refused, match=r"take 2\.3 GPUs, and this machine has 1"):
+    with pytest.raises(Refused, match=r"take 2\.5 GPUs, and this machine has 1"):
         pipeline.placed(config(pools=Pools(generators=2, generator_gpus=1)))
+    with pytest.raises(Refused, match="above 1 only whole numbers"):
+        pipeline.placed(config(pools=Pools(generator_gpus=1.5)))
+    with pytest.raises(Refused, match=r"--model\.tensor-parallel 2 needs as many"):
+        model = Model(name="m", tensor_parallel=2)
+        pipeline.placed(config(model=model, pools=Pools(generator_gpus=1)))
 
 
 def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(

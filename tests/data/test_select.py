@@ -12,8 +12,7 @@ from c3l_ray.config import SelectConfig
 from c3l_ray.data import select as select_module
 from c3l_ray.data.commit import Output
 from c3l_ray.data.select import select
-from c3l_ray.data.shards import Unit
-from c3l_ray.errors import Refused
+from c3l_ray.errors import C3LError, Refused
 from c3l_ray.schema import FLOW, RECORDS, conform
 from tests.test_schema import RECORD
 
@@ -50,10 +49,7 @@ def run(tmp_path: Path, encoded: Callable[..., bytes]) -> Run:
                 },
                 FLOW,
             )
-            unit = Unit(
-                name=name, path="", source="a.tar", start=0, end=0, rows=len(rows), repeats={}
-            )
-            output.commit(unit, table, "o")
+            output.commit(name, "a.tar", table, "o")
         return tmp_path / "run"
 
     return make
@@ -150,6 +146,38 @@ def test_a_selection_replaces_a_selection_and_nothing_else(run: Run, tmp_path: P
     with pytest.raises(Refused, match="something other than an earlier selection"):
         select(SelectConfig(input=str(path), output=str(tmp_path / "thesis")))
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
+
+
+def test_a_selection_that_was_cut_short_is_made_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run([[turn(0.1)], [turn(0.2)]])
+    monkeypatch.setattr(select_module.export.Llava, "close", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        select(SelectConfig(input=str(path), top=1.0))
+    monkeypatch.undo()
+    select(SelectConfig(input=str(path), top=1.0))
+    assert len(chosen(path / "dataset")) == 2
+
+
+def test_a_refusal_leaves_the_earlier_selection(run: Run) -> None:
+    path = run([[turn(0.1)]])
+    select(SelectConfig(input=str(path), top=1.0))
+    for file in (path / "manifests").iterdir():
+        file.unlink()
+    with pytest.raises(Refused):
+        select(SelectConfig(input=str(path), top=1.0))
+    assert len(chosen(path / "dataset")) == 1
+
+
+def test_a_damaged_file_is_told(run: Run) -> None:
+    path = run([[turn(0.1)]])
+    (file,) = (path / "records").iterdir()
+    content = bytearray(file.read_bytes())
+    content[10] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(C3LError, match="is damaged"):
+        select(SelectConfig(input=str(path), top=1.0))
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, run: Run) -> None:

@@ -114,6 +114,12 @@ def test_hidden_files_and_folders_are_no_samples(tmp_path: Path) -> None:
     assert [row["key"] for row in rows(tmp_path)] == ["folder/1"]
 
 
+def test_names_that_are_not_utf8_are_readable(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", [(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"), b"x")])
+    (row,) = rows(tmp_path)
+    assert row["key"] == "caf\\xe9"
+
+
 def test_long_names_survive_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "UNIT_ROWS", 1)
     keys = [f"{'folder/' * 30}{i}" for i in range(3)]

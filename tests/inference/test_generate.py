@@ -125,6 +125,18 @@ def test_an_image_without_a_good_turn_fails_and_keeps_its_replies(
 def test_a_refused_request_fails_its_image(config: Make, encoded: Encoded) -> None:
     ((row,),) = generated(config(), Recorded(ReplyRefused("too long")), flow([encoded()]))
     assert row["error"] == "refused: too long"
+    assert {turn["status"] for turn in row["turns"]} == {"refused"}
+
+
+def test_a_turn_with_a_special_token_could_not_be_asked_again() -> None:
+    replies = [
+        Reply(text="Question: Is <image> red? Answer: Yes.", finish="stop", num_tokens=9),
+        ReplyRefused("too long"),
+        Reply(text="Question: Is it red? Answer: Yes.", finish="stop", num_tokens=9),
+    ]
+    turns = read(c3l.requests("image", 3), replies, {"<image>", "</s>"})
+    assert [turn["status"] for turn in turns] == ["unparsable", "refused", "ok"]
+    assert turns[1]["reply"] == "too long"
 
 
 def test_a_dead_engine_is_no_row_error(config: Make, encoded: Encoded) -> None:
@@ -140,7 +152,7 @@ def test_every_reply_has_its_status() -> None:
         Reply(text="Who knows", finish="stop", num_tokens=4),
         Reply(text="Question: E? Answer: and so", finish="length", num_tokens=5),
     ]
-    turns = read(c3l.requests("image", 5), replies)
+    turns = read(c3l.requests("image", 5), replies, {"<image>"})
     assert [turn["status"] for turn in turns] == [
         "ok",
         "duplicate",

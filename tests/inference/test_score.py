@@ -123,6 +123,20 @@ def test_an_answer_that_stands_in_its_question_too_is_the_last_one() -> None:
     assert len(belief.image_logprobs) == 1
 
 
+@pytest.mark.parametrize("answer", ["s", "/", "<", ">"])
+def test_an_answer_that_the_template_holds_too_is_not_its_end(
+    scorer: PlainScorer, answer: str
+) -> None:
+    text, span = chat.answered(scorer.processor, "What?", answer, image=True)
+    assert text[slice(*span)] == answer and text[span[1] :] == "</s>"
+
+
+@pytest.mark.parametrize("text", ["Is <image> red?", "the end</s>", ""])
+def test_a_text_that_is_more_than_text_is_not_scored(scorer: PlainScorer, text: str) -> None:
+    assert not scorer.can_score(asked(SCENES[0], "What is it?", text))
+    assert scorer.can_score(asked(SCENES[0], "What is it?", "red"))
+
+
 def row(image: bytes, turns: list[dict[str, Any]], error: str | None = None) -> dict[str, Any]:
     return {"image": image, "turns": turns, "error": error}
 

@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import pytest
@@ -12,6 +13,9 @@ from c3l_ray.methods import c3l
         (" question:Is it red?\nanswer: Yes.\n", ("Is it red?", "Yes.")),
         ("**Question:** Is it red?\n\n**Answer:** Yes,\nit is.", ("Is it red?", "Yes,\nit is.")),
         ("Question: Is it red? Answer:", ("Is it red?", "")),
+        ("Here is one:\nQuestion: A?\nAnswer: B.", ("A?", "B.")),
+        ("1. **Question:** A?\n**Answer:** B.", ("A?", "B.")),
+        ("Question: A? Answer: To answer your question: B.", ("A?", "To answer your question: B.")),
         ("It is red.", None),
         ("Question: Is it red?", None),
         ("Question: Answer: Yes.", None),
@@ -22,6 +26,18 @@ from c3l_ray.methods import c3l
 )
 def test_parse(reply: str, pair: tuple[str, str] | None) -> None:
     assert c3l.parse(reply) == pair
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t", "*", "1. ", "Question "])
+def test_parsing_is_linear_in_what_a_model_can_ramble(blank: str) -> None:
+    for text in (
+        f"Question:{blank * 20_000}",
+        f"{blank * 20_000}Answer:",
+        f"Question: a{blank * 20_000}",
+    ):
+        started = time.process_time()
+        c3l.parse(text)
+        assert time.process_time() - started < 1  # it was hours when it went wrong
 
 
 def test_requests_depend_on_the_image_alone() -> None:

@@ -14,8 +14,8 @@ MAX_SOURCE_PIXELS = 100_000_000
 MAX_ASPECT = 100
 """A longer and thinner image is refused: models scale its short side up, and the long one too."""
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
-"""What is decoded. Pillow knows more, some of it by calling other programs."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What is decoded. Pillow knows more, some of it by calling other programs. (JPEG takes in MPO.)"""
 
 
 def decode(data: bytes | None, max_pixels: int) -> Image.Image:

@@ -179,13 +179,17 @@ class Output:
         """The rows of a committed unit that has a file, or some columns of them.
 
         Raises:
-            C3LError: the file is not what its writer committed; only whole rows are checked.
+            C3LError: the file cannot be read, or is not what its writer committed; columns alone are
+            not checked for that.
         """
         path = f"{self.root}/{manifest.file}"
-        if columns is not None:
-            with self.fs.open(path, "rb") as file:
-                return pq.ParquetFile(file).read(columns)
-        content = self.fs.cat_file(path)
+        try:
+            if columns is not None:
+                with self.fs.open(path, "rb") as file:
+                    return pq.ParquetFile(file).read(columns)
+            content = self.fs.cat_file(path)
+        except (*storage.ERRORS, pa.ArrowException) as error:
+            raise C3LError(f"{path} cannot be read: {error}") from error
         if _digest(content) != manifest.digest:
             raise C3LError(f"{path} is damaged: it is not what its manifest says")
         return pq.read_table(io.BytesIO(content), schema=RECORDS)

@@ -179,8 +179,8 @@ class Output:
         """The rows of a committed unit that has a file, or some columns of them.
 
         Raises:
-            C3LError: the file cannot be read, or is not what its writer committed; columns alone are
-            not checked for that.
+            C3LError: the file cannot be read, or is not what its writer committed (which only a
+                read of all columns sees).
         """
         path = f"{self.root}/{manifest.file}"
         try:

@@ -114,6 +114,7 @@ class Engine:
     def close(self) -> None:
         """Ends the engine's processes, which otherwise outlive this one for a while."""
         self._llm.shutdown()
+        del self._llm  # by the end of the interpreter it would fail to shut down again, and say so
         self._watch.kill()
         self._watch.wait()
 

@@ -114,14 +114,29 @@ class Pools:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of Parquet input. Each is found by its usual name where none is given."""
+
+    image: str | None = None
+    """Binary, or a struct with `bytes` as the datasets library writes it; usually `image`."""
+    caption: str | None = None
+    """Text; usually `caption`, `text` or `txt`."""
+    key: str | None = None
+    """An image's name; usually `key`, and the row's number where there is none."""
+    meta: str | None = None
+    """JSON text to carry along."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
     """Shards of images in, records of scored turns out."""
 
-    input: str
-    """A WebDataset .tar, or a folder of them, local or s3://."""
+    input: tuple[str, ...]
+    """Files, folders or globs, local or s3://: WebDataset tars, Parquet files, or images."""
     output: str
     """Folder for records and run.json, local or s3://. The same command resumes there."""
     model: Model
+    columns: Columns = field(default_factory=Columns)
     sampling: Sampling = field(default_factory=Sampling)
     scorer: Scorer = field(default_factory=Scorer)
     clip: Clip = field(default_factory=Clip)
@@ -200,6 +215,7 @@ def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict
         "scorer": scorer,
         "scorer_dtype": config.scorer.dtype,
         "clip": clip,
+        "columns": dataclasses.asdict(config.columns),
         "max_pixels": config.max_pixels,
         "images": config.images,
     }

@@ -17,6 +17,8 @@ MAX_ASPECT = 100
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What is decoded. Pillow knows more, some of it by calling other programs. (JPEG takes in MPO.)"""
 
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
 
 def decode(data: bytes | None, max_pixels: int) -> Image.Image:
     """An image as RGB, upright, and shrunk to at most `max_pixels` with its proportions kept.
@@ -24,8 +26,8 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
     The first frame of an animation; transparency lies on white; 16-bit values are scaled to 8.
 
     Raises:
-        ImageUnusable: `no_image`, `empty`, `too_large`, `too_narrow`, or `undecodable` with the
-            decoder's words.
+        ImageUnusable: `no_image`, `empty`, `too_large`, `too_narrow`, `unsupported`, or
+            `undecodable` with the decoder's words.
     """
     if data is None:
         raise ImageUnusable("no_image", "the sample has no jpg, jpeg, png or webp")
@@ -50,6 +52,8 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageUnusable("too_large", str(error)) from error
     except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+            raise ImageUnusable("unsupported", "HEIC; convert it to JPEG, PNG or WebP") from error
         raise ImageUnusable(
             "undecodable", f"not an image of a known format; it begins with {data[:12]!r}"
         ) from error

@@ -75,7 +75,7 @@ def demo(config: DemoConfig) -> None:
 
     generate(
         GenerateConfig(
-            input=str(images),
+            input=(str(images),),
             output=str(config.output),
             model=Model(name=str(world.LLAVA), dtype="float32", max_len=256, max_seqs=64),
             sampling=Sampling(max_tokens=96),

@@ -50,7 +50,7 @@ def config(tmp_path: Path) -> Callable[..., GenerateConfig]:
 
     def make(**changed: Any) -> GenerateConfig:
         fields: dict[str, Any] = {
-            "input": str(tmp_path / "scenes"),
+            "input": (str(tmp_path / "scenes"),),
             "output": str(tmp_path / "run"),
             "model": Model(name=str(world.LLAVA), dtype="float32", max_len=256, max_seqs=32),
             "sampling": Sampling(max_tokens=96),

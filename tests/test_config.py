@@ -69,7 +69,7 @@ def test_what_defines_a_row_changes_the_origin(config: Make, changed: dict[str, 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"input": "elsewhere"},
+        {"input": ("elsewhere",)},
         {"output": "elsewhere"},
         {"pools": Pools(generators=7)},
         {"scorer": Scorer(batch_size=3)},

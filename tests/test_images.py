@@ -85,6 +85,27 @@ def test_what_is_no_image_says_so(data: bytes | None, error: str) -> None:
         decode(data, MILLION)
 
 
+def test_avif_is_read_and_heic_says_what_to_do(encoded: Encoded) -> None:
+    assert decode(encoded(format_="AVIF"), MILLION).size == (40, 30)
+    with pytest.raises(ImageUnusable, match=r"^unsupported: HEIC; convert it to JPEG"):
+        decode(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100), MILLION)
+
+
+def test_a_hundred_megapixels_are_read_and_more_are_not() -> None:
+    for side, outcome in (
+        (10_000, None),
+        (10_001, "too_large: 10001 x 10001 pixels"),
+        (40_000, "too_large"),
+    ):
+        buffer = io.BytesIO()
+        Image.new("1", (side, side)).save(buffer, "PNG")
+        if outcome is None:
+            assert decode(buffer.getvalue(), 10_000).size == (100, 100)
+        else:
+            with pytest.raises(ImageUnusable, match=f"^{outcome}"):
+                decode(buffer.getvalue(), 10_000)
+
+
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
 def test_a_truncated_image_is_undecodable(encoded: Encoded, format_: str) -> None:
     data = encoded(size=(300, 300), format_=format_)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from c3l_ray.data import storage
-from c3l_ray.data.shards import Shard, Unit
+from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import C3LError, Refused
 from c3l_ray.schema import IMAGES, RECORDS, conform, reason
 

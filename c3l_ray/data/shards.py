@@ -1,111 +1,144 @@
-"""WebDataset tars as units: an Arrow block each, of at most 256 images or about 64 MB, not decoded.
+"""The input as units: an Arrow block each, of at most 256 images or about 64 MB, not decoded.
 
-A shard is indexed once: its headers are walked, and every unit's place in it is noted. Reading a
-unit then is one ranged read, and a rerun reads nothing of the units that are done.
+A shard is indexed once, and every unit's place in it is noted: reading a unit then is one ranged
+read, and a rerun reads nothing of the units that are done.
 """
 
-import hashlib
-import io
-import tarfile
+import posixpath
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from c3l_ray.data import storage
+from c3l_ray.config import Columns
+from c3l_ray.data import folders, members, parquet, storage, tars
+from c3l_ray.data.units import End, Place, Shard, Unit, digest, readable
 from c3l_ray.errors import Refused
 from c3l_ray.schema import FLOW, conform
 
 UNIT_ROWS = 256
 UNIT_BYTES = 64 * 2**20
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-BLOCK = tarfile.BLOCKSIZE
+FORMATS = {"tar": tars, "parquet": parquet, "folder": folders}
+ENDINGS = {".tar": "tar", ".tar.gz": "tar", ".tgz": "tar", ".parquet": "parquet"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """A tar of the input.
+def find_shards(inputs: tuple[str, ...], columns: Columns) -> list[Shard]:
+    """The shards of an input, in the order of their names.
 
-    Attributes:
-        path: where it lies.
-        source: its path relative to the input, the same wherever the data lies.
-        size: in bytes.
-        etag: S3's name for its content, where it lies there.
-    """
-
-    path: str
-    source: str
-    size: int
-    etag: str | None = None
-
-    @property
-    def name(self) -> str:
-        return _digest(self.source)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """A range of a shard: what is read, computed and committed as one.
-
-    Attributes:
-        name: unique in a run, the same in every run over the same input.
-        path: of the shard.
-        source: of the shard, relative to the input.
-        start, end: the bytes [start, end) of the shard that hold the unit.
-        rows: how many it has, a damage's own row included.
-        repeats: of rows whose key came earlier in the shard, by position: how often it had come.
-        damage: what ended the shard before its time; it becomes a failed row, the unit's last.
-    """
-
-    name: str
-    path: str
-    source: str
-    start: int
-    end: int
-    rows: int
-    repeats: dict[str, int]
-    damage: str | None = None
-
-
-def find_shards(path: str) -> list[Shard]:
-    """The tars of an input, in the order of their names.
+    Args:
+        inputs: files, folders and globs. With several, a shard's source begins with the last name
+            of the input that it was found in.
+        columns: of Parquet files.
 
     Raises:
-        Refused: the path does not exist, is not readable, or holds no tar.
+        Refused: an input does not exist, is not readable, holds nothing to read or several kinds of
+            it, or two hold shards of one name.
     """
+    found: dict[str, Shard] = {}
+    for each in inputs:
+        for shard in _shards_of(each, within=len(inputs) > 1):
+            if shard.source in found:
+                raise Refused(
+                    f"--input {each}: {shard.path} and {found[shard.source].path} would both be "
+                    f"{shard.source}; give their common folder instead"
+                )
+            found[shard.source] = shard
+    first = next((shard for shard in found.values() if shard.format == "parquet"), None)
+    if first is not None:
+        _check_columns(first, columns)
+    return [found[source] for source in sorted(found)]
+
+
+def _shards_of(path: str, *, within: bool) -> list[Shard]:
     fs, root = storage.connect("--input", path)
+    is_glob = any(mark in root for mark in "*?[")
     try:
-        if not fs.exists(root):
+        if is_glob:
+            matches = {match: fs.info(match) for match in fs.glob(root)}
+            fixed = root[: min(root.find(mark) for mark in "*?[" if mark in root)]
+            base = fixed.rpartition("/")[0]
+            if not matches:
+                raise Refused(f"--input {path}: matches nothing")
+        elif not fs.exists(root):
             raise Refused(f"--input {path}: does not exist")
-        if fs.isfile(root):
-            if not root.endswith(".tar"):
-                raise Refused(f"--input {path}: not a .tar")
-            found = {root: fs.info(root)}
-            folder = root.rpartition("/")[0]
+        elif fs.isfile(root):
+            matches, base = {root: fs.info(root)}, root.rpartition("/")[0]
         else:
-            found = fs.find(root, detail=True)
-            folder = root
+            matches, base = {}, root
+        files = {name: info for name, info in matches.items() if info["type"] == "file"}
+        strange = [name for name in files if _format(name) is None]
+        if strange and not is_glob:
+            raise Refused(f"--input {path}: not a .tar or .parquet, nor a folder of images")
+        for folder in [n for n, i in matches.items() if i["type"] == "directory"] or (
+            [] if files else [root]
+        ):
+            files |= fs.find(folder, detail=True)
     except storage.ERRORS as error:
         raise Refused(f"--input {path}: cannot be read: {error}") from error
-    shards = [
-        Shard(
-            path=fs.unstrip_protocol(file),
-            source=_readable(file.removeprefix(folder).lstrip("/")),
-            size=info["size"],
-            etag=info.get("ETag"),
+    prefix = f"{posixpath.basename(base)}/" if within else ""
+
+    def shard(format_: str, name: str, size: int, etag: str | None) -> Shard:
+        source = prefix + readable(name.removeprefix(base).lstrip("/"))
+        return Shard(
+            format=format_, path=fs.unstrip_protocol(name), source=source, size=size, etag=etag
         )
-        for file, info in sorted(found.items())
-        if file.endswith(".tar")
+
+    shards = [
+        shard(format_, name, info["size"], info.get("ETag"))
+        for name, info in files.items()
+        if (format_ := _format(name)) is not None and not _describes_others(name, files)
     ]
     if not shards:
-        raise Refused(f"--input {path}: holds no .tar")
+        sizes: Counter[str] = Counter()
+        for name, info in files.items():
+            if members.split(name)[1] in folders.KEPT:
+                sizes[name.rpartition("/")[0]] += info["size"]
+        with_images = {
+            name.rpartition("/")[0]
+            for name in files
+            if members.split(name)[1] in members.IMAGE_EXTENSIONS
+        }
+        shards = [shard("folder", folder, sizes[folder], None) for folder in sorted(with_images)]
+    if not shards:
+        raise Refused(f"--input {path}: holds no .tar, no .parquet and no images")
+    kinds = sorted({each.format for each in shards})
+    if len(kinds) > 1:
+        raise Refused(
+            f"--input {path}: holds {' and '.join(kinds)} files; name one kind, such as "
+            f"'{path}/*.tar'"
+        )
     return shards
 
 
-def index(shard: Shard) -> list[Unit]:
-    """The units of a shard, from its headers alone; a damage ends the last one.
+def _format(name: str) -> str | None:
+    return next((kind for ending, kind in ENDINGS.items() if name.endswith(ending)), None)
+
+
+def _describes_others(name: str, files: dict[str, Any]) -> bool:
+    """Whether a Parquet file is what img2dataset writes beside a tar or folder of the same name."""
+    stem, dot, _ = name.rpartition(".parquet")
+    if not dot:
+        return False
+    return f"{stem}.tar" in files or any(other.startswith(f"{stem}/") for other in files)
+
+
+def _check_columns(shard: Shard, columns: Columns) -> None:
+    """Refuses a first Parquet file without the columns; later ones become failed rows."""
+    fs, path = storage.connect("--input", shard.path)
+    try:
+        with fs.open(path, "rb") as file:
+            parquet.choose(pq.read_schema(file), columns)
+    except parquet.Unfit as error:
+        raise Refused(f"--input {shard.path}: {error}") from error
+    except pa.ArrowException:
+        return  # a damaged file is a failed row, wherever it stands
+    except storage.ERRORS as error:
+        raise Refused(f"--input {shard.path}: cannot be read: {error}") from error
+
+
+def index(shard: Shard, columns: Columns) -> list[Unit]:
+    """The units of a shard; a damage ends the last one.
 
     A shard without samples has one unit without rows.
 
@@ -115,135 +148,75 @@ def index(shard: Shard) -> list[Unit]:
     fs, path = storage.connect("--input", shard.path)
     units: list[Unit] = []
     seen: Counter[str] = Counter()
-    start = rows = 0
+    pending: list[Place] = []
     repeats: dict[str, int] = {}
 
     def cut(end: int, damage: str | None = None) -> None:
-        nonlocal start, rows, repeats
+        nonlocal repeats
         units.append(
             Unit(
                 name=f"{shard.name}-{len(units):05d}",
+                format=shard.format,
                 path=shard.path,
                 source=shard.source,
-                start=start,
+                start=pending[0].start if pending else end,
                 end=end,
-                rows=rows + (damage is not None),
+                rows=len(pending) + (damage is not None),
                 repeats=repeats,
+                files=[place.files for place in pending if place.files is not None],
                 damage=damage,
             )
         )
-        start, rows, repeats = end, 0, {}
+        pending.clear()
+        repeats = {}
 
-    with fs.open(path, "rb") as file:
-        walk = _Walk(file, shard.size)
-        for offset, key, _ in walk:
-            if rows and (rows == UNIT_ROWS or offset - start >= UNIT_BYTES):
-                cut(offset)
-            if seen[key]:
-                repeats[str(rows)] = seen[key]
-            seen[key] += 1
-            rows += 1
-    if rows or walk.damage or not units:
-        cut(shard.size, walk.damage)
+    for place in FORMATS[shard.format].walk(fs, path, shard, columns):
+        if isinstance(place, End):
+            if pending or place.damage or not units:
+                cut(place.end, place.damage)
+            break
+        full = len(pending) == UNIT_ROWS
+        if pending and (full or place.position - pending[0].position >= UNIT_BYTES):
+            cut(place.start)
+        if seen[place.key]:
+            repeats[str(len(pending))] = seen[place.key]
+        seen[place.key] += 1
+        pending.append(place)
     return units
 
 
-def read(unit: Unit) -> pa.Table:
+def read(unit: Unit, columns: Columns) -> pa.Table:
     """The images of a unit, in the shard's order, as one table of the schema FLOW.
 
     Raises:
         OSError: the storage failed.
     """
     fs, path = storage.connect("--input", unit.path)
-    data = fs.cat_file(path, start=unit.start, end=unit.end) if unit.end > unit.start else b""
-    columns: dict[str, list[Any]] = {name: [] for name in FLOW.names}
-    walk = _Walk(io.BytesIO(data), len(data))
-    for row, (_, key, members) in enumerate(walk):
-        content = {extension: walk.content(member) for extension, member in members.items()}
-        ordinal = unit.repeats.get(str(row), 0)
-        image = next((content[e] for e in IMAGE_EXTENSIONS if e in content), None)
-        _append(columns, unit, key, ordinal)
-        columns["image"][-1] = image
-        columns["caption"][-1] = _text(content.get("txt"))
-        columns["meta"][-1] = _text(content.get("json"))
-        if image is None:
-            found = ", ".join(sorted(members)) or "nothing"
-            columns["error"][-1] = f"no_image: the sample has {found}, and no jpg, png or webp"
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("image_id", "key", "image", "caption", "meta", "error")
+    }
+    for row, sample in enumerate(FORMATS[unit.format].read(fs, path, unit, columns)):
+        rows["image_id"].append(_image_id(unit, sample.key, unit.repeats.get(str(row), 0)))
+        for name in ("key", "image", "caption", "meta", "error"):
+            rows[name].append(getattr(sample, name))
     if unit.damage is not None:
-        _append(columns, unit, f"damage at {unit.damage}", 0)
-        columns["error"][-1] = f"damaged_shard: {unit.source} at {unit.damage}"
-    return conform(columns, FLOW)
+        key = f"damage at {unit.damage}"
+        rows["image_id"].append(_image_id(unit, key, 0))
+        rows["key"].append(key)
+        rows["error"].append(f"damaged_shard: {unit.source} at {unit.damage}")
+        for name in ("image", "caption", "meta"):
+            rows[name].append(None)
+    count = len(rows["key"])
+    return conform(
+        {
+            **rows,
+            "source": [unit.source] * count,
+            "unit": [unit.name] * count,
+            "unit_rows": [unit.rows] * count,
+        },
+        FLOW,
+    )
 
 
-def _append(columns: dict[str, list[Any]], unit: Unit, key: str, ordinal: int) -> None:
-    for values in columns.values():
-        values.append(None)
-    columns["image_id"][-1] = _digest(f"{unit.source}\n{key}\n{ordinal}")
-    columns["key"][-1] = key
-    columns["source"][-1] = unit.source
-    columns["unit"][-1] = unit.name
-    columns["unit_rows"][-1] = unit.rows
-
-
-class _Walk:
-    """The samples of a tar: (offset of the first header, key, member by extension).
-
-    Members that share a key stand together. After the walk, `damage` says where and how the tar
-    broke off, or is None: `tarfile` alone takes a broken header for the end.
-    """
-
-    def __init__(self, file: Any, size: int) -> None:
-        self.file = file
-        self.size = size
-        self.damage: str | None = None
-        self._tar: tarfile.TarFile
-
-    def __iter__(self) -> Iterator[tuple[int, str, dict[str, tarfile.TarInfo]]]:
-        offset, key, members = 0, None, dict[str, tarfile.TarInfo]()
-        for member in self._members():
-            folder, slash, name = _readable(member.name).rpartition("/")
-            stem, _, extension = name.partition(".")
-            extension = extension.lower()
-            if folder + slash + stem != key or extension in members:
-                if key is not None:
-                    yield offset, key, members
-                offset, key, members = member.offset, folder + slash + stem, {}
-            members[extension] = member
-        if key is not None:
-            yield offset, key, members
-
-    def content(self, member: tarfile.TarInfo) -> bytes:
-        opened = self._tar.extractfile(member)
-        assert opened is not None  # only regular files come out of the walk
-        return opened.read()
-
-    def _members(self) -> Iterator[tarfile.TarInfo]:
-        try:
-            self._tar = tarfile.TarFile(fileobj=self.file)
-            while (member := self._tar.next()) is not None:
-                if member.offset_data + member.size > self.size:
-                    self.damage = f"byte {member.offset}: {member.name!r} is cut off"
-                    return
-                # It would keep every header of a shard.
-                self._tar.members = []  # type: ignore[attr-defined]  # the stubs lack it
-                if member.isfile() and not member.name.rpartition("/")[2].startswith("."):
-                    yield member
-        except tarfile.TarError as error:
-            self.damage = f"byte 0: {error}"
-            return
-        self.file.seek(self._tar.offset)
-        if any(self.file.read(BLOCK)):
-            self.damage = f"byte {self._tar.offset}: not a tar header"
-
-
-def _text(content: bytes | None) -> str | None:
-    return None if content is None else content.decode("utf-8", errors="replace")
-
-
-def _readable(name: str) -> str:
-    """A file's name as text, where its bytes are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def _image_id(unit: Unit, key: str, ordinal: int) -> str:
+    return digest(f"{unit.source}\n{key}\n{ordinal}")

@@ -10,16 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.data.commit import Manifest, Output
-from c3l_ray.data.shards import Shard, Unit
+from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import Refused
 from c3l_ray.schema import FLOW, RECORDS, conform
 from tests.test_schema import RECORD
 
 
 def unit(name: str = "u-00000", rows: int = 3) -> Unit:
-    return Unit(
-        name=name, path="a.tar", source="a.tar", start=0, end=9, rows=rows, repeats={}, damage=None
-    )
+    return Unit(name=name, format="tar", path="a.tar", source="a.tar", start=0, end=9, rows=rows)
 
 
 def table(name: str = "u-00000") -> pa.Table:
@@ -182,7 +180,7 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_units_are_remembered_until_the_shard_changes(output: Output) -> None:
-    shard = Shard(path="/data/a.tar", source="a.tar", size=10)
+    shard = Shard(format="tar", path="/data/a.tar", source="a.tar", size=10)
     assert output.known_units(shard) is None
     output.note_units(shard, [unit()])
     moved = dataclasses.replace(shard, path="/elsewhere/a.tar")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from c3l_ray.config import GenerateConfig, Model, Pools
+from c3l_ray.config import Columns, GenerateConfig, Model, Pools
 from c3l_ray.data import pipeline, shards
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import EngineDead, Refused
@@ -85,7 +85,7 @@ def write(folder: Path, sizes: list[int], image: bytes = b"x" * 100) -> None:
 
 def run(config: GenerateConfig, generate: type) -> Output:
     output = Output(config.output)
-    units = pipeline.plan(shards.find_shards(config.input), output)
+    units = pipeline.plan(shards.find_shards(config.input, Columns()), Columns(), output)
     for _ in pipeline.run(config, output, units, "origin", generate=generate, score=PassOn):
         pass
     return output
@@ -108,10 +108,10 @@ def test_units_stay_whole_and_in_order_through_the_pipeline(
     """Also above the size at which Ray splits blocks, and with fewer units than it likes to see."""
     sizes = [7, 0, 80, 1, 30]
     write(tmp_path / "in", sizes, b"x" * int(1024 * image_kib))
-    made = config(input=str(tmp_path / "in"), pools=POOLS)
+    made = config(input=(str(tmp_path / "in"),), pools=POOLS)
     monkeypatch.setattr(shards, "UNIT_BYTES", 200 * 2**20)
-    for shard in shards.find_shards(made.input):  # here, where the patched bound is seen
-        Output(made.output).note_units(shard, shards.index(shard))
+    for shard in shards.find_shards(made.input, Columns()):  # here, where the patched bound is seen
+        Output(made.output).note_units(shard, shards.index(shard, Columns()))
     output = run(made, Pretend)
     assert sorted(manifest.rows for manifest in output.manifests()) == sorted(sizes)
     expected = [[f"{number}-{i:02d}" for i in range(size)] for number, size in enumerate(sizes)]
@@ -121,7 +121,7 @@ def test_units_stay_whole_and_in_order_through_the_pipeline(
 
 def test_a_dead_engine_is_replaced_and_its_units_are_redone(config: Make, tmp_path: Path) -> None:
     write(tmp_path / "in", [10] * 6)
-    made = config(input=str(tmp_path / "in"), pools=POOLS)
+    made = config(input=(str(tmp_path / "in"),), pools=POOLS)
     Path(made.output).mkdir()
     output = run(made, DiesOnce)
     assert (Path(made.output) / "died").exists()
@@ -131,12 +131,12 @@ def test_a_dead_engine_is_replaced_and_its_units_are_redone(config: Make, tmp_pa
 def test_a_unit_that_kills_every_engine_ends_the_job(config: Make, tmp_path: Path) -> None:
     write(tmp_path / "in", [2])
     with pytest.raises(ray.exceptions.RayError):
-        run(config(input=str(tmp_path / "in"), pools=POOLS), DiesAlways)
+        run(config(input=(str(tmp_path / "in"),), pools=POOLS), DiesAlways)
 
 
 def test_the_images_stay_out_where_they_are_not_wanted(config: Make, tmp_path: Path) -> None:
     write(tmp_path / "in", [3])
-    output = run(config(input=str(tmp_path / "in"), pools=POOLS, images=False), Pretend)
+    output = run(config(input=(str(tmp_path / "in"),), pools=POOLS, images=False), Pretend)
     (manifest,) = output.manifests()
     table = pq.read_table(Path(output.path) / str(manifest.file))
     assert table["image"].null_count == 3 and table["status"].to_pylist() == ["ok"] * 3
@@ -145,8 +145,8 @@ def test_the_images_stay_out_where_they_are_not_wanted(config: Make, tmp_path: P
 def test_a_block_that_is_not_one_unit_is_not_written(config: Make, tmp_path: Path) -> None:
     write(tmp_path / "in", [3, 3])
     output = Output(str(tmp_path / "run"))
-    units = pipeline.plan(shards.find_shards(str(tmp_path / "in")), output)
-    whole = [shards.read(unit) for unit in units]
+    units = pipeline.plan(shards.find_shards((str(tmp_path / "in"),), Columns()), Columns(), output)
+    whole = [shards.read(unit, Columns()) for unit in units]
     for block in (whole[0].slice(1), pa.concat_tables(whole)):
         with pytest.raises(AssertionError, match="came to the writer"):
             pipeline.commit(config(), output, "origin", block)

@@ -1,14 +1,19 @@
+import gzip
 import io
 import json
+import os
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from c3l_ray.config import Columns
 from c3l_ray.data import shards
-from c3l_ray.data.shards import Shard, find_shards, index, read
+from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import Refused
 from c3l_ray.scenes.world import write_shard
 from c3l_ray.schema import FLOW
@@ -16,16 +21,28 @@ from c3l_ray.schema import FLOW
 Encoded = Callable[..., bytes]
 
 
-def the_shard(folder: Path) -> Shard:
-    (shard,) = find_shards(str(folder))
+def find_shards(*inputs: str, **columns: str) -> list[Shard]:
+    return shards.find_shards(inputs, Columns(**columns))
+
+
+def index(shard: Shard, **columns: str) -> list[Unit]:
+    return shards.index(shard, Columns(**columns))
+
+
+def read(unit: Unit, **columns: str) -> pa.Table:
+    return shards.read(unit, Columns(**columns))
+
+
+def the_shard(folder: Path, **columns: str) -> Shard:
+    (shard,) = find_shards(str(folder), **columns)
     return shard
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
+def rows(folder: Path, **columns: str) -> list[dict[str, Any]]:
     """Every row of the only shard in a folder, unit by unit."""
     found = []
-    for unit in index(the_shard(folder)):
-        table = read(unit)
+    for unit in index(the_shard(folder, **columns), **columns):
+        table = read(unit, **columns)
         assert table.schema.equals(FLOW)
         assert table.num_rows == unit.rows
         assert set(table["unit"].to_pylist()) <= {unit.name}
@@ -120,6 +137,54 @@ def test_names_that_are_not_utf8_are_readable(tmp_path: Path) -> None:
     assert row["key"] == "caf\\xe9"
 
 
+def test_a_member_with_a_path_outside_is_a_sample_and_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_shard(tmp_path / "in" / "a.tar", [("../../evil.jpg", b"x"), ("/etc/evil.jpg", b"y")])
+    assert [row["key"] for row in rows(tmp_path / "in")] == ["../../evil", "/etc/evil"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "in"]
+
+
+def test_the_same_key_in_two_shards_is_two_images(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.tar"):
+        write_shard(tmp_path / name, [("1.jpg", b"x")])
+    ids = {
+        row["image_id"]
+        for shard in find_shards(str(tmp_path))
+        for unit in index(shard)
+        for row in read(unit).to_pylist()
+    }
+    assert len(ids) == 2
+
+
+def test_a_truncated_gzip_keeps_what_came_before(tmp_path: Path) -> None:
+    noise = [random.Random(i).randbytes(60_000) for i in range(5)]
+    write_shard(tmp_path / "b", [(f"{i}.jpg", noise[i]) for i in range(5)])
+    zipped = gzip.compress((tmp_path / "b").read_bytes())
+    (tmp_path / "a.tar").write_bytes(zipped[: len(zipped) // 2])
+    *whole, damage = rows(tmp_path)
+    assert [row["image"] for row in whole] == noise[: len(whole)] and len(whole) == 2
+    assert damage["error"].startswith("damaged_shard: a.tar at byte ")
+
+
+def test_an_input_without_permission_is_refused(tmp_path: Path) -> None:
+    """As another user: the one who runs this may be root, for whom nothing is forbidden."""
+    write_shard(tmp_path / "a.tar", [("1.jpg", b"x")])
+    tmp_path.chmod(0o700)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            find_shards(str(tmp_path / "a.tar"))
+            os.write(writer, b"it was read")
+        except Refused as refused:
+            os.write(writer, str(refused).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1000).decode().startswith(f"--input {tmp_path}/a.tar: ")
+
+
 def test_long_names_survive_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "UNIT_ROWS", 1)
     keys = [f"{'folder/' * 30}{i}" for i in range(3)]
@@ -181,8 +246,8 @@ def test_find_shards_takes_a_file_or_a_folder_in_order(tmp_path: Path) -> None:
     ("path", "message"),
     [
         ("absent", "does not exist"),
-        ("empty", "holds no .tar"),
-        ("file.zip", "not a .tar"),
+        ("empty", "holds no .tar, no .parquet and no images"),
+        ("file.zip", "not a .tar or .parquet"),
         ("ftp://somewhere/x", "only local paths and s3://"),
     ],
 )

@@ -1,0 +1,107 @@
+"""What the input is cut into: shards, the units in them, and the samples that a unit is read as."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A file of the input, or a folder of images.
+
+    Attributes:
+        format: "tar", "parquet" or "folder".
+        path: where it lies.
+        source: its path relative to the input, the same wherever the data lies.
+        size: in bytes.
+        etag: S3's name for its content, where it lies there.
+    """
+
+    format: str
+    path: str
+    source: str
+    size: int
+    etag: str | None = None
+
+    @property
+    def name(self) -> str:
+        return digest(self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A range of a shard: what is read, computed and committed as one.
+
+    Attributes:
+        name: unique in a run, the same in every run over the same input.
+        format, path, source: of the shard.
+        start, end: the range [start, end): bytes of a tar, rows of a Parquet file, samples of a
+            folder.
+        rows: how many it has, a damage's own row included.
+        repeats: of rows whose key came earlier in the shard, by position: how often it had come.
+        files: of a folder's samples: the file by its extension.
+        damage: what ended the shard before its time; it becomes a failed row, the unit's last.
+    """
+
+    name: str
+    format: str
+    path: str
+    source: str
+    start: int
+    end: int
+    rows: int
+    repeats: dict[str, int] = field(default_factory=dict)
+    files: list[dict[str, str]] = field(default_factory=list)
+    damage: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a sample is.
+
+    Attributes:
+        key: its name in the shard.
+        start: where it begins, as in Unit.
+        position: bytes of the shard before it.
+        files: as in Unit, for one sample.
+    """
+
+    key: str
+    start: int
+    position: int
+    files: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """Where a shard ends, and what ended it before its time."""
+
+    end: int
+    damage: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """An image as it lies in a unit.
+
+    Attributes:
+        key: its name in the shard.
+        image: the bytes, not decoded; None where there are none.
+        caption: the text beside it.
+        meta: the JSON beside it, as found.
+        error: why it cannot be used, beginning with a countable word.
+    """
+
+    key: str
+    image: bytes | None = None
+    caption: str | None = None
+    meta: str | None = None
+    error: str | None = None
+
+
+def readable(name: str) -> str:
+    """A file's name as text, where its bytes are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

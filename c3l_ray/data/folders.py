@@ -1,6 +1,7 @@
 """Folders of image files, with `.txt` and `.json` beside them as img2dataset writes them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from c3l_ray.config import Columns
@@ -39,13 +40,16 @@ def samples(listing: list[dict[str, Any]]) -> list[tuple[str, dict[str, str], in
 
 def read(fs: Any, path: str, unit: Unit, columns: Columns) -> Iterator[Sample]:
     """The samples of a unit; a file that is gone since is a failed row."""
-    paths = [f"{path}/{name}" for files in unit.files for name in files.values()]
-    contents = fs.cat(paths, on_error="return") if paths else {}
-    for files in unit.files:
-        by_extension = {extension: contents[f"{path}/{name}"] for extension, name in files.items()}
+
+    def read_sample(files: dict[str, str]) -> Sample:
         key = members.split(next(iter(files.values())))[0]
-        lost = [error for error in by_extension.values() if isinstance(error, Exception)]
-        if lost:
-            yield Sample(key=key, error=f"unreadable: {type(lost[0]).__name__}: {lost[0]}")
-        else:
-            yield members.sample(key, by_extension)
+        try:
+            content = {
+                extension: fs.cat_file(f"{path}/{name}") for extension, name in files.items()
+            }
+        except (FileNotFoundError, PermissionError) as error:
+            return Sample(key=key, error=f"unreadable: {type(error).__name__}: {error}")
+        return members.sample(key, content)
+
+    with ThreadPoolExecutor(16) as readers:
+        yield from readers.map(read_sample, unit.files)

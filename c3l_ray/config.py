@@ -16,6 +16,7 @@ from c3l_ray import schema
 from c3l_ray.errors import Refused
 from c3l_ray.methods import c3l
 
+ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 RankedBy = Literal["i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random"]
 
@@ -143,6 +144,8 @@ class GenerateConfig:
     pools: Pools = field(default_factory=Pools)
     method: Literal["c3l"] = "c3l"
     """How turns are made; c3l asks for a question and its answer in one reply."""
+    reply_format: ReplyFormat = "auto"
+    """How replies are written: labelled text, or JSON that the engine enforces; auto: by family."""
     turns: int = 5
     """Turns asked of an image, each by a request of its own (the paper's M)."""
     max_pixels: int = 1_048_576
@@ -202,11 +205,12 @@ def absolute(config: GenerateConfig) -> GenerateConfig:
 
 def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:
     """What defines the content of a row, given the identities of the three models' weights."""
-    prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMAT])
+    prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMATS])
     return {
         "schema": schema.VERSION,
         "method": config.method,
         "prompts": digest(prompts),
+        "reply_format": config.reply_format,
         "turns": config.turns,
         "model": model,
         "model_dtype": config.model.dtype,

@@ -12,6 +12,7 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than -
 1 anything else.
 """
 
+import dataclasses
 import os
 
 from c3l_ray.config import GenerateConfig, absolute, digest, facts
@@ -19,7 +20,7 @@ from c3l_ray.data.commit import Output
 from c3l_ray.data.run import Run
 from c3l_ray.data.shards import find_shards
 from c3l_ray.errors import C3LError, TooManyFailures
-from c3l_ray.inference.checkpoint import check_clip, check_vlm
+from c3l_ray.inference.checkpoint import check_clip, check_vlm, reply_format
 from jobs._main import main
 
 
@@ -30,12 +31,14 @@ def generate(config: GenerateConfig) -> None:
     output = Output(config.output)
     if config.scorer.name is None:
         print(f"scorer: {config.scorer_name}, the generator itself (--scorer.name)")
-    made_by = facts(
-        config,
-        model=check_vlm("--model.name", config.model.name),
-        scorer=check_vlm("--scorer.name", config.scorer_name),
-        clip=check_clip(config.clip.name, config.clip.weights),
-    )
+    identities = {
+        "model": check_vlm("--model.name", config.model.name),
+        "scorer": check_vlm("--scorer.name", config.scorer_name),
+        "clip": check_clip(config.clip.name, config.clip.weights),
+    }
+    if config.reply_format == "auto":
+        config = dataclasses.replace(config, reply_format=reply_format(config.model.name))
+    made_by = facts(config, **identities)
     origin = digest(made_by)
     output.claim(origin, made_by)
     from ray.exceptions import RayError

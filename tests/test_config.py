@@ -54,6 +54,7 @@ def test_a_wrong_value_of_the_job_names_its_flag(config: Make, field: str, value
     "changed",
     [
         {"turns": 3},
+        {"reply_format": "json"},
         {"max_pixels": 100},
         {"images": False},
         {"sampling": Sampling(temperature=0.1)},

@@ -5,6 +5,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from c3l_ray.config import ReplyFormat
 from c3l_ray.errors import Refused
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
@@ -44,6 +45,19 @@ def check_vlm(flag: str, name: str) -> str:
     if Path(name).is_dir():
         return _digest(name)
     return f"{name}@{config._commit_hash}"
+
+
+# Families whose instruction-tuned models keep to a JSON schema without losing quality; others are
+# asked for labelled text, which LLaVA-1.5 and its kin were tuned on.
+_JSON_FAMILIES = ("gemma", "glm", "idefics3", "internvl", "llama4", "mistral3", "qwen", "smolvlm")
+
+
+def reply_format(name: str) -> ReplyFormat:
+    """The format in which models of this family reply best: "json" or "text"."""
+    from transformers import AutoConfig
+
+    family = AutoConfig.from_pretrained(name).model_type
+    return "json" if family.startswith(_JSON_FAMILIES) else "text"
 
 
 def check_clip(name: str, weights: str | None) -> str:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 from PIL import Image
@@ -62,7 +63,13 @@ class Engine:
         self._watch = _end_with_this_process(psutil.Process().children(recursive=True))
 
     async def ask(
-        self, prompt_ids: list[int], image: Image.Image, *, image_key: str, seed: int
+        self,
+        prompt_ids: list[int],
+        image: Image.Image,
+        *,
+        image_key: str,
+        seed: int,
+        schema: dict[str, Any] | None = None,
     ) -> Reply:
         """One reply.
 
@@ -71,6 +78,7 @@ class Engine:
             image: what the placeholder stands for.
             image_key: a name for this image's content; requests that share it share its work.
             seed: of the sampling.
+            schema: of the JSON that the reply must be, where it must be any.
 
         Raises:
             ReplyRefused: the engine will not take this prompt or image.
@@ -78,7 +86,7 @@ class Engine:
         """
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         params = SamplingParams(
@@ -86,6 +94,7 @@ class Engine:
             top_p=self._sampling.top_p,
             max_tokens=self._sampling.max_tokens,
             seed=seed,
+            structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = {

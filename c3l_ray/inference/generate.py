@@ -21,7 +21,13 @@ class Asks(Protocol):
     """What Generate needs of an engine: `Engine`, or a double in a test."""
 
     async def ask(
-        self, prompt_ids: list[int], image: Image.Image, *, image_key: str, seed: int
+        self,
+        prompt_ids: list[int],
+        image: Image.Image,
+        *,
+        image_key: str,
+        seed: int,
+        schema: dict[str, Any] | None = None,
     ) -> Reply: ...
 
 
@@ -41,6 +47,8 @@ class Generate:
 
         self.config = config
         self.processor = processor or AutoProcessor.from_pretrained(config.model.name)
+        self.reply_format = "json" if config.reply_format == "json" else "text"
+        self.schema = c3l.JSON_SCHEMA if self.reply_format == "json" else None
         self.special = chat.special_tokens(self.processor)
         self.engine = engine or Engine(config.model, config.sampling)
         # Decoded images are large; twice what the engine works on keeps it full.
@@ -65,7 +73,7 @@ class Generate:
                 decoded = await asyncio.to_thread(decode, image, self.config.max_pixels)
             except ImageUnusable as unusable:
                 return [], str(unusable)
-            asked = c3l.requests(image_id, self.config.turns)
+            asked = c3l.requests(image_id, self.config.turns, self.reply_format)
             replies = await asyncio.gather(
                 *(self.reply(request, decoded, image_id) for request in asked)
             )
@@ -83,7 +91,9 @@ class Generate:
         prompt = chat.answer_prompt(self.processor, request.instruction, image=True)
         ids = chat.token_ids(self.processor.tokenizer, prompt)
         try:
-            return await self.engine.ask(ids, image, image_key=image_id, seed=request.seed)
+            return await self.engine.ask(
+                ids, image, image_key=image_id, seed=request.seed, schema=self.schema
+            )
         except ReplyRefused as refused:
             return refused
 

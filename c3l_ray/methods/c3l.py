@@ -6,12 +6,22 @@ M pairs, so that one bad reply costs one turn and not the image.
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 
 KINDS = ("dialogue", "detail", "reasoning", "short", "yes_no")
 
-FORMAT = "Write it as Question: and then Answer:"
+FORMATS = {
+    "text": "Write it as Question: and then Answer:",
+    "json": 'Reply with a JSON object that has the keys "question" and "answer".',
+}
+JSON_SCHEMA = {
+    "type": "object",
+    "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
+    "required": ["question", "answer"],
+    "additionalProperties": False,
+}
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "dialogue": (
@@ -82,8 +92,8 @@ class Request:
     seed: int
 
 
-def requests(image_id: str, num_turns: int) -> list[Request]:
-    """The M requests of an image: a function of its id alone, the same in every run.
+def requests(image_id: str, num_turns: int, reply_format: str = "text") -> list[Request]:
+    """The M requests of an image: a function of its id and the format, the same in every run.
 
     Kinds are spread evenly: over an image when M is a multiple of their number, and over the images
     otherwise. Two turns of one kind never share an instruction while wordings last.
@@ -95,7 +105,9 @@ def requests(image_id: str, num_turns: int) -> list[Request]:
         wordings = INSTRUCTIONS[kind]
         wording = wordings[(_draw(image_id, kind) + j // len(KINDS)) % len(wordings)]
         seed = _draw(image_id, f"turn {j}") % 2**31
-        drawn.append(Request(kind=kind, instruction=f"{wording} {FORMAT}", seed=seed))
+        drawn.append(
+            Request(kind=kind, instruction=f"{wording} {FORMATS[reply_format]}", seed=seed)
+        )
     return drawn
 
 
@@ -104,25 +116,57 @@ def _draw(image_id: str, purpose: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-# A label stands at the beginning of a line, or anywhere with a capital letter: "to answer your
-# question: ..." is text. Nothing here can backtrack over a long run of blanks.
+# The labels that models write, also unasked in the language of a sign in the picture.
+_QUESTION = "question|frage|pregunta|pergunta|domanda|вопрос|问题|問題|質問|질문"
+_ANSWER = "answer|antwort|respuesta|resposta|réponse|risposta|ответ|答案|回答|答え|답변|답"
+# A label stands at the beginning of a line, where Q and A do too, or anywhere with a capital
+# letter: "to answer your question: ..." is text. Nothing here can backtrack over a run of blanks.
 _LABEL = re.compile(
-    r"(?:(?m:^)[ \t]{0,8}(?:\d{1,2}[.)][ \t])?\*{0,2}(?i:(?P<line>question|answer))"
-    r"|\b(?P<word>Question|Answer))\*{0,2}[ \t]?:\*{0,2}"
+    r"(?:(?m:^)[ \t]{0,8}(?:[-#>*]{1,3}[ \t]?)?(?:\d{1,2}[.)][ \t])?\*{0,2}"
+    rf"(?i:(?P<q>{_QUESTION}|q)|(?P<a>{_ANSWER}|a))(?:[ \t]?\d{{1,2}})?"
+    r"|\b(?:(?P<Q>Question)|(?P<A>Answer))(?:[ \t]?\d{1,2})?)"
+    r"\*{0,2}[ \t]?[:：]\*{0,2}"
 )
+_UNLABELLED = re.compile(r"\s{0,8}(?P<q>[^?？\n]{3,400}[?？])\**\s{1,8}(?P<a>\S.*)", re.DOTALL)
+_FENCED = re.compile(r"\s{0,8}```(?:json)?\s{0,8}(?P<json>\{.*\})\s{0,8}```", re.DOTALL)
 
 
 def parse(reply: str) -> tuple[str, str] | None:
-    """The question and the answer in a reply, or None where it holds none or several.
+    """The question and the answer in a reply, or None where it holds none that can be told apart.
 
-    The answer may be empty: that is a turn of its own status, not a reply that cannot be read. What
-    stands before the question, such as "Here is one:", is passed over.
+    Reads JSON, bare or fenced; labelled text, of which the first question and its answer count, and
+    what stands before the question ("Here is one:") is passed over; and a question up to its mark
+    with the answer after it. The answer may be empty: that is a turn of its own status.
     """
+    fenced = _FENCED.match(reply)
+    text = fenced["json"] if fenced else reply.strip()
+    if text.startswith("{"):
+        return _parse_json(text)
     labels = list(_LABEL.finditer(reply))
-    names = [(label["line"] or label["word"]).lower() for label in labels]
-    if names != ["question", "answer"]:
+    names = "".join("q" if label["q"] or label["Q"] else "a" for label in labels)
+    if names.startswith("qa") and "aa" not in names and "qq" not in names:
+        answer_ends = labels[2].start() if len(labels) > 2 else len(reply)
+        question = reply[labels[0].end() : labels[1].start()]
+        answer = reply[labels[1].end() : answer_ends]
+        return _pair(question, answer)
+    if names in ("", "q"):
+        bare = _UNLABELLED.match(reply[labels[0].end() :] if labels else reply)
+        return _pair(bare["q"], bare["a"]) if bare else None
+    return None
+
+
+def _parse_json(text: str) -> tuple[str, str] | None:
+    try:
+        content = json.loads(text)
+    except ValueError:
         return None
-    asked, answered = labels
-    question = reply[asked.end() : answered.start()].strip().strip("*").strip()
-    answer = reply[answered.end() :].strip()
-    return (question, answer) if question else None
+    question, answer = (content.get(name) for name in ("question", "answer"))
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return None
+    return _pair(question, answer)
+
+
+def _pair(question: str, answer: str) -> tuple[str, str] | None:
+    """Both without the blanks and stars around them; None for an empty question."""
+    question = question.strip().strip("*").strip()
+    return (question, answer.strip().strip("*").strip()) if question else None

@@ -145,7 +145,9 @@ def _sample_texts(scenes: list[Scene], rng: random.Random) -> list[str]:
     """Texts that between them hold every word that training will meet, at least once."""
     texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
     texts += [
-        f" {wording} {c3l.FORMAT}" for kind in c3l.KINDS for wording in c3l.INSTRUCTIONS[kind]
+        f" {wording} {c3l.FORMATS['text']}"
+        for kind in c3l.KINDS
+        for wording in c3l.INSTRUCTIONS[kind]
     ]
     for scene in scenes[:2000]:
         for kind in c3l.KINDS:
@@ -283,7 +285,7 @@ class Learner:
         question, answer = draw_turn(scene, kind, self.rng)
         if task == "posed":
             answer = f"Question: {question} Answer: {answer}"
-            question = f"{self.rng.choice(c3l.INSTRUCTIONS[kind])} {c3l.FORMAT}"
+            question = f"{self.rng.choice(c3l.INSTRUCTIONS[kind])} {c3l.FORMATS['text']}"
         image = task != "text_only"
         prompt = answer_prompt(self.processor, question, image=image)
         text, _ = answered(self.processor, question, answer, image=image)

@@ -6,7 +6,7 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3l_ray.errors import Refused
-from c3l_ray.inference.checkpoint import check_clip, check_vlm
+from c3l_ray.inference.checkpoint import check_clip, check_vlm, reply_format
 from c3l_ray.scenes import world
 
 
@@ -66,6 +66,17 @@ def test_a_model_without_a_chat_template(llava: Path) -> None:
     (llava / "chat_template.jinja").unlink()
     with pytest.raises(Refused, match="no chat template"):
         check_vlm("--model.name", str(llava))
+
+
+@pytest.mark.parametrize(
+    ("family", "format_"),
+    [("llava", "text"), ("llava_next", "text"), ("qwen2_5_vl", "json"), ("gemma3", "json")],
+)
+def test_the_family_decides_how_replies_are_written(
+    tmp_path: Path, family: str, format_: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    assert reply_format(str(tmp_path)) == format_
 
 
 def test_clip_by_path_name_and_file(tmp_path: Path) -> None:

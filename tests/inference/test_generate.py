@@ -25,11 +25,16 @@ class Recorded:
         self.now = self.most = 0
 
     async def ask(
-        self, prompt_ids: list[int], image: Image.Image, *, image_key: str, seed: int
+        self,
+        prompt_ids: list[int],
+        image: Image.Image,
+        *,
+        image_key: str,
+        seed: int,
+        schema: dict[str, Any] | None = None,
     ) -> Reply:
-        self.asked.append(
-            {"ids": prompt_ids, "size": image.size, "image_key": image_key, "seed": seed}
-        )
+        asked = {"ids": prompt_ids, "size": image.size, "image_key": image_key, "seed": seed}
+        self.asked.append({**asked, "schema": schema})
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(0.001)
@@ -82,6 +87,14 @@ def test_an_image_is_asked_its_own_requests_with_one_begin(config: Make, encoded
     assert [turn["question"] for turn in row["turns"]] == [f"{r.seed}?" for r in requests]
     assert [turn["kind"] for turn in row["turns"]] == [request.kind for request in requests]
     assert row["error"] is None and row["generate_s"] > 0
+
+
+def test_json_is_asked_for_with_its_schema(config: Make, encoded: Encoded) -> None:
+    engine = Recorded(lambda seed: f'{{"question": "{seed}?", "answer": "Yes."}}')
+    ((row,),) = generated(config(reply_format="json"), engine, flow([encoded()]))
+    assert [turn["status"] for turn in row["turns"]] == ["ok"] * 5
+    assert all(asked["schema"] == c3l.JSON_SCHEMA for asked in engine.asked)
+    assert all(turn["instruction"].endswith(c3l.FORMATS["json"]) for turn in row["turns"])
 
 
 def test_several_units_fill_the_engine_at_once(config: Make, encoded: Encoded) -> None:

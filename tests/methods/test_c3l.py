@@ -20,7 +20,29 @@ from c3l_ray.methods import c3l
         ("Question: Is it red?", None),
         ("Question: Answer: Yes.", None),
         ("Question: Question: Is it? Answer: Yes.", None),
-        ("Question: A? Answer: B. Question: C? Answer: D.", None),
+        ("Question: A? Answer: B. Question: C? Answer: D.", ("A?", "B.")),
+        ("1. Question: A?\n   Answer: B.\n2. Question: C?\n   Answer: D.", ("A?", "B.")),
+        ("Question 1: A?\nAnswer 1: B.\n\nQuestion 2: C?\nAnswer 2: D.", ("A?", "B.")),
+        ("Question: A? Answer: B. Answer: C.", None),
+        ("Question: A? Question: B? Answer: C.", None),
+        ("Answer: B.", None),
+        ("Q: A?\nA: B.", ("A?", "B.")),
+        ("### Question: A?\n### Answer: B.", ("A?", "B.")),
+        ("- **Question**: A?\n- **Answer**: B.", ("A?", "B.")),
+        ("**Question:** *A?*\n**Answer:** *B.*", ("A?", "B.")),
+        ("What is it? It is a cat.", ("What is it?", "It is a cat.")),
+        ("What is it?\nIt is a cat.\nIt sleeps.", ("What is it?", "It is a cat.\nIt sleeps.")),
+        ("Question: What is it? It is a cat.", ("What is it?", "It is a cat.")),
+        ("Frage: Was ist das?\nAntwort: Eine Katze.", ("Was ist das?", "Eine Katze.")),
+        ("Pregunta: ¿Qué es?\nRespuesta: Un gato.", ("¿Qué es?", "Un gato.")),
+        ("问题：这是什么？\n答案：一只猫。", ("这是什么？", "一只猫。")),
+        ("質問: これは何ですか？\n答え: 猫です。", ("これは何ですか？", "猫です。")),
+        ('{"question": "A?", "answer": "B."}', ("A?", "B.")),
+        ('```json\n{"question": "A?", "answer": "B."}\n```', ("A?", "B.")),
+        ('{"question": "A?"}', None),
+        ('{"question": "A?", "answer": 3}', None),
+        ('{"question": "A?", "answer": "B', None),
+        ('{"question": "", "answer": "B"}', None),
         ("", None),
     ],
 )
@@ -64,6 +86,12 @@ def test_wordings_and_seeds_of_an_image_differ() -> None:
     assert all(0 <= request.seed < 2**31 for request in requests)
 
 
+def test_a_format_changes_the_wording_alone() -> None:
+    for text, json in zip(c3l.requests("a", 5), c3l.requests("a", 5, "json"), strict=True):
+        assert (text.kind, text.seed) == (json.kind, json.seed)
+        assert json.instruction.endswith(c3l.FORMATS["json"])
+
+
 def test_every_wording_asks_for_the_format() -> None:
     for i in range(100):
-        assert all(r.instruction.endswith(c3l.FORMAT) for r in c3l.requests(str(i), 5))
+        assert all(r.instruction.endswith(c3l.FORMATS["text"]) for r in c3l.requests(str(i), 5))

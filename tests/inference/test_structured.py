@@ -1,0 +1,93 @@
+"""JSON under the real engine: a model of random weights that can spell, held to a schema."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import PreTrainedTokenizerFast as Fast
+
+from c3l_ray import chat
+from c3l_ray.config import Model, Sampling
+from c3l_ray.inference.engine import Engine
+from c3l_ray.methods import c3l
+from c3l_ray.scenes import world
+from c3l_ray.scenes.draw import draw_scene, render
+
+SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
+
+
+@pytest.fixture
+def spelling(tmp_path: Path) -> Path:
+    """The shipped model's architecture, with one token a byte and untrained weights."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIALS, *alphabet])}
+    inner = Tokenizer(models.BPE(vocabulary, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = Fast(
+        tokenizer_object=inner,
+        **{
+            f"{name}_token": f"{text}"
+            for name, text in zip(("pad", "bos", "eos", "unk"), SPECIALS, strict=False)
+        },
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    shipped = LlavaProcessor.from_pretrained(world.LLAVA)
+    LlavaProcessor(
+        image_processor=shipped.image_processor,
+        tokenizer=tokenizer,
+        patch_size=shipped.patch_size,
+        vision_feature_select_strategy=shipped.vision_feature_select_strategy,
+        num_additional_image_tokens=1,
+        chat_template=shipped.chat_template,
+    ).save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(world.LLAVA)
+    config.text_config.vocab_size = len(tokenizer)
+    config.text_config.max_position_embeddings = 1024
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
+    _use_shipped_names(tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def _use_shipped_names(file: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    state = {
+        name.replace("vision_tower.", "vision_tower.vision_model.").replace(
+            "vision_model.vision_model.", "vision_model."
+        ): tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(state, file, metadata={"format": "pt"})
+
+
+def test_a_reply_under_the_schema_is_json_that_parses(spelling: Path) -> None:
+    # The product's schema, with short texts: random weights would go on for ever.
+    short = {"type": "string", "minLength": 1, "maxLength": 8, "pattern": "^[a-z]+$"}
+    schema = {**c3l.JSON_SCHEMA, "properties": {"question": short, "answer": short}}
+
+    async def ask() -> list[str]:
+        model = Model(name=str(spelling), dtype="float32", max_len=512, max_seqs=8)
+        engine = Engine(model, Sampling(max_tokens=200, temperature=1.0))
+        processor = LlavaProcessor.from_pretrained(spelling)
+        prompt = chat.answer_prompt(processor, c3l.FORMATS["json"], image=True)
+        ids = chat.token_ids(processor.tokenizer, prompt)
+        replies = await asyncio.gather(
+            *(
+                engine.ask(ids, render(draw_scene(1)), image_key="1", seed=seed, schema=schema)
+                for seed in range(4)
+            )
+        )
+        engine.close()
+        return [reply.text for reply in replies]
+
+    for text in asyncio.run(ask()):
+        content = json.loads(text)
+        assert set(content) == {"question", "answer"}
+        assert c3l.parse(text) == (content["question"], content["answer"])

@@ -115,8 +115,11 @@ class Pools:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The columns of Parquet input. Each is found by its usual name where none is given."""
+class Layout:
+    """Where an image and what belongs to it are found in the input.
+
+    Columns of Parquet files are found by their usual names where none is given.
+    """
 
     image: str | None = None
     """Binary, or a struct with `bytes` as the datasets library writes it; usually `image`."""
@@ -126,6 +129,8 @@ class Columns:
     """An image's name; usually `key`, and the row's number where there is none."""
     meta: str | None = None
     """JSON text to carry along."""
+    image_root: str | None = None
+    """Folder that the images of a LLaVA JSON are relative to; by default the JSON's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +138,11 @@ class GenerateConfig:
     """Shards of images in, records of scored turns out."""
 
     input: tuple[str, ...]
-    """Files, folders or globs, local or s3://: WebDataset tars, Parquet files, or images."""
+    """Files, folders or globs, local or s3://: WebDataset tars, Parquet, LLaVA JSON, images."""
     output: str
     """Folder for records and run.json, local or s3://. The same command resumes there."""
     model: Model
-    columns: Columns = field(default_factory=Columns)
+    layout: Layout = field(default_factory=Layout)
     sampling: Sampling = field(default_factory=Sampling)
     scorer: Scorer = field(default_factory=Scorer)
     clip: Clip = field(default_factory=Clip)
@@ -219,7 +224,7 @@ def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict
         "scorer": scorer,
         "scorer_dtype": config.scorer.dtype,
         "clip": clip,
-        "columns": dataclasses.asdict(config.columns),
+        "layout": dataclasses.asdict(config.layout),
         "max_pixels": config.max_pixels,
         "images": config.images,
     }

@@ -27,7 +27,7 @@ from jobs._main import main
 def generate(config: GenerateConfig) -> None:
     """The job. Raises C3LError, whose exit status says which kind of end it was."""
     config = absolute(config)
-    found = find_shards(config.input, config.columns)
+    found = find_shards(config.input, config.layout)
     output = Output(config.output)
     if config.scorer.name is None:
         print(f"scorer: {config.scorer_name}, the generator itself (--scorer.name)")
@@ -49,7 +49,7 @@ def generate(config: GenerateConfig) -> None:
     config = pipeline.placed(config)
     state = Run(output, config, made_by, origin)
     try:
-        units = pipeline.plan(found, config.columns, output)
+        units = pipeline.plan(found, config.layout, output)
         state.total_images = sum(unit.rows for unit in units)
         done = set()
         for manifest in output.manifests():

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from c3l_ray.config import Columns
+from c3l_ray.config import Layout
 from c3l_ray.data import members
 from c3l_ray.data.units import End, Place, Sample, Shard, Unit
 
 KEPT = (*members.IMAGE_EXTENSIONS, "txt", "json")
 
 
-def walk(fs: Any, path: str, shard: Shard, columns: Columns) -> Iterator[Place | End]:
+def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | End]:
     """The samples of a folder in the order of their names, then its end."""
     number = position = 0
     for key, files, size in samples(fs.ls(path, detail=True)):
@@ -38,7 +38,7 @@ def samples(listing: list[dict[str, Any]]) -> list[tuple[str, dict[str, str], in
     ]
 
 
-def read(fs: Any, path: str, unit: Unit, columns: Columns) -> Iterator[Sample]:
+def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
     """The samples of a unit; a file that is gone since is a failed row."""
 
     def read_sample(files: dict[str, str]) -> Sample:

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.config import Columns
+from c3l_ray.config import Layout
 from c3l_ray.data.units import End, Place, Sample, Shard, Unit
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "bytes")
@@ -18,13 +18,13 @@ class Unfit(Exception):
     """A file whose columns cannot be used; the message says which."""
 
 
-def walk(fs: Any, path: str, shard: Shard, columns: Columns) -> Iterator[Place | End]:
+def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | End]:
     """The rows of a file, then its end; a row's position is its share of its row group's bytes."""
     row = position = 0
     try:
         with fs.open(path, "rb") as opened:
             file = pq.ParquetFile(opened)
-            chosen = choose(file.schema_arrow, columns)
+            chosen = choose(file.schema_arrow, layout)
             for number in range(file.num_row_groups):
                 group = file.metadata.row_group(number)
                 keys = _keys(file, number, group.num_rows, chosen["key"], row)
@@ -41,7 +41,7 @@ def walk(fs: Any, path: str, shard: Shard, columns: Columns) -> Iterator[Place |
         yield End(end=row)
 
 
-def read(fs: Any, path: str, unit: Unit, columns: Columns) -> Iterator[Sample]:
+def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
     """The rows of a unit's range."""
     rows = unit.end - unit.start
     if not rows:
@@ -49,7 +49,7 @@ def read(fs: Any, path: str, unit: Unit, columns: Columns) -> Iterator[Sample]:
     try:
         with fs.open(path, "rb") as opened:
             file = pq.ParquetFile(opened)
-            chosen = choose(file.schema_arrow, columns)
+            chosen = choose(file.schema_arrow, layout)
             table = _range(file, unit.start, unit.end, [c for c in chosen.values() if c])
     except (pa.ArrowException, OSError) as error:
         if not _is_damage(error):
@@ -62,21 +62,22 @@ def read(fs: Any, path: str, unit: Unit, columns: Columns) -> Iterator[Sample]:
         yield _sample(row, content, chosen)
 
 
-def choose(schema: pa.Schema, columns: Columns) -> dict[str, str | None]:
+def choose(schema: pa.Schema, layout: Layout) -> dict[str, str | None]:
     """The file's columns for image, caption, meta and key: those named, else the usual ones.
 
     Raises:
         Unfit: a named column is missing, no column is an image, or one has another type.
     """
-    for flag, name in vars(columns).items():
+    for flag in ("image", "caption", "key", "meta"):
+        name = getattr(layout, flag)
         if name is not None and name not in schema.names:
             there = ", ".join(schema.names)
-            raise Unfit(f"--columns.{flag} {name}: the file has no such column; it has {there}")
+            raise Unfit(f"--layout.{flag} {name}: the file has no such column; it has {there}")
     usual = [n for n in IMAGE_COLUMNS if n in schema.names and _is_image(schema.field(n).type)]
-    image = columns.image or next(iter(usual), None)
+    image = layout.image or next(iter(usual), None)
     if image is None:
         there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise Unfit(f"no image column; name it with --columns.image. The file has {there}")
+        raise Unfit(f"no image column; name it with --layout.image. The file has {there}")
     if not _is_image(schema.field(image).type):
         raise Unfit(f"column {image} is {schema.field(image).type}, not binary or struct of bytes")
 
@@ -89,9 +90,9 @@ def choose(schema: pa.Schema, columns: Columns) -> dict[str, str | None]:
 
     return {
         "image": image,
-        "caption": text(columns.caption, CAPTION_COLUMNS),
-        "meta": columns.meta,
-        "key": text(columns.key, KEY_COLUMNS),
+        "caption": text(layout.caption, CAPTION_COLUMNS),
+        "meta": layout.meta,
+        "key": text(layout.key, KEY_COLUMNS),
     }
 
 

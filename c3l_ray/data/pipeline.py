@@ -25,7 +25,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from c3l_ray.config import Columns, GenerateConfig
+from c3l_ray.config import GenerateConfig, Layout
 from c3l_ray.data import shards
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.units import Shard, Unit
@@ -128,7 +128,7 @@ def placed(config: GenerateConfig) -> GenerateConfig:
     )
 
 
-def plan(found: list[Shard], columns: Columns, output: Output) -> list[Unit]:
+def plan(found: list[Shard], layout: Layout, output: Output) -> list[Unit]:
     """The units of these shards; those that no earlier run has indexed are indexed by the cluster.
 
     Raises:
@@ -145,7 +145,7 @@ def plan(found: list[Shard], columns: Columns, output: Output) -> list[Unit]:
 
             def index(row: dict[str, int]) -> dict[str, int]:
                 shard = new[row["number"]]
-                output.note_units(shard, shards.index(shard, columns))
+                output.note_units(shard, shards.index(shard, layout))
                 return row
 
             dataset.map(index, num_cpus=0.5).materialize()
@@ -191,7 +191,7 @@ def run(
     if not units:
         return
     pools = config.pools
-    dataset = ray.data.read_datasource(Units(units, config.columns), override_num_blocks=len(units))
+    dataset = ray.data.read_datasource(Units(units, config.layout), override_num_blocks=len(units))
     dataset = _actors(
         dataset,
         GenerateInRay,
@@ -211,15 +211,15 @@ def run(
 class Units(Datasource):
     """One read task and one block per unit."""
 
-    def __init__(self, units: list[Unit], columns: Columns) -> None:
+    def __init__(self, units: list[Unit], layout: Layout) -> None:
         super().__init__()
         self._units = units
-        self._columns = columns
+        self._layout = layout
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         return [
             ReadTask(
-                functools.partial(_read, unit, self._columns),
+                functools.partial(_read, unit, self._layout),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=unit.end - unit.start,
@@ -248,8 +248,8 @@ class GenerateInRay:
             os._exit(1)
 
 
-def _read(unit: Unit, columns: Columns) -> list[pa.Table]:
-    return [shards.read(unit, columns)]
+def _read(unit: Unit, layout: Layout) -> list[pa.Table]:
+    return [shards.read(unit, layout)]
 
 
 def commit(

@@ -11,25 +11,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.config import Columns
-from c3l_ray.data import folders, members, parquet, storage, tars
+from c3l_ray.config import Layout
+from c3l_ray.data import folders, llava, members, parquet, storage, tars
 from c3l_ray.data.units import End, Place, Shard, Unit, digest, readable
 from c3l_ray.errors import Refused
 from c3l_ray.schema import FLOW, conform
 
 UNIT_ROWS = 256
 UNIT_BYTES = 64 * 2**20
-FORMATS = {"tar": tars, "parquet": parquet, "folder": folders}
+FORMATS = {"tar": tars, "parquet": parquet, "folder": folders, "llava": llava}
 ENDINGS = {".tar": "tar", ".tar.gz": "tar", ".tgz": "tar", ".parquet": "parquet"}
 
 
-def find_shards(inputs: tuple[str, ...], columns: Columns) -> list[Shard]:
+def find_shards(inputs: tuple[str, ...], layout: Layout) -> list[Shard]:
     """The shards of an input, in the order of their names.
 
     Args:
         inputs: files, folders and globs. With several, a shard's source begins with the last name
             of the input that it was found in.
-        columns: of Parquet files.
+        layout: where an image is found in Parquet and JSON files.
 
     Raises:
         Refused: an input does not exist, is not readable, holds nothing to read or several kinds of
@@ -46,7 +46,7 @@ def find_shards(inputs: tuple[str, ...], columns: Columns) -> list[Shard]:
             found[shard.source] = shard
     first = next((shard for shard in found.values() if shard.format == "parquet"), None)
     if first is not None:
-        _check_columns(first, columns)
+        _check_columns(first, layout)
     return [found[source] for source in sorted(found)]
 
 
@@ -67,9 +67,12 @@ def _shards_of(path: str, *, within: bool) -> list[Shard]:
         else:
             matches, base = {}, root
         files = {name: info for name, info in matches.items() if info["type"] == "file"}
-        strange = [name for name in files if _format(name) is None]
+        samples = [name for name in files if name.endswith(".json")]
+        strange = [name for name in files if _format(name) is None and name not in samples]
         if strange and not is_glob:
-            raise Refused(f"--input {path}: not a .tar or .parquet, nor a folder of images")
+            raise Refused(
+                f"--input {path}: not a .tar, .parquet or LLaVA .json, nor a folder of images"
+            )
         for folder in [n for n, i in matches.items() if i["type"] == "directory"] or (
             [] if files else [root]
         ):
@@ -89,6 +92,10 @@ def _shards_of(path: str, *, within: bool) -> list[Shard]:
         for name, info in files.items()
         if (format_ := _format(name)) is not None and not _describes_others(name, files)
     ]
+    if not shards and samples:
+        shards = [
+            shard("llava", name, files[name]["size"], files[name].get("ETag")) for name in samples
+        ]
     if not shards:
         sizes: Counter[str] = Counter()
         for name, info in files.items():
@@ -123,12 +130,12 @@ def _describes_others(name: str, files: dict[str, Any]) -> bool:
     return f"{stem}.tar" in files or any(other.startswith(f"{stem}/") for other in files)
 
 
-def _check_columns(shard: Shard, columns: Columns) -> None:
+def _check_columns(shard: Shard, layout: Layout) -> None:
     """Refuses a first Parquet file without the columns; later ones become failed rows."""
     fs, path = storage.connect("--input", shard.path)
     try:
         with fs.open(path, "rb") as file:
-            parquet.choose(pq.read_schema(file), columns)
+            parquet.choose(pq.read_schema(file), layout)
     except parquet.Unfit as error:
         raise Refused(f"--input {shard.path}: {error}") from error
     except pa.ArrowException:
@@ -137,7 +144,7 @@ def _check_columns(shard: Shard, columns: Columns) -> None:
         raise Refused(f"--input {shard.path}: cannot be read: {error}") from error
 
 
-def index(shard: Shard, columns: Columns) -> list[Unit]:
+def index(shard: Shard, layout: Layout) -> list[Unit]:
     """The units of a shard; a damage ends the last one.
 
     A shard without samples has one unit without rows.
@@ -170,7 +177,7 @@ def index(shard: Shard, columns: Columns) -> list[Unit]:
         pending.clear()
         repeats = {}
 
-    for place in FORMATS[shard.format].walk(fs, path, shard, columns):
+    for place in FORMATS[shard.format].walk(fs, path, shard, layout):
         if isinstance(place, End):
             if pending or place.damage or not units:
                 cut(place.end, place.damage)
@@ -185,7 +192,7 @@ def index(shard: Shard, columns: Columns) -> list[Unit]:
     return units
 
 
-def read(unit: Unit, columns: Columns) -> pa.Table:
+def read(unit: Unit, layout: Layout) -> pa.Table:
     """The images of a unit, in the shard's order, as one table of the schema FLOW.
 
     Raises:
@@ -195,7 +202,7 @@ def read(unit: Unit, columns: Columns) -> pa.Table:
     rows: dict[str, list[Any]] = {
         name: [] for name in ("image_id", "key", "image", "caption", "meta", "error")
     }
-    for row, sample in enumerate(FORMATS[unit.format].read(fs, path, unit, columns)):
+    for row, sample in enumerate(FORMATS[unit.format].read(fs, path, unit, layout)):
         rows["image_id"].append(_image_id(unit, sample.key, unit.repeats.get(str(row), 0)))
         for name in ("key", "image", "caption", "meta", "error"):
             rows[name].append(getattr(sample, name))

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from c3l_ray.config import Columns
+from c3l_ray.config import Layout
 from c3l_ray.data import members
 from c3l_ray.data.units import End, Place, Sample, Shard, Unit
 
@@ -15,7 +15,7 @@ BLOCK = tarfile.BLOCKSIZE
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def walk(fs: Any, path: str, shard: Shard, columns: Columns) -> Iterator[Place | End]:
+def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | End]:
     """The samples of a tar in order, then its end."""
     with fs.open(path, "rb") as raw:
         zipped = raw.read(2) == GZIP_MAGIC
@@ -26,7 +26,7 @@ def walk(fs: Any, path: str, shard: Shard, columns: Columns) -> Iterator[Place |
         yield End(end=tar.end, damage=tar.damage)
 
 
-def read(fs: Any, path: str, unit: Unit, columns: Columns) -> Iterator[Sample]:
+def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
     """The samples of a unit's range."""
     if unit.end == unit.start:
         return

@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from c3l_ray.config import Columns
+from c3l_ray.config import Layout
 from c3l_ray.data import shards
 from c3l_ray.data.shards import find_shards
 from c3l_ray.errors import Refused
@@ -141,10 +141,10 @@ def test_a_file_that_is_gone_since_the_index_is_a_failed_row(
 ) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(encoded())
-    (shard,) = find_shards((str(tmp_path),), Columns())
-    (unit,) = shards.index(shard, Columns())
+    (shard,) = find_shards((str(tmp_path),), Layout())
+    (unit,) = shards.index(shard, Layout())
     (tmp_path / "a.png").unlink()
-    first, second = shards.read(unit, Columns()).to_pylist()
+    first, second = shards.read(unit, Layout()).to_pylist()
     assert first["error"].startswith("unreadable: FileNotFoundError")
     assert second["error"] is None
 
@@ -152,8 +152,8 @@ def test_a_file_that_is_gone_since_the_index_is_a_failed_row(
 def test_named_columns_are_taken(tmp_path: Path, encoded: Encoded) -> None:
     table = pa.table({"photo": [encoded()], "who": ["me"], "words": ["hi"], "extra": ["{}"]})
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(Refused, match=r"no image column; name it with --columns.image.*photo"):
-        find_shards((str(tmp_path),), Columns())
+    with pytest.raises(Refused, match=r"no image column; name it with --layout.image.*photo"):
+        find_shards((str(tmp_path),), Layout())
     (row,) = rows(tmp_path, image="photo", key="who", caption="words", meta="extra")
     assert (row["key"], row["caption"], row["meta"]) == ("me", "hi", "{}")
 
@@ -161,8 +161,8 @@ def test_named_columns_are_taken(tmp_path: Path, encoded: Encoded) -> None:
 @pytest.mark.parametrize(
     ("columns", "table", "message"),
     [
-        ({"image": "photo"}, {"image": [b"x"]}, "--columns.image photo: the file has no such"),
-        ({"meta": "m"}, {"image": [b"x"]}, "--columns.meta m: the file has no such column"),
+        ({"image": "photo"}, {"image": [b"x"]}, "--layout.image photo: the file has no such"),
+        ({"meta": "m"}, {"image": [b"x"]}, "--layout.meta m: the file has no such column"),
         ({"image": "n"}, {"n": [1]}, "column n is int64, not binary"),
         ({}, {"url": ["u"]}, "no image column"),
     ],
@@ -172,7 +172,7 @@ def test_columns_that_cannot_be_are_refused(
 ) -> None:
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     with pytest.raises(Refused, match=message):
-        find_shards((str(tmp_path),), Columns(**columns))
+        find_shards((str(tmp_path),), Layout(**columns))
 
 
 def test_a_struct_with_a_path_and_no_bytes_says_so(tmp_path: Path) -> None:
@@ -190,14 +190,81 @@ def test_a_later_parquet_file_of_other_columns_is_a_failed_row(
     pq.write_table(pa.table({"url": ["u"]}), tmp_path / "b.parquet")
     (tmp_path / "c.parquet").write_bytes(b"PAR1 not really PAR1")
     found = []
-    for shard in find_shards((str(tmp_path),), Columns()):
-        for unit in shards.index(shard, Columns()):
-            found += shards.read(unit, Columns()).to_pylist()
+    for shard in find_shards((str(tmp_path),), Layout()):
+        for unit in shards.index(shard, Layout()):
+            found += shards.read(unit, Layout()).to_pylist()
     assert [(row["source"], (row["error"] or "ok").split(":")[0]) for row in found] == [
         ("a.parquet", "ok"),
         ("b.parquet", "damaged_shard"),
         ("c.parquet", "damaged_shard"),
     ]
+
+
+def test_llava_json_with_its_images(
+    tmp_path: Path, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "UNIT_ROWS", 2)
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "1.png").write_bytes(encoded())
+    turns = [
+        {"from": "human", "value": "<image>\nWas ist das? 这是什么?"},
+        {"from": "gpt", "value": "é"},
+    ]
+    names = ["coco/1.png", None, "coco/gone.png", "../secret", "/etc/passwd"]
+    samples = [{"id": i, "image": name, "conversations": turns} for i, name in enumerate(names)]
+    del samples[1]["image"]
+    for indent, ascii_ in ((None, True), (2, False)):
+        text = json.dumps(samples, indent=indent, ensure_ascii=ascii_)
+        (tmp_path / "llava.json").write_text(text, encoding="utf-8")
+        (shard,) = find_shards((str(tmp_path / "llava.json"),), Layout())
+        units = shards.index(shard, Layout())
+        assert [unit.rows for unit in units] == [2, 2, 1]
+        found = [row for unit in units for row in shards.read(unit, Layout()).to_pylist()]
+        assert [json.loads(row["meta"]) for row in found] == samples
+        assert [row["error"] and row["error"].split(":")[0] for row in found] == [
+            None,
+            "no_image",
+            "unreadable",
+            "no_image",
+            "no_image",
+        ]
+        assert found[0]["image"] == encoded() and found[3]["image"] is None
+
+
+def test_llava_json_with_images_elsewhere(tmp_path: Path, encoded: Encoded) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").write_bytes(encoded())
+    (tmp_path / "llava.json").write_text('[{"id": "a", "image": "1.png", "conversations": []}]')
+    layout = Layout(image_root=str(tmp_path / "elsewhere"))
+    (shard,) = find_shards((str(tmp_path / "llava.json"),), layout)
+    (unit,) = shards.index(shard, layout)
+    (row,) = shards.read(unit, layout).to_pylist()
+    assert (row["key"], row["image"], row["source"]) == ("a", encoded(), "llava.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", 0),
+        ("{}", 0),
+        ("[1]", 0),
+        ('[{"id": 1}, {"id": 2', 1),
+        ('[{"id": 1}, {}]', 1),
+        ("[]", None),
+    ],
+)
+def test_json_that_is_no_list_of_samples_is_a_damaged_shard(
+    tmp_path: Path, text: str, kept: int | None
+) -> None:
+    (tmp_path / "llava.json").write_text(text)
+    (shard,) = find_shards((str(tmp_path / "llava.json"),), Layout())
+    (unit,) = shards.index(shard, Layout())
+    found = shards.read(unit, Layout()).to_pylist()
+    if kept is None:
+        assert found == []
+    else:
+        assert len(found) == kept + 1
+        assert found[-1]["error"].startswith("damaged_shard: llava.json at byte ")
 
 
 def test_globs_and_several_inputs(tmp_path: Path, encoded: Encoded) -> None:
@@ -206,14 +273,14 @@ def test_globs_and_several_inputs(tmp_path: Path, encoded: Encoded) -> None:
         for name in ("a.tar", "b.tar"):
             with webdataset.TarWriter(str(tmp_path / folder / name)) as writer:
                 writer.write({"__key__": "0", "png": encoded()})
-    found = find_shards((f"{tmp_path}/*/a.tar",), Columns())
+    found = find_shards((f"{tmp_path}/*/a.tar",), Layout())
     assert [shard.source for shard in found] == ["one/a.tar", "two/a.tar"]
-    found = find_shards((f"{tmp_path}/one", f"{tmp_path}/two"), Columns())
+    found = find_shards((f"{tmp_path}/one", f"{tmp_path}/two"), Layout())
     assert [shard.source for shard in found] == ["one/a.tar", "one/b.tar", "two/a.tar", "two/b.tar"]
     with pytest.raises(Refused, match=r"would both be one/a\.tar"):
-        find_shards((f"{tmp_path}/one", f"{tmp_path}/one/a.tar"), Columns())
+        find_shards((f"{tmp_path}/one", f"{tmp_path}/one/a.tar"), Layout())
     with pytest.raises(Refused, match="matches nothing"):
-        find_shards((f"{tmp_path}/three/*.tar",), Columns())
+        find_shards((f"{tmp_path}/three/*.tar",), Layout())
 
 
 def test_a_mixed_folder_is_refused_with_a_way_out(tmp_path: Path, encoded: Encoded) -> None:
@@ -221,19 +288,19 @@ def test_a_mixed_folder_is_refused_with_a_way_out(tmp_path: Path, encoded: Encod
     with webdataset.TarWriter(str(tmp_path / "b.tar")) as writer:
         writer.write({"__key__": "0", "png": encoded()})
     with pytest.raises(Refused, match=r"holds parquet and tar files; name one kind"):
-        find_shards((str(tmp_path),), Columns())
-    assert len(find_shards((f"{tmp_path}/*.parquet",), Columns())) == 1
+        find_shards((str(tmp_path),), Layout())
+    assert len(find_shards((f"{tmp_path}/*.parquet",), Layout())) == 1
 
 
 def test_damaged_bytes_inside_parquet_are_failed_rows(tmp_path: Path) -> None:
     noise = [np.random.default_rng(i).bytes(5000) for i in range(4)]
     pq.write_table(pa.table({"image": noise}), tmp_path / "a.parquet", compression="zstd")
-    (shard,) = find_shards((str(tmp_path),), Columns())
-    (unit,) = shards.index(shard, Columns())
+    (shard,) = find_shards((str(tmp_path),), Layout())
+    (unit,) = shards.index(shard, Layout())
     content = bytearray((tmp_path / "a.parquet").read_bytes())
     content[10:60] = bytes(50)
     (tmp_path / "a.parquet").write_bytes(content)
-    found = shards.read(unit, Columns()).to_pylist()
+    found = shards.read(unit, Layout()).to_pylist()
     assert len(found) == 4
     assert all(row["error"].startswith("damaged_shard: a.parquet row") for row in found)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from c3l_ray.config import Columns, GenerateConfig, Model, Pools
+from c3l_ray.config import GenerateConfig, Layout, Model, Pools
 from c3l_ray.data import pipeline, shards
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import EngineDead, Refused
@@ -85,7 +85,7 @@ def write(folder: Path, sizes: list[int], image: bytes = b"x" * 100) -> None:
 
 def run(config: GenerateConfig, generate: type) -> Output:
     output = Output(config.output)
-    units = pipeline.plan(shards.find_shards(config.input, Columns()), Columns(), output)
+    units = pipeline.plan(shards.find_shards(config.input, Layout()), Layout(), output)
     for _ in pipeline.run(config, output, units, "origin", generate=generate, score=PassOn):
         pass
     return output
@@ -110,8 +110,8 @@ def test_units_stay_whole_and_in_order_through_the_pipeline(
     write(tmp_path / "in", sizes, b"x" * int(1024 * image_kib))
     made = config(input=(str(tmp_path / "in"),), pools=POOLS)
     monkeypatch.setattr(shards, "UNIT_BYTES", 200 * 2**20)
-    for shard in shards.find_shards(made.input, Columns()):  # here, where the patched bound is seen
-        Output(made.output).note_units(shard, shards.index(shard, Columns()))
+    for shard in shards.find_shards(made.input, Layout()):  # here, where the patched bound is seen
+        Output(made.output).note_units(shard, shards.index(shard, Layout()))
     output = run(made, Pretend)
     assert sorted(manifest.rows for manifest in output.manifests()) == sorted(sizes)
     expected = [[f"{number}-{i:02d}" for i in range(size)] for number, size in enumerate(sizes)]
@@ -145,8 +145,8 @@ def test_the_images_stay_out_where_they_are_not_wanted(config: Make, tmp_path: P
 def test_a_block_that_is_not_one_unit_is_not_written(config: Make, tmp_path: Path) -> None:
     write(tmp_path / "in", [3, 3])
     output = Output(str(tmp_path / "run"))
-    units = pipeline.plan(shards.find_shards((str(tmp_path / "in"),), Columns()), Columns(), output)
-    whole = [shards.read(unit, Columns()) for unit in units]
+    units = pipeline.plan(shards.find_shards((str(tmp_path / "in"),), Layout()), Layout(), output)
+    whole = [shards.read(unit, Layout()) for unit in units]
     for block in (whole[0].slice(1), pa.concat_tables(whole)):
         with pytest.raises(AssertionError, match="came to the writer"):
             pipeline.commit(config(), output, "origin", block)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from c3l_ray.config import Columns
+from c3l_ray.config import Layout
 from c3l_ray.data import shards
 from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import Refused
@@ -22,15 +22,15 @@ Encoded = Callable[..., bytes]
 
 
 def find_shards(*inputs: str, **columns: str) -> list[Shard]:
-    return shards.find_shards(inputs, Columns(**columns))
+    return shards.find_shards(inputs, Layout(**columns))
 
 
 def index(shard: Shard, **columns: str) -> list[Unit]:
-    return shards.index(shard, Columns(**columns))
+    return shards.index(shard, Layout(**columns))
 
 
 def read(unit: Unit, **columns: str) -> pa.Table:
-    return shards.read(unit, Columns(**columns))
+    return shards.read(unit, Layout(**columns))
 
 
 def the_shard(folder: Path, **columns: str) -> Shard:
@@ -247,7 +247,7 @@ def test_find_shards_takes_a_file_or_a_folder_in_order(tmp_path: Path) -> None:
     [
         ("absent", "does not exist"),
         ("empty", "holds no .tar, no .parquet and no images"),
-        ("file.zip", "not a .tar or .parquet"),
+        ("file.zip", "not a .tar, .parquet or LLaVA .json"),
         ("ftp://somewhere/x", "only local paths and s3://"),
     ],
 )

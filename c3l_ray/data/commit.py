@@ -226,6 +226,16 @@ class Output:
             f"shards/{shard.name}.json", {"size": shard.size, "etag": shard.etag, "units": noted}
         )
 
+    def joins(self) -> list[list[list[str]]]:
+        """The groups of unit names that runs have joined, in the order they were noted."""
+        self.fs.invalidate_cache()
+        files = [file for file in self._list(f"{self.root}/joins") if file.endswith(".json")]
+        return [json.loads(self.fs.cat_file(file)) for file in sorted(files)]
+
+    def note_joins(self, number: int, groups: list[list[str]]) -> bool:
+        """Notes new groups as the file of this number. False where another run's came first."""
+        return self._put_first(f"joins/{number:06d}.json", json.dumps(groups).encode())
+
     def listed(self) -> set[str]:
         """The names in the folder itself."""
         self.fs.invalidate_cache()

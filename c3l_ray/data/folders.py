@@ -18,7 +18,7 @@ def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | E
         yield Place(key=key, start=number, position=position, files=files)
         number += 1
         position += size
-    yield End(end=number)
+    yield End(end=number, position=position)
 
 
 def samples(listing: list[dict[str, Any]]) -> list[tuple[str, dict[str, str], int]]:

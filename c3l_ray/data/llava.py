@@ -33,9 +33,9 @@ def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | E
             offset, at = offset + len(text[at:end].encode()), end
     except (ValueError, KeyError, TypeError) as error:
         why = f"byte {offset}: not a list of samples with an id: {error}"
-        yield End(end=offset, damage=why)
+        yield End(end=offset, position=0, damage=why)
     else:
-        yield End(end=offset)
+        yield End(end=offset, position=0)
 
 
 def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:

@@ -36,9 +36,9 @@ def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | E
     except (pa.ArrowException, OSError, Unfit) as error:
         if not (isinstance(error, Unfit) or _is_damage(error)):
             raise
-        yield End(end=row, damage=f"row {row}: {str(error).strip()}")
+        yield End(end=row, position=position, damage=f"row {row}: {str(error).strip()}")
     else:
-        yield End(end=row)
+        yield End(end=row, position=position)
 
 
 def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:

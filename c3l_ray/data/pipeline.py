@@ -26,7 +26,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import BlockMetadata
 
 from c3l_ray.config import GenerateConfig, Layout
-from c3l_ray.data import shards
+from c3l_ray.data import joins, shards
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import C3LError, EngineDead, Refused
@@ -159,7 +159,7 @@ def plan(found: list[Shard], layout: Layout, output: Output) -> list[Unit]:
                 "is it a folder that all nodes share?"
             )
         units += noted
-    return units
+    return joins.join(units, output)
 
 
 def run(
@@ -222,7 +222,7 @@ class Units(Datasource):
                 functools.partial(_read, unit, self._layout),
                 BlockMetadata(
                     num_rows=unit.rows,
-                    size_bytes=unit.end - unit.start,
+                    size_bytes=unit.size,
                     input_files=[unit.path],
                     exec_stats=None,
                 ),
@@ -231,7 +231,7 @@ class Units(Datasource):
         ]
 
     def estimate_inmemory_data_size(self) -> int:
-        return sum(unit.end - unit.start for unit in self._units)
+        return sum(unit.size for unit in self._units)
 
 
 class GenerateInRay:

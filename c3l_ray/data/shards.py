@@ -15,7 +15,7 @@ from c3l_ray.config import Layout
 from c3l_ray.data import folders, llava, members, parquet, storage, tars
 from c3l_ray.data.units import End, Place, Shard, Unit, digest, readable
 from c3l_ray.errors import Refused
-from c3l_ray.schema import FLOW, conform
+from c3l_ray.schema import FLOW, conform, filled
 
 UNIT_ROWS = 256
 UNIT_BYTES = 64 * 2**20
@@ -158,7 +158,7 @@ def index(shard: Shard, layout: Layout) -> list[Unit]:
     pending: list[Place] = []
     repeats: dict[str, int] = {}
 
-    def cut(end: int, damage: str | None = None) -> None:
+    def cut(end: int, position: int, damage: str | None = None) -> None:
         nonlocal repeats
         units.append(
             Unit(
@@ -169,6 +169,7 @@ def index(shard: Shard, layout: Layout) -> list[Unit]:
                 start=pending[0].start if pending else end,
                 end=end,
                 rows=len(pending) + (damage is not None),
+                size=position - pending[0].position if pending else 0,
                 repeats=repeats,
                 files=[place.files for place in pending if place.files is not None],
                 damage=damage,
@@ -180,11 +181,11 @@ def index(shard: Shard, layout: Layout) -> list[Unit]:
     for place in FORMATS[shard.format].walk(fs, path, shard, layout):
         if isinstance(place, End):
             if pending or place.damage or not units:
-                cut(place.end, place.damage)
+                cut(place.end, place.position, place.damage)
             break
         full = len(pending) == UNIT_ROWS
         if pending and (full or place.position - pending[0].position >= UNIT_BYTES):
-            cut(place.start)
+            cut(place.start, place.position)
         if seen[place.key]:
             repeats[str(len(pending))] = seen[place.key]
         seen[place.key] += 1
@@ -198,6 +199,9 @@ def read(unit: Unit, layout: Layout) -> pa.Table:
     Raises:
         OSError: the storage failed.
     """
+    if unit.parts:
+        table = pa.concat_tables([read(part, layout) for part in unit.parts])
+        return filled(table, unit=[unit.name] * unit.rows, unit_rows=[unit.rows] * unit.rows)
     fs, path = storage.connect("--input", unit.path)
     rows: dict[str, list[Any]] = {
         name: [] for name in ("image_id", "key", "image", "caption", "meta", "error")

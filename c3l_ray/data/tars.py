@@ -23,7 +23,7 @@ def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | E
         tar = _Walk(gzip.GzipFile(fileobj=raw) if zipped else raw, None if zipped else shard.size)
         for start, key, _ in tar:
             yield Place(key=key, start=start, position=start)
-        yield End(end=tar.end, damage=tar.damage)
+        yield End(end=tar.end, position=tar.end, damage=tar.damage)
 
 
 def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:

@@ -38,8 +38,10 @@ class Unit:
             folder.
         rows: how many it has, a damage's own row included.
         repeats: of rows whose key came earlier in the shard, by position: how often it had come.
+        size: bytes, about.
         files: of a folder's samples: the file by its extension.
         damage: what ended the shard before its time; it becomes a failed row, the unit's last.
+        parts: the units that this one joins, in their order.
     """
 
     name: str
@@ -49,9 +51,11 @@ class Unit:
     start: int
     end: int
     rows: int
+    size: int = 0
     repeats: dict[str, int] = field(default_factory=dict)
     files: list[dict[str, str]] = field(default_factory=list)
     damage: str | None = None
+    parts: list["Unit"] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +77,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """Where a shard ends, and what ended it before its time."""
+    """Where a shard ends, as in Place, and what ended it before its time."""
 
     end: int
+    position: int
     damage: str | None = None
 
 

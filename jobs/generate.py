@@ -43,10 +43,10 @@ def generate(config: GenerateConfig) -> None:
     output.claim(origin, made_by)
     from ray.exceptions import RayError
 
-    from c3l_ray.data import pipeline
+    from c3l_ray.data import cluster, pipeline
 
-    pipeline.connect(config)
-    config = pipeline.placed(config)
+    cluster.connect(config)
+    config = cluster.placed(config)
     state = Run(output, config, made_by, origin)
     try:
         units = pipeline.plan(found, config.layout, output)
@@ -67,7 +67,7 @@ def generate(config: GenerateConfig) -> None:
         state.write()
         raise C3LError(
             f"the job stopped: {_cause(error)}\n"
-            f"what its processes said is in {pipeline.logs()}\n"
+            f"what its processes said is in {cluster.logs()}\n"
             f"{state.images} of {state.total_images} images are committed in {config.output}; "
             "the same command goes on from there"
         ) from error

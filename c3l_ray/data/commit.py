@@ -5,12 +5,10 @@ That second put is the commit: whoever loses the race has written a file that no
 Readers trust manifests only.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import json
-import os
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from c3l_ray.data import storage
 from c3l_ray.data.units import Shard, Unit
@@ -250,37 +247,10 @@ class Output:
 
     def put(self, name: str, content: bytes) -> None:
         """A whole file or none, replacing what was there."""
-        path = f"{self.root}/{name}"
-        if isinstance(self.fs, LocalFileSystem):
-            os.replace(_written_aside(path, content), path)
-            _sync_folder(path)
-        else:
-            self.fs.pipe_file(path, content)
+        storage.put(self.fs, f"{self.root}/{name}", content)
 
     def _put_first(self, name: str, content: bytes) -> bool:
-        """A whole file where none was. False where another writer's came first."""
-        path = f"{self.root}/{name}"
-        try:
-            if isinstance(self.fs, LocalFileSystem):
-                aside = _written_aside(path, content)
-                try:
-                    os.link(aside, path)  # fails where the path exists, unlike a rename
-                finally:
-                    os.unlink(aside)
-                _sync_folder(path)
-            else:
-                self.fs.pipe_file(path, content, mode="create")
-        except storage.ERRORS:
-            # An S3 put whose response was lost is repeated and then refused: it may be our own.
-            self.fs.invalidate_cache()
-            try:
-                there: bytes = self.fs.cat_file(path)
-            except FileNotFoundError:
-                there = b""
-            if not there:
-                raise
-            return there == content
-        return True
+        return storage.put_first(self.fs, f"{self.root}/{name}", content)
 
 
 def to_records(table: pa.Table, origin: str) -> pa.Table:
@@ -312,26 +282,3 @@ def _counts(records: pa.Table) -> dict[str, Any]:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _written_aside(path: str, content: bytes) -> str:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    aside = f"{os.path.dirname(path)}/.{os.path.basename(path)}-{uuid.uuid4().hex[:12]}"
-    try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
-    return aside
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

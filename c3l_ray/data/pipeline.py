@@ -1,6 +1,7 @@
 """The main job as Ray Data: units -> Generate -> Score -> commit, one block a unit throughout.
 
-The only file that builds a dataset. What Ray does to blocks, and what must therefore be set:
+The only file that builds a dataset. What Ray does to blocks, and what is therefore set here and in
+`cluster`:
 
 - Blocks are split while there are fewer than 200 read tasks, unless `override_num_blocks` is at
   most the number of units; and above about 128 MiB, unless `target_max_block_size` is None.
@@ -13,7 +14,6 @@ The only file that builds a dataset. What Ray does to blocks, and what must ther
 import dataclasses
 import functools
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -22,110 +22,20 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from c3l_ray.config import GenerateConfig, Layout
 from c3l_ray.data import joins, shards
+from c3l_ray.data.cluster import MAX_RETRIES
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.units import Shard, Unit
-from c3l_ray.errors import C3LError, EngineDead, Refused
+from c3l_ray.errors import C3LError, EngineDead
 from c3l_ray.inference.generate import Generate
 from c3l_ray.inference.score import Score
 from c3l_ray.schema import filled
 
-MAX_RETRIES = 3
 UNITS_AT_ONCE = 4  # per generator: while one drains, the others keep its engine full
-
-
-def connect(config: GenerateConfig) -> None:
-    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine.
-
-    Raises:
-        Refused: there is no cluster at RAY_ADDRESS.
-    """
-    # What Ray says while all is well would bury what the job says; its logs keep it.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    address = _address()
-    # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
-    # none is left for reading and writing.
-    needed = config.pools.generators + config.pools.scorers + 2
-    size = {"num_cpus": max(needed, os.cpu_count() or 1)} if address == "local" else {}
-    try:
-        ray.init(
-            address=address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **size,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise Refused(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
-    set_context()
-
-
-def _address() -> str:
-    return os.environ.get("RAY_ADDRESS", "local")
-
-
-def logs() -> str:
-    """Where Ray keeps what each process of this cluster said, on the node it ran on."""
-    session = ray.get_runtime_context().get_session_name()
-    return os.path.join(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", session, "logs", "worker-*")
-
-
-def set_context() -> None:
-    """The settings under which a unit stays one block, and a slow start is no failure."""
-    context = DataContext.get_current()
-    context.target_max_block_size = None
-    context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
-    context.max_consecutive_actor_init_deaths = MAX_RETRIES
-    context.enable_progress_bars = sys.stderr.isatty()
-    context.enable_rich_progress_bars = True
-    context.use_ray_tqdm = False
-
-
-def placed(config: GenerateConfig) -> GenerateConfig:
-    """The config with every GPU share decided that the user left open.
-
-    Raises:
-        Refused: pools that cannot be: Ray would wait for their GPUs for ever.
-    """
-    pools, model = config.pools, config.model
-    there = ray.cluster_resources().get("GPU", 0)
-    may_grow = _address() != "local"  # a cluster may start nodes when they are asked for
-    generator, scorer = float(model.tensor_parallel), 0.5
-    if there == 0:
-        generator, scorer = 0, 0
-    elif there == 1 == pools.generators == pools.scorers == model.tensor_parallel:
-        generator, scorer = 0.7, 0.3  # the two share it
-    generator = generator if pools.generator_gpus is None else pools.generator_gpus
-    scorer = scorer if pools.scorer_gpus is None else pools.scorer_gpus
-    for flag, gpus in (("generator", generator), ("scorer", scorer)):
-        if gpus > 1 and gpus != int(gpus):
-            raise Refused(f"--pools.{flag}-gpus {gpus:g}: above 1 only whole numbers")
-    if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
-        raise Refused(
-            f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
-            f"{model.tensor_parallel} needs as many"
-        )
-    needed = pools.generators * generator + pools.scorers * scorer
-    if needed > there:
-        pools_take = (
-            f"{pools.generators} generators with {generator:g} GPUs and {pools.scorers} scorers "
-            f"with {scorer:g} take {needed:g} GPUs, and"
-        )
-        if not may_grow:
-            raise Refused(f"--pools: {pools_take} this machine has {there:g}")
-        print(f"{pools_take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
-    memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
-    return dataclasses.replace(
-        config,
-        pools=dataclasses.replace(pools, generator_gpus=generator, scorer_gpus=scorer),
-        model=dataclasses.replace(model, gpu_memory=memory),
-    )
 
 
 def plan(found: list[Shard], layout: Layout, output: Output) -> list[Unit]:

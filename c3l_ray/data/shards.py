@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c3l_ray.config import Layout
-from c3l_ray.data import folders, llava, members, parquet, storage, tars
+from c3l_ray.data import storage
+from c3l_ray.data.formats import folders, llava, members, parquet, tars
 from c3l_ray.data.units import End, Place, Shard, Unit, digest, readable
 from c3l_ray.errors import Refused
 from c3l_ray.schema import FLOW, conform, filled

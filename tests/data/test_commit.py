@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from c3l_ray.data import storage
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import Refused
@@ -118,13 +119,13 @@ def test_a_lost_response_is_not_a_lost_race(
     output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The put went through and its client was not told: it finds its own attempt, and has won."""
-    put_first = output._put_first
+    put_first = storage.put_first
 
-    def told_late(name: str, content: bytes) -> bool:
-        assert put_first(name, content)
-        return put_first(name, content)
+    def told_late(fs: Any, path: str, content: bytes) -> bool:
+        assert put_first(fs, path, content)
+        return put_first(fs, path, content)
 
-    monkeypatch.setattr(output, "_put_first", told_late)
+    monkeypatch.setattr(storage, "put_first", told_late)
     assert output.commit("u-00000", "a.tar", table(), "origin") == next(output.manifests())
 
 

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from c3l_ray.config import GenerateConfig, Layout, Model, Pools
-from c3l_ray.data import pipeline, shards
+from c3l_ray.data import cluster, pipeline, shards
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import EngineDead, Refused
 from c3l_ray.scenes.world import write_shard
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def ray_cluster() -> Iterator[None]:
     """A local cluster that believes to have a GPU, so that GPU pools are placed too."""
     ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    pipeline.set_context()
+    cluster.set_context()
     yield
     ray.shutdown()
 
@@ -154,13 +154,13 @@ def test_a_block_that_is_not_one_unit_is_not_written(config: Make, tmp_path: Pat
 
 
 def test_gpus_are_shared_where_there_is_one(config: Make) -> None:
-    found = pipeline.placed(config())
+    found = cluster.placed(config())
     assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (0.7, 0.3)
     assert found.model.gpu_memory == pytest.approx(0.63)
 
 
 def test_what_the_user_says_of_gpus_stays(config: Make) -> None:
-    found = pipeline.placed(config(pools=Pools(generator_gpus=0.25, scorer_gpus=0)))
+    found = cluster.placed(config(pools=Pools(generator_gpus=0.25, scorer_gpus=0)))
     assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (0.25, 0)
 
 
@@ -175,17 +175,17 @@ def test_an_output_reaches_other_processes_wherever_they_stand(
 
 def test_pools_that_this_machine_cannot_place_are_refused(config: Make) -> None:
     with pytest.raises(Refused, match=r"take 2\.5 GPUs, and this machine has 1"):
-        pipeline.placed(config(pools=Pools(generators=2, generator_gpus=1)))
+        cluster.placed(config(pools=Pools(generators=2, generator_gpus=1)))
     with pytest.raises(Refused, match="above 1 only whole numbers"):
-        pipeline.placed(config(pools=Pools(generator_gpus=1.5)))
+        cluster.placed(config(pools=Pools(generator_gpus=1.5)))
     with pytest.raises(Refused, match=r"--model\.tensor-parallel 2 needs as many"):
         model = Model(name="m", tensor_parallel=2)
-        pipeline.placed(config(model=model, pools=Pools(generator_gpus=1)))
+        cluster.placed(config(model=model, pools=Pools(generator_gpus=1)))
 
 
 def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    found = pipeline.placed(config(pools=Pools(generators=8)))
+    found = cluster.placed(config(pools=Pools(generators=8)))
     assert (found.pools.generator_gpus, found.pools.scorer_gpus) == (1, 0.5)

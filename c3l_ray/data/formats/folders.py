@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from c3l_ray.config import Layout
-from c3l_ray.data import members
+from c3l_ray.data.formats import members
 from c3l_ray.data.units import End, Place, Sample, Shard, Unit
 
 KEPT = (*members.IMAGE_EXTENSIONS, "txt", "json")

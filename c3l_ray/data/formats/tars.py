@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from c3l_ray.config import Layout
-from c3l_ray.data import members
+from c3l_ray.data.formats import members
 from c3l_ray.data.units import End, Place, Sample, Shard, Unit
 
 BLOCK = tarfile.BLOCKSIZE

@@ -1,0 +1,205 @@
+"""The cluster files: strictly valid for KubeRay, and at one with the project's own versions."""
+
+import copy
+import lzma
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import tyro
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from c3l_ray.config import GenerateConfig
+
+ROOT = Path(__file__).parent.parent.parent
+MANIFEST = ROOT / "cluster" / "kuberay" / "rayjob.yaml"
+DOCKERFILE = (ROOT / "cluster" / "Dockerfile").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+KEPT = {"type", "enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "required"}
+KEPT |= {"minLength", "maxLength", "minProperties", "maxProperties", "uniqueItems"}
+
+
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """A CRD's openAPIV3Schema as a JSON schema that allows no field which it does not name."""
+    made = {key: value for key, value in schema.items() if key in KEPT}
+    if schema.get("x-kubernetes-int-or-string"):
+        made["type"] = ["integer", "string"]
+    if "items" in schema:
+        made["items"] = strict(schema["items"])
+    if "properties" in schema:
+        made["properties"] = {name: strict(field) for name, field in schema["properties"].items()}
+    more = schema.get("additionalProperties")
+    if more is not None:
+        made["additionalProperties"] = strict(more) if isinstance(more, dict) else more
+    elif "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        made["additionalProperties"] = False
+    if schema.get("nullable"):
+        return {"anyOf": [made, {"type": "null"}]}
+    return made
+
+
+def crds() -> list[Path]:
+    """KubeRay's definitions, which lie beside the checkout or where C3L_CRDS says."""
+    folder = Path(os.environ.get("C3L_CRDS", ROOT.parent / "shared" / "crds"))
+    return sorted(folder.glob("ray.io_*.yaml.xz"))
+
+
+@pytest.fixture(scope="module")
+def errors() -> Callable[[dict[str, Any]], list[str]]:
+    """What the definition of a manifest's kind has against it."""
+    found = crds()
+    if not found:
+        pytest.skip("KubeRay's CRDs are not here: neither ../shared/crds nor C3L_CRDS has them")
+    validators = {}
+    for path in found:
+        with lzma.open(path) as file:
+            crd = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        for version in crd["spec"]["versions"]:
+            name = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
+            schema = strict(version["schema"]["openAPIV3Schema"])
+            validators[name] = jsonschema.Draft202012Validator(schema)
+
+    def listed(manifest: dict[str, Any]) -> list[str]:
+        validator = validators[manifest["apiVersion"], manifest["kind"]]
+        return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
+
+    return listed
+
+
+def manifest() -> dict[str, Any]:
+    return dict(yaml.safe_load(MANIFEST.read_text()))
+
+
+def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+def requirement(name: str) -> SpecifierSet:
+    """The versions of a package that pyproject.toml allows."""
+    extras = PROJECT["optional-dependencies"]
+    listed = map(Requirement, [*PROJECT["dependencies"], *extras["gpu"]])
+    return next(needed.specifier for needed in listed if needed.name == name)
+
+
+def test_the_manifest_is_strictly_valid(errors: Callable[[dict[str, Any]], list[str]]) -> None:
+    assert errors(manifest()) == []
+
+
+MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "a mistyped field": (
+        lambda job: job["spec"].update(shutdownAfterJobFinish=True),
+        "shutdownAfterJobFinish",
+    ),
+    "a mistyped field of a container": (
+        lambda job: pods(job)[1]["containers"][0].update(volumeMount=[]),
+        "volumeMount",
+    ),
+    "a wrong type": (lambda job: job["spec"].update(backoffLimit="3"), "'3' is not of type"),
+    "a number as a start parameter": (
+        lambda job: job["spec"]["rayClusterSpec"]["headGroupSpec"].update(
+            rayStartParams={"num-cpus": 0}
+        ),
+        "0 is not of type 'string'",
+    ),
+    "a container without a name": (
+        lambda job: pods(job)[0]["containers"][0].pop("name"),
+        "'name' is a required property",
+    ),
+    "a quantity that is none": (
+        lambda job: pods(job)[1]["volumes"][0]["emptyDir"].update(sizeLimit="4 GB"),
+        "'4 GB' does not match",
+    ),
+    "an unknown mode of authentication": (
+        lambda job: job["spec"]["rayClusterSpec"]["authOptions"].update(mode="password"),
+        "'password' is not one of",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_check_of_the_manifest_finds(
+    mistake: str, errors: Callable[[dict[str, Any]], list[str]]
+) -> None:
+    make, message = MISTAKES[mistake]
+    job = copy.deepcopy(manifest())
+    make(job)
+    (found,) = errors(job)
+    assert message in found
+
+
+def test_a_lost_cluster_is_made_again_and_a_finished_one_goes() -> None:
+    spec = manifest()["spec"]
+    assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode")
+    assert spec["backoffLimit"] > 0
+    assert spec["shutdownAfterJobFinishes"] and spec["ttlSecondsAfterFinished"] > 0
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_the_entrypoint_is_a_command_that_the_job_takes_and_its_pools_fill_the_workers() -> None:
+    job = manifest()
+    python, m, name, *flags = shlex.split(job["spec"]["entrypoint"])
+    assert (python, m, name) == ("python", "-m", "jobs.generate")
+    config = tyro.cli(GenerateConfig, args=flags)
+    assert all(path.startswith("s3://") for path in (*config.input, config.output))
+    pools = config.pools
+    assert pools.generator_gpus and pools.scorer_gpus  # decided before any worker is there
+    asked = pools.generators * pools.generator_gpus + pools.scorers * pools.scorer_gpus
+    given = sum(
+        group["replicas"]
+        * int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+        for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    )
+    assert asked == given
+
+
+def test_the_head_does_no_work_and_every_node_has_credentials_and_shared_memory() -> None:
+    job = manifest()
+    head, *workers = pods(job)
+    assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    for pod in (head, *workers):
+        (container,) = pod["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": "c3l-ray"}}]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+    for worker in workers:
+        volumes = {volume["name"]: volume for volume in worker["volumes"]}
+        (mount,) = worker["containers"][0]["volumeMounts"]
+        assert mount["mountPath"] == "/dev/shm"
+        assert volumes[mount["name"]]["emptyDir"]["medium"] == "Memory"
+
+
+def test_manifest_image_and_project_name_the_same_versions() -> None:
+    ray = re.findall(r"^ARG RAY=(\S+)$", DOCKERFILE, re.MULTILINE)[0]
+    job = manifest()
+    assert requirement("ray").contains(ray)
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray
+    tag = f"c3l-ray:{PROJECT['version']}-ray{ray}"
+    images = {pod["containers"][0]["image"].rpartition("/")[2] for pod in pods(job)}
+    assert images == {tag}
+    for file in (DOCKERFILE, (ROOT / "cluster" / "README.md").read_text()):
+        assert set(re.findall(r"c3l-ray:[\w.-]+", file)) == {tag}
+
+    base = re.findall(r"^FROM rayproject/ray:\$\{RAY\}-py(\d)(\d+)-gpu$", DOCKERFILE, re.MULTILINE)
+    assert SpecifierSet(PROJECT["requires-python"]).contains(".".join(base[0]))
+    # vLLM and torch come by the project's own pins: the image installs it with its GPU extra.
+    assert 'c3l-ray[gpu]"' in DOCKERFILE and "ray[data,train,default]==${RAY}" in DOCKERFILE
+    assert all(str(requirement(name)).startswith("==") for name in ("vllm", "torch"))
+
+
+def test_all_that_the_image_copies_is_there_and_not_ignored() -> None:
+    copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", DOCKERFILE, re.MULTILINE)
+    names = {name for line in copied for name in line.split()}
+    allowed = (ROOT / "cluster" / "Dockerfile.dockerignore").read_text().split()
+    assert names == {line.removeprefix("!") for line in allowed if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in names)
+    packages = {"c3l_ray", "jobs"}
+    assert packages <= names

@@ -199,6 +199,7 @@ def test_a_refused_job_ends_the_client_with_status_1_and_says_why(
     refused = submit(head, *generate_command(tmp_path / "absent", tmp_path / "run"))
     assert refused.returncode == 1
     assert "absent: does not exist" in refused.stdout
+    assert "exit code 2" in refused.stdout + refused.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -23,6 +23,9 @@ def main(config: type[Config], job: Callable[[Config], None], description: str) 
     except C3LError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except OSError as error:  # a full disk, a folder gone, storage out of reach
+        print(f"error: the storage failed: {error}; the same command goes on", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -13,7 +13,7 @@ from c3l_ray.config import GenerateConfig, Scorer
 from c3l_ray.inference.score import Asked, Belief, PlainScorer, Score
 from c3l_ray.methods import i2c
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import Scene, draw_scene, render
+from c3l_ray.scenes.draw import Scene, Thing, draw_scene, render
 from c3l_ray.scenes.language import describe
 from c3l_ray.schema import FLOW, SCORE_NAMES, conform
 
@@ -86,11 +86,11 @@ def test_the_order_of_the_turns_is_kept(scorer: PlainScorer) -> None:
 
 
 def test_the_answer_is_forced_whatever_the_model_would_say(scorer: PlainScorer) -> None:
-    scene = next(s for s in map(draw_scene, range(99)) if [t.shape for t in s.things] == ["circle"])
-    colour = scene.things[0].colour
+    thing = Thing(colour="green", shape="circle", size="large", cell="top left")
+    scene = Scene(seed=0, things=(thing,))  # against the prior, and plain to see
     right, wrong = (
         scorer.beliefs([asked(scene, "What colour is the circle?", f"The circle is {c}.")])[0]
-        for c in (colour, "green" if colour != "green" else "blue")
+        for c in ("green", "red")
     )
     at = 3  # The circle is >colour<
     assert right.image_logprobs[at] > np.log(0.9) and wrong.image_logprobs[at] < np.log(0.05)

@@ -31,9 +31,11 @@ def generate(config: GenerateConfig) -> None:
     output = Output(config.output)
     if config.scorer.name is None:
         print(f"scorer: {config.scorer_name}, the generator itself (--scorer.name)")
+    model = check_vlm("--model.name", config.model.name)
+    own = config.scorer_name == config.model.name
     identities = {
-        "model": check_vlm("--model.name", config.model.name),
-        "scorer": check_vlm("--scorer.name", config.scorer_name),
+        "model": model,
+        "scorer": model if own else check_vlm("--scorer.name", config.scorer_name),
         "clip": check_clip(config.clip.name, config.clip.weights),
     }
     if config.reply_format == "auto":

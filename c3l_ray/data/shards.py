@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from c3l_ray.config import Layout
 from c3l_ray.data import storage
 from c3l_ray.data.formats import folders, llava, members, parquet, tars
-from c3l_ray.data.units import End, Place, Shard, Unit, digest, readable
+from c3l_ray.data.units import End, Place, Sample, Shard, Unit, digest, readable
 from c3l_ray.errors import Refused
 from c3l_ray.schema import FLOW, conform, filled
 
@@ -204,31 +204,24 @@ def read(unit: Unit, layout: Layout) -> pa.Table:
         table = pa.concat_tables([read(part, layout) for part in unit.parts])
         return filled(table, unit=[unit.name] * unit.rows, unit_rows=[unit.rows] * unit.rows)
     fs, path = storage.connect("--input", unit.path)
-    rows: dict[str, list[Any]] = {
-        name: [] for name in ("image_id", "key", "image", "caption", "meta", "error")
-    }
-    for row, sample in enumerate(FORMATS[unit.format].read(fs, path, unit, layout)):
-        rows["image_id"].append(_image_id(unit, sample.key, unit.repeats.get(str(row), 0)))
-        for name in ("key", "image", "caption", "meta", "error"):
-            rows[name].append(getattr(sample, name))
+    samples = list(FORMATS[unit.format].read(fs, path, unit, layout))
     if unit.damage is not None:
-        key = f"damage at {unit.damage}"
-        rows["image_id"].append(_image_id(unit, key, 0))
-        rows["key"].append(key)
-        rows["error"].append(f"damaged_shard: {unit.source} at {unit.damage}")
-        for name in ("image", "caption", "meta"):
-            rows[name].append(None)
-    count = len(rows["key"])
+        error = f"damaged_shard: {unit.source} at {unit.damage}"
+        samples.append(Sample(key=f"damage at {unit.damage}", error=error))
+    columns = {
+        name: [getattr(sample, name) for sample in samples]
+        for name in ("key", "image", "caption", "meta", "error")
+    }
     return conform(
         {
-            **rows,
-            "source": [unit.source] * count,
-            "unit": [unit.name] * count,
-            "unit_rows": [unit.rows] * count,
+            "image_id": [
+                digest(f"{unit.source}\n{sample.key}\n{unit.repeats.get(str(row), 0)}")
+                for row, sample in enumerate(samples)
+            ],
+            **columns,
+            "source": [unit.source] * len(samples),
+            "unit": [unit.name] * len(samples),
+            "unit_rows": [unit.rows] * len(samples),
         },
         FLOW,
     )
-
-
-def _image_id(unit: Unit, key: str, ordinal: int) -> str:
-    return digest(f"{unit.source}\n{key}\n{ordinal}")

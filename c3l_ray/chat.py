@@ -3,13 +3,16 @@
 A processor is a Hugging Face processor (`AutoProcessor`): its chat template is the model's own.
 """
 
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
 
-def answer_prompt(processor: Any, question: str, *, image: bool) -> str:
+
+def answer_prompt(processor: Any, question: str, *, image: bool, history: History = ()) -> str:
     """The text after which the model answers, with one image placeholder in it or none."""
-    conversation = [_asked(question, image=image)]
+    conversation = _asked(question, image=image, history=history)
     text: str = processor.apply_chat_template(
         conversation, tokenize=False, add_generation_prompt=True
     )
@@ -17,20 +20,17 @@ def answer_prompt(processor: Any, question: str, *, image: bool) -> str:
 
 
 def answered(
-    processor: Any, question: str, answer: str, *, image: bool
+    processor: Any, question: str, answer: str, *, image: bool, history: History = ()
 ) -> tuple[str, tuple[int, int]]:
     """The text of a whole turn, and the characters [start, end) of the answer in it.
 
     Raises:
         ValueError: the chat template does not hold the answer as it was given.
     """
-    conversation = [
-        _asked(question, image=image),
-        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
-    ]
+    conversation = [*_asked(question, image=image, history=history), _said("assistant", answer)]
     text: str = processor.apply_chat_template(conversation, tokenize=False)
     # The template's own words after the answer may hold a short answer too: look where it begins.
-    prompt = answer_prompt(processor, question, image=image)
+    prompt = answer_prompt(processor, question, image=image, history=history)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, text)))  # noqa: B905
     start = text.find(answer, shared)
     if start < 0:
@@ -74,9 +74,19 @@ def special_tokens(processor: Any) -> set[str]:
     return {*processor.tokenizer.all_special_tokens, *([image] if image else [])}
 
 
-def _asked(question: str, *, image: bool) -> dict[str, Any]:
-    text = {"type": "text", "text": question}
-    return {"role": "user", "content": [{"type": "image"}, text] if image else [text]}
+def _asked(question: str, *, image: bool, history: History) -> list[dict[str, Any]]:
+    """The messages up to this question; the image comes with the first of them."""
+    messages = []
+    for earlier_question, earlier_answer in history:
+        messages += [_said("user", earlier_question), _said("assistant", earlier_answer)]
+    messages.append(_said("user", question))
+    if image:
+        messages[0]["content"].insert(0, {"type": "image"})
+    return messages
+
+
+def _said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def begins(tokenizer: Any, text: str) -> bool:

@@ -28,11 +28,12 @@ from c3l_ray.schema import filled
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One turn to measure, with its image."""
+    """One turn to measure, with its image and the turns before it."""
 
     image: Image.Image
     question: str
     answer: str
+    history: chat.History = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,11 @@ class PlainScorer:
     def can_score(self, turn: Asked) -> bool:
         """False for a text that the model's tokenizer or chat template does not take as it is."""
         texts = (turn.question, turn.answer)
-        if any(token in text for token in self.special for text in texts):
+        every_text = (*texts, *(text for before in turn.history for text in before))
+        if any(token in text for token in self.special for text in every_text):
             return False
         try:
-            text, span = chat.answered(self.processor, *texts, image=False)
+            text, span = chat.answered(self.processor, *texts, image=False, history=turn.history)
         except ValueError:
             return False
         return bool(chat.answer_ids(self.processor.tokenizer, text, span)[0])
@@ -104,7 +106,10 @@ class PlainScorer:
     def _answer_logits(self, asked: list[Asked], *, image: bool) -> list[tuple[Tensor, Tensor]]:
         """For each turn its answer's ids [A], and the logits [A, V] that predict them."""
         rendered = [
-            chat.answered(self.processor, turn.question, turn.answer, image=image) for turn in asked
+            chat.answered(
+                self.processor, turn.question, turn.answer, image=image, history=turn.history
+            )
+            for turn in asked
         ]
         texts = [text for text, _ in rendered]
         images = {"images": [[turn.image] for turn in asked]} if image else {}

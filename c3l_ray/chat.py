@@ -44,28 +44,26 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def answer_ids(tokenizer: Any, text: str, span: tuple[int, int]) -> tuple[list[int], int]:
-    """The answer's token ids by character offsets, and how many tokens of the text follow them.
+def spanned_ids(tokenizer: Any, text: str, span: tuple[int, int]) -> tuple[list[int], int, int]:
+    """A rendered text's token ids, and the places [start, end) of the answer's tokens among them.
 
     A token belongs to the answer when it holds one of its characters, so a word's token that begins
     with the space before it counts. What follows (end of sequence, a newline of the template) does
-    not.
+    not. An answer without tokens has the places (0, 0).
     """
     encoded = tokenizer(
         text,
         add_special_tokens=not begins(tokenizer, text),
         return_offsets_mapping=True,
     )
-    start, end = span
+    first, last = span
     inside = [
         position
         for position, (left, right) in enumerate(encoded["offset_mapping"])
-        if left < end and right > start
+        if left < last and right > first
     ]
-    ids = encoded["input_ids"]
-    if not inside:
-        return [], 0
-    return ids[inside[0] : inside[-1] + 1], len(ids) - inside[-1] - 1
+    ids: list[int] = encoded["input_ids"]
+    return (ids, inside[0], inside[-1] + 1) if inside else (ids, 0, 0)
 
 
 def special_tokens(processor: Any) -> set[str]:

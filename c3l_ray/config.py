@@ -18,7 +18,22 @@ from c3l_ray.methods import c3l
 
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-RankedBy = Literal["i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random"]
+Without = Literal["drop", "grey", "blur", "mismatched"]
+RankedBy = Literal[
+    "i2c",
+    "i2c_logits",
+    "i2c_probs",
+    "i2c_vocab",
+    "gain",
+    "gain_exp",
+    "visual_ifd",
+    "grounded_share",
+    "flip_rate",
+    "image_logprob",
+    "min_logprob",
+    "clip",
+    "random",
+]
 
 
 def _at_least(flag: str, value: float, least: float) -> None:
@@ -76,11 +91,16 @@ class Scorer:
     """Hub name or local path; by default the generator itself, as it is before any tuning."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own."""
-    batch_size: int = 16
-    """Answers in one forward pass."""
+    max_tokens: int = 8192
+    """Tokens in one forward pass, padding included: what bounds the memory beside the weights."""
+    pack: bool = True
+    """Compute what the turns of an image share once; the scores are the same up to rounding."""
+    without: Without = "drop"
+    """What the side without the image sees: no image, a grey or blurred one, or one that belongs to
+    another row; mismatched tells a need for this image from a need for any."""
 
     def __post_init__(self) -> None:
-        _at_least("scorer.batch-size", self.batch_size, 1)
+        _at_least("scorer.max-tokens", self.max_tokens, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +175,8 @@ class GenerateConfig:
     """Turns asked of an image, each by a request of its own (the paper's M)."""
     max_pixels: int = 1_048_576
     """Larger images are shrunk to this before any model sees them."""
+    token_gain: bool = False
+    """Keep what the image adds to each answer token's log-probability, in `token_gain`."""
     images: bool = True
     """Keep the images in the records, so that the dataset needs nothing else."""
     max_failed_share: float = 1.0
@@ -223,6 +245,8 @@ def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict
         "sampling": dataclasses.asdict(config.sampling),
         "scorer": scorer,
         "scorer_dtype": config.scorer.dtype,
+        "scorer_without": config.scorer.without,
+        "token_gain": config.token_gain,
         "clip": clip,
         "layout": dataclasses.asdict(config.layout),
         "max_pixels": config.max_pixels,

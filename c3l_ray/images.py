@@ -4,7 +4,7 @@ import io
 import math
 import warnings
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from c3l_ray.errors import ImageUnusable
 
@@ -16,6 +16,9 @@ MAX_ASPECT = 100
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What is decoded. Pillow knows more, some of it by calling other programs. (JPEG takes in MPO.)"""
+
+BLUR = 8
+"""The longer side over the standard deviation of the blur that takes an image's things away."""
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -80,3 +83,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def stand_in(image: Image.Image, how: str) -> Image.Image:
+    """What takes an image's place where it should tell nothing: the same size, and "grey" all over,
+    or so "blurred" that things are gone and only the light of the whole is left.
+    """
+    if how == "grey":
+        return Image.new("RGB", image.size, (128, 128, 128))
+    return image.filter(ImageFilter.GaussianBlur(max(image.size) / BLUR))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 1  # part of a row's origin: raise it when the meaning of a column changes
+VERSION = 2  # part of a row's origin: raise it when the meaning of a column changes
 
 
 def _required(name: str, type_: pa.DataType) -> pa.Field:
@@ -23,7 +23,22 @@ IMAGES = pa.schema(
     ]
 )
 
-SCORE_NAMES = ("image_logprob", "text_logprob", "gain", "i2c", "i2c_vocab", "clip")
+# What each is and where it comes from stands in methods/i2c.py; `clip` is CLIP's cosine.
+SCORE_NAMES = (
+    "image_logprob",
+    "min_logprob",
+    "text_logprob",
+    "gain",
+    "gain_exp",
+    "visual_ifd",
+    "i2c",
+    "i2c_logits",
+    "i2c_probs",
+    "i2c_vocab",
+    "grounded_share",
+    "flip_rate",
+    "clip",
+)
 SCORES = pa.struct([pa.field(name, pa.float32()) for name in SCORE_NAMES])
 
 TURN_STATUSES = ("ok", "unparsable", "truncated", "empty", "duplicate", "refused")

@@ -1,6 +1,7 @@
 """I2C against a five-line reference, and the properties that its users must know."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +14,32 @@ P = np.array([0.9, 0.8, 0.7, 0.95, 0.6])
 R = np.array([0.9, 0.8, 0.1, 0.95, 0.05])
 
 
+def softmax(x: i2c.Floats) -> i2c.Floats:
+    return np.exp(x) / np.exp(x).sum()
+
+
 def reference_k1(p: i2c.Floats, r: i2c.Floats) -> float:
     p = p / p.sum()
     r = r / r.sum()
     return float((p * np.log(p / r)).sum())
 
 
-def scores(p: i2c.Floats, r: i2c.Floats) -> dict[str, float]:
-    found = i2c.scores(np.log(p), np.log(r), np.zeros(len(p)))
-    assert found is not None
-    return found
+def belief(image: i2c.Floats, text: i2c.Floats, **others: Any) -> i2c.Belief:
+    """From log-probabilities; the model holds no token likeliest, and logits are as given."""
+    none, zeros = np.zeros(len(image), bool), np.zeros(len(image))
+    return i2c.Belief(
+        image_logprobs=image,
+        text_logprobs=text,
+        image_logits=others.get("image_logits", zeros),
+        text_logits=others.get("text_logits", zeros),
+        image_first=others.get("image_first", none),
+        text_first=others.get("text_first", none),
+        token_kl=others.get("token_kl", zeros),
+    )
+
+
+def scores(p: i2c.Floats, r: i2c.Floats, **others: Any) -> dict[str, Any]:
+    return i2c.scores(belief(np.log(p), np.log(r), **others))
 
 
 @given(
@@ -62,13 +79,38 @@ def test_k1_does_not_see_a_uniform_shift() -> None:
 
 
 def test_k1_is_a_softmax_of_the_log_probabilities_over_positions() -> None:
-    def softmax(x: i2c.Floats) -> i2c.Floats:
-        return np.exp(x) / np.exp(x).sum()
-
     of_logs = float((softmax(np.log(P)) * np.log(softmax(np.log(P)) / softmax(np.log(R)))).sum())
-    of_probabilities = float((softmax(P) * np.log(softmax(P) / softmax(R))).sum())
     assert i2c.k1(np.log(P), np.log(R)) == pytest.approx(of_logs)
-    assert of_probabilities == pytest.approx(0.035, abs=5e-4)  # K1p: ten times flatter, not K1
+
+
+def test_the_variants_take_the_softmax_of_probabilities_and_of_logits() -> None:
+    z, y = np.array([3.0, 1.0, 2.0, 0.5, 4.0]), np.array([3.0, 1.0, 0.0, 0.5, 1.0])
+    found = scores(P, R, image_logits=z, text_logits=y)
+    of_probabilities = float((softmax(P) * np.log(softmax(P) / softmax(R))).sum())
+    of_logits = float((softmax(z) * np.log(softmax(z) / softmax(y))).sum())
+    assert found["i2c_probs"] == pytest.approx(of_probabilities)
+    assert found["i2c_probs"] == pytest.approx(0.035, abs=5e-4)  # ten times flatter than K1
+    assert found["i2c_logits"] == pytest.approx(of_logits)
+
+
+def test_the_ratio_of_the_losses_and_the_exp_of_their_difference() -> None:
+    found = scores(P, R)
+    assert found["gain_exp"] == pytest.approx(math.exp(0.886), abs=2e-3)
+    assert found["visual_ifd"] == pytest.approx(np.log(P).mean() / np.log(R).mean())
+    assert scores(R, P)["visual_ifd"] > 1  # the image hurts
+    assert scores(P, np.ones(5))["visual_ifd"] is None  # the text alone was certain
+
+
+def test_the_weakest_token_the_grounded_share_and_the_flips() -> None:
+    found = scores(
+        P,
+        R,
+        image_first=np.array([True, True, True, False, True]),
+        text_first=np.array([True, True, False, False, False]),
+    )
+    assert found["min_logprob"] == pytest.approx(math.log(0.6))
+    assert found["grounded_share"] == pytest.approx(2 / 5)  # .7 against .1 and .6 against .05
+    assert found["flip_rate"] == pytest.approx(2 / 5)
 
 
 def test_the_ceiling_for_a_uniform_text_side_is_ln_t() -> None:
@@ -79,9 +121,8 @@ def test_the_ceiling_for_a_uniform_text_side_is_ln_t() -> None:
 def test_long_unlikely_answers_do_not_underflow() -> None:
     logprobs = np.full(500, -800.0)  # exp of it is 0 in float64
     shifted = logprobs - np.arange(500) / 100
-    found = i2c.scores(logprobs, shifted, np.zeros(500))
-    assert found is not None
-    assert found["i2c"] > 0 and math.isfinite(found["i2c"])
+    found = i2c.scores(belief(logprobs, shifted))
+    assert found["i2c"] and math.isfinite(found["i2c"])
 
 
 def test_equal_sides_are_zero_and_never_below() -> None:
@@ -100,14 +141,13 @@ def test_impossible_tokens_do_not_make_nan() -> None:
 
 def test_an_answer_without_tokens_has_no_scores() -> None:
     empty = np.array([])
-    assert i2c.scores(empty, empty, empty) is None
+    assert i2c.scores(belief(empty, empty)) == {}
 
 
 def test_k2_is_the_mean_of_the_tokens() -> None:
-    found = i2c.scores(np.log(P), np.log(R), np.array([0.0, 1.0, 2.0, 3.0, 4.0]))
-    assert found is not None and found["i2c_vocab"] == 2.0
+    assert scores(P, R, token_kl=np.array([0.0, 1.0, 2.0, 3.0, 4.0]))["i2c_vocab"] == 2.0
 
 
 def test_unequal_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="5, 4 and 5"):
-        i2c.scores(np.log(P), np.log(R[:4]), np.zeros(5))
+    with pytest.raises(ValueError, match="'image_logprobs': 5, 'text_logprobs': 4"):
+        belief(np.log(P), np.log(R[:4]))

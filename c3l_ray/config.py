@@ -205,6 +205,9 @@ class SelectConfig:
     """Share of the scored turns to keep, in (0, 1]."""
     by: RankedBy = "i2c"
     """The score that ranks; random, clip and image_logprob are the controls."""
+    within: Literal["dataset", "kind", "kind_and_length"] = "dataset"
+    """Rank raw scores, or each turn's standing inside its kind, or inside its kind's turns of like
+    length: kinds and lengths differ in the level of every score."""
     per: Literal["dataset", "image"] = "dataset"
     """Keep the top of the whole dataset, or the top of each image (at least one turn)."""
     seed: int = 0

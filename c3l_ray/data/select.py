@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from c3l_ray.config import SelectConfig
 from c3l_ray.data import export, storage
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.errors import Refused
+from c3l_ray.methods import ranking
 from c3l_ray.schema import filled
 
 OURS = re.compile(r"selection\.json|llava\.json|images|part-\d{5}\.parquet")
 FILE_ROWS = 4096
 FILE_BYTES = 256 * 2**20
+LOWER_IS_BETTER = "visual_ifd"  # a ratio of losses
 
 Choice = dict[str, dict[int, list[int]]]  # unit -> row -> places of the chosen turns in it
 
@@ -64,6 +67,7 @@ def select(config: SelectConfig) -> dict[str, Any]:
         "finished_input": run["finished"] is not None,
         "by": config.by,
         "per": config.per,
+        "within": config.within,
         "top": config.top,
         "seed": config.seed,
         "threshold": threshold,
@@ -87,43 +91,70 @@ def choose(
     Raises:
         Refused: no turn has the score.
     """
-    places = list(_scored(source, manifests, config))
-    if not places:
+    scored = [_scored(source, manifest, config) for manifest in manifests.values()]
+    found = pa.concat_tables(scored) if scored else None
+    if found is None or not found.num_rows:
         raise Refused(f"--by {config.by}: no turn in {source.path} has this score")
+    image = np.unique(found["image_id"].to_numpy(), return_inverse=True)[1]
+    turn, scores = found["turn"].to_numpy(), found["score"].to_numpy()
+    if config.within != "dataset":
+        strata = found["kind"].to_numpy()
+        if config.within == "kind_and_length":
+            strata = ranking.length_strata(found["length"].to_numpy(), strata)
+        scores = ranking.standing(scores, strata)
     if config.per == "image":
-        of_image = defaultdict(list)
-        for place in places:
-            of_image[place[1]].append(place)
-        groups = list(of_image.values())
+        ranked = np.lexsort((turn, -scores, image))
+        _, first, counts = np.unique(image[ranked], return_index=True, return_counts=True)
+        position = np.arange(len(ranked)) - np.repeat(first, counts)
+        kept = np.maximum(1, np.round(config.top * counts)).repeat(counts)
+        chosen = ranked[position < kept]
     else:
-        groups = [places]
-    chosen = []
-    for group in groups:
-        group.sort(key=lambda place: (-place[0], place[1], place[4]))
-        chosen += group[: max(1, round(config.top * len(group)))]
+        ranked = np.lexsort((turn, image, -scores))
+        chosen = ranked[: max(1, round(config.top * len(ranked)))]
     choice: Choice = defaultdict(lambda: defaultdict(list))
-    for _, _, unit, row, turn in chosen:
-        choice[unit][row].append(turn)
-    threshold = None if config.per == "image" or config.by == "random" else chosen[-1][0]
-    return choice, len(places), threshold
+    for place in found.select(["unit", "row", "turn"]).take(chosen).to_pylist():
+        choice[place["unit"]][place["row"]].append(place["turn"])
+    threshold = None
+    if config.per == "dataset" and config.by != "random":
+        threshold = float(scores[chosen[-1]])
+        if config.by == LOWER_IS_BETTER and config.within == "dataset":
+            threshold = -threshold
+    return choice, found.num_rows, threshold
 
 
-def _scored(
-    source: Output, manifests: Mapping[str, Manifest], config: SelectConfig
-) -> Iterator[tuple[float, str, str, int, int]]:
-    """(score, image id, unit, row, place) of every turn that has the score."""
+def _scored(source: Output, manifest: Manifest, config: SelectConfig) -> pa.Table:
+    """Every turn of a unit that has the score: higher is better, whatever the score."""
     by = "i2c" if config.by == "random" else config.by
-    columns = ["image_id", "turns.list.element.status", f"turns.list.element.scores.{by}"]
-    for manifest in manifests.values():
-        table = source.records(manifest, columns)
-        for row, record in enumerate(table.to_pylist()):
-            for turn, content in enumerate(record["turns"]):
-                score = (content["scores"] or {}).get(by)
-                if content["status"] != "ok" or score is None or not np.isfinite(score):
-                    continue
-                if config.by == "random":
-                    score = _chance(config.seed, record["image_id"], turn)
-                yield score, record["image_id"], manifest.unit, row, turn
+    fields = ["kind", "answer", "status", f"scores.{by}"]
+    columns = ["image_id", *(f"turns.list.element.{field}" for field in fields)]
+    table = source.records(manifest, columns).combine_chunks()
+    lists = table["turns"].chunk(0)
+    turns = lists.flatten()
+    row = pc.list_parent_indices(lists)
+    score = pc.cast(pc.struct_field(turns, ["scores", by]), pa.float64())
+    image_id = table["image_id"].take(row).combine_chunks()
+    first = np.asarray(lists.offsets)[:-1]
+    turn = np.arange(len(turns)) - (first - first[0])[row]
+    if config.by == "random":
+        chances = [
+            _chance(config.seed, *place) for place in zip(image_id.to_pylist(), turn, strict=True)
+        ]
+        score = pc.if_else(pc.is_valid(score), pa.array(chances, pa.float64()), score)
+    elif config.by == LOWER_IS_BETTER:
+        score = pc.negate(score)
+    found = pa.table(
+        {
+            "unit": pa.array([manifest.unit] * len(turns), pa.string()),
+            "row": row,
+            "turn": pa.array(turn, pa.int64()),
+            "image_id": image_id,
+            "kind": turns.field("kind"),
+            "length": pc.utf8_length(turns.field("answer")),
+            "score": score,
+        }
+    )
+    good = pc.equal(turns.field("status"), "ok")
+    return found.filter(pc.and_(good, pc.fill_null(pc.is_finite(score), False)))
 
 
 def _chance(seed: int, image_id: str, turn: int) -> float:

@@ -76,6 +76,40 @@ def test_the_top_of_each_image_is_at_least_one_turn(run: Run) -> None:
     assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.9", "q 0.2", "q 0.8"]
 
 
+def of_kind(kind: str, i2c: float, answer: str = "red") -> dict[str, Any]:
+    return {**turn(i2c), "kind": kind, "answer": answer}
+
+
+def test_within_a_kind_each_kind_gives_its_share(run: Run) -> None:
+    short = [of_kind("short", i / 100) for i in range(10)]
+    detail = [of_kind("detail", 5 + i) for i in range(10)]
+    path = run([[turn] for turn in (*short, *detail)])
+    select(SelectConfig(input=str(path), top=0.2))
+    assert {t["kind"] for t in chosen(path / "dataset")} == {"detail"}
+    selection = select(SelectConfig(input=str(path), top=0.2, within="kind"))
+    kept = [t["question"] for t in chosen(path / "dataset")]
+    assert sorted(kept) == ["q 0.08", "q 0.09", "q 13", "q 14"]
+    assert (selection["within"], selection["threshold"]) == ("kind", pytest.approx(0.85))
+
+
+def test_within_lengths_short_answers_are_kept_beside_long_ones(run: Run) -> None:
+    turns = [of_kind("short", i, "x" * (i + 1)) for i in range(16)]
+    path = run([[turn] for turn in turns])
+    select(SelectConfig(input=str(path), top=0.25, within="kind_and_length"))
+    assert [len(t["answer"]) for t in chosen(path / "dataset")] == [4, 8, 12, 16]
+
+
+@pytest.mark.parametrize("within", ["dataset", "kind"])
+def test_of_a_ratio_of_losses_the_lowest_is_best(run: Run, within: Any) -> None:
+    turns = [turn(ratio) for ratio in (0.5, 0.1, 2.0)]
+    for each in turns:
+        each["scores"]["visual_ifd"] = each["scores"]["i2c"]
+    path = run([turns])
+    selection = select(SelectConfig(input=str(path), top=0.3, by="visual_ifd", within=within))
+    assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.1"]
+    assert selection["threshold"] == pytest.approx(0.1 if within == "dataset" else 5 / 6)
+
+
 def test_turns_that_are_not_ok_or_have_no_score_are_never_chosen(run: Run) -> None:
     path = run([[turn(0.9, status="duplicate"), turn(None), turn(0.1), turn(float("nan"))]])
     selection = select(SelectConfig(input=str(path), top=1.0))

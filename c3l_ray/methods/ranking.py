@@ -1,0 +1,55 @@
+"""Ranks of scores: standings inside strata, and how far two rankings agree.
+
+Scores of different kinds of turns, and of short and long answers, have different levels. A ranking
+over all of them then ranks kinds and lengths first; a standing inside a stratum does not.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NUM_LENGTHS = 4
+
+
+def standing(values: ArrayLike, strata: ArrayLike | None = None) -> NDArray[np.float64]:
+    """The share of its stratum that each value is above, in (0, 1); equal values share theirs.
+
+    Args:
+        values: finite, [N].
+        strata: names of any kind, [N]; None is one stratum.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if strata is None:
+        return (_ranks(found) - 0.5) / max(1, len(found))
+    _, stratum = np.unique(np.asarray(strata), return_inverse=True)
+    standings = np.empty(len(found))
+    order = np.argsort(stratum, kind="stable")
+    borders = np.cumsum(np.bincount(stratum, minlength=1))[:-1]
+    for members in np.split(order, borders):
+        standings[members] = standing(found[members])
+    return standings
+
+
+def length_strata(lengths: ArrayLike, kinds: ArrayLike) -> NDArray[Any]:
+    """For each turn its kind and the quarter of that kind's lengths that its own is in, [N]."""
+    _, kind = np.unique(np.asarray(kinds), return_inverse=True)
+    quarter = np.floor(standing(lengths, kind) * NUM_LENGTHS).astype(np.int64)
+    strata: NDArray[Any] = kind * NUM_LENGTHS + quarter
+    return strata
+
+
+def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
+    """Spearman's rank correlation of two measures [N]; None where one of them is constant."""
+    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other)]
+    deviations = [rank - rank.mean() for rank in ranks] if len(ranks[0]) else ranks
+    norm = float(np.prod([np.sqrt(np.sum(each**2)) for each in deviations]))
+    return float(np.sum(deviations[0] * deviations[1])) / norm if norm > 0 else None
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 1; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
+    return ranks

@@ -103,9 +103,23 @@ def closing_summary(run: dict[str, object], output: str) -> str:
         *(f"           for example {example}" for example in examples.values()),
         f"  records  {os.path.join(output, 'records')}",
         f"  report   {os.path.join(output, 'run.json')}",
+        *_lengths(run["length_correlation"]),
         f"  next     python -m jobs.select --input {output} --output DATASET --top 0.1 --by i2c",
     ]
     return "\n".join(lines)
+
+
+def _lengths(correlation: object) -> list[str]:
+    """A note where a score follows the answer's length, so that ranking by it ranks lengths."""
+    assert isinstance(correlation, dict)
+    following = [
+        f"{name} {value:+.2f}"
+        for name, value in correlation.items()
+        if value is not None and abs(value) >= 0.5
+    ]
+    if not following:
+        return []
+    return [f"  note     rank correlation with answer length: {', '.join(following)}; see --within"]
 
 
 def _cause(error: Exception) -> str:

@@ -6,13 +6,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from c3l_ray.config import GenerateConfig
 from c3l_ray.data.commit import Manifest, Output
+from c3l_ray.methods import ranking
+from c3l_ray.schema import SCORE_NAMES
 
 LINE_EVERY_S = 60.0
+SAMPLED_FILES = 200
 
 
 class Run:
@@ -37,6 +43,7 @@ class Run:
         self.reasons: Counter[str] = Counter()
         self.turns: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
+        self.files: list[Manifest] = []  # those that hold rows
         self.images = 0
         self.tokens = 0
         self.new_images = 0  # by this command
@@ -46,6 +53,7 @@ class Run:
 
     def add(self, manifest: Manifest, *, new: bool) -> None:
         with self._lock:
+            self.files += [manifest] if manifest.file else []
             self.images += manifest.rows
             self.new_images += manifest.rows if new else 0
             self.tokens += manifest.tokens
@@ -94,7 +102,7 @@ class Run:
         )
 
     def write(self, *, finished: bool = False) -> dict[str, Any]:
-        """Writes run.json, and returns it."""
+        """Writes run.json, and returns it; a finished one says how scores follow length."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         wall = time.monotonic() - self._started
         with self._lock:
@@ -113,5 +121,34 @@ class Run:
                 "config": dataclasses.asdict(self.config),
                 "finished": now if finished else None,
             }
+        if finished:
+            content["length_correlation"] = length_correlation(self.output, self.files)
         self.output.write_json("run.json", content)
         return content
+
+
+def length_correlation(output: Output, files: Sequence[Manifest]) -> dict[str, float | None]:
+    """Spearman's correlation of each score with the answer's length in characters.
+
+    Over the scored turns of at most SAMPLED_FILES files, spread evenly; None for a score that has
+    no values, or only one. A score that follows length ranks long answers, not grounded ones.
+    """
+    step = max(1, -(-len(files) // SAMPLED_FILES))
+    names = ("answer", "scores")
+    columns = [f"turns.list.element.{name}" for name in names]
+    lengths, scores = [], []
+    for manifest in files[::step]:
+        turns = pc.list_flatten(output.records(manifest, columns)["turns"]).combine_chunks()
+        scored = turns.filter(pc.is_valid(pc.struct_field(turns, "scores")))
+        lengths.append(pc.utf8_length(pc.struct_field(scored, "answer")))
+        scores.append(pc.struct_field(scored, "scores"))
+    if not scores:
+        return dict.fromkeys(SCORE_NAMES)
+    length, score = pa.concat_arrays(lengths), pa.concat_arrays(scores)
+    correlations = {}
+    for name in SCORE_NAMES:
+        values = pc.struct_field(score, name)
+        there = pc.fill_null(pc.is_finite(values), False)
+        found = ranking.spearman(values.filter(there), length.filter(there))
+        correlations[name] = None if found is None else round(found, 3)
+    return correlations

@@ -1,6 +1,6 @@
 """The `clip` score: the cosine between an image and a turn's text under an open_clip model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Clip:
         model, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=weights, device=self.device
         )
+        self.mixed = self.device == "cuda"  # bfloat16 where its 1e-3 of a cosine buys speed
         self.model: Any = model.eval()
         self.preprocess: Any = preprocess
         self.tokenize: Any = open_clip.get_tokenizer(name)
@@ -52,8 +53,11 @@ class Clip:
         cosines: list[float] = (image_ND[owners] * text_ND).sum(dim=-1).tolist()
         return cosines
 
-    @staticmethod
-    def _encode(items: Sequence[Any], encode: Any) -> Tensor:
+    def _encode(self, items: Sequence[Any], encode: Callable[[Sequence[Any]], Tensor]) -> Tensor:
         """Unit vectors [N, D] of the items, encoded batch by batch."""
-        batches = (items[i : i + BATCH_SIZE] for i in range(0, len(items), BATCH_SIZE))
-        return torch.cat([F.normalize(encode(batch).float(), dim=-1).cpu() for batch in batches])
+        vectors = []
+        for first in range(0, len(items), BATCH_SIZE):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed):
+                encoded_BD = encode(items[first : first + BATCH_SIZE])
+            vectors.append(F.normalize(encoded_BD.float(), dim=-1).cpu())
+        return torch.cat(vectors)

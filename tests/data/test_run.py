@@ -10,6 +10,8 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.data import run as run_module
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.run import Run
+from c3l_ray.schema import FLOW, conform
+from tests.test_schema import RECORD
 
 UNIT = Manifest(
     unit="u",
@@ -68,3 +70,31 @@ def test_a_line_is_printed_while_nothing_comes(
     assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines)
     assert state.images == 10
     assert json.loads((Path(state.output.path) / "run.json").read_text())["finished"] is None
+
+
+def test_a_finished_run_says_which_scores_follow_length(state: Run) -> None:
+    example = RECORD["turns"][0]
+    for number in range(2):
+        turns = [
+            {
+                **example,
+                "answer": "x" * length,
+                "scores": {"i2c": length / 10, "gain": -length, "clip": 0.5},
+            }
+            for length in range(1 + number, 9, 2)
+        ]
+        unit = f"u-{number}"
+        columns = {name: ["x"] for name in ("image_id", "key", "source")}
+        unscored = {**example, "status": "unparsable", "scores": None, "answer": None}
+        table = conform(
+            {**columns, "turns": [[*turns, unscored]], "unit": [unit], "unit_rows": [1]}, FLOW
+        )
+        state.add(state.output.commit(unit, "a.tar", table, "o"), new=True)
+    assert "length_correlation" not in state.write()
+    found = state.write(finished=True)["length_correlation"]
+    assert (found["i2c"], found["gain"], found["clip"]) == (1.0, -1.0, None)
+    assert found["flip_rate"] is None  # no turn has it
+
+
+def test_a_run_without_turns_has_no_correlations(state: Run) -> None:
+    assert set(state.write(finished=True)["length_correlation"].values()) == {None}

@@ -46,3 +46,12 @@ def test_the_shipped_model_prefers_the_right_caption(clip: Clip) -> None:
         [row[i] >= row[i - i % 16 : i - i % 16 + 16].max() for i, row in enumerate(table)]
     )
     assert first > 0.8  # of 16 captions
+
+
+def test_mixed_precision_keeps_the_cosines(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = [draw_scene(i) for i in range(8)]
+    images, texts = [render(scene) for scene in scenes], [describe(scene) for scene in scenes]
+    exact = clip.cosines(images, texts)
+    monkeypatch.setattr(clip, "mixed", True)
+    mixed = clip.cosines(images, texts)
+    assert mixed != exact and mixed == pytest.approx(exact, abs=2e-2)

@@ -38,23 +38,27 @@ class PlainScorer:
         Rows of like length share a batch, so that little is padded; padding and batch-mates do not
         change a turn's numbers beyond rounding.
         """
-        by_length = sorted(
-            range(len(asked)), key=lambda i: len(asked[i].question) + len(asked[i].answer)
-        )
+        order = sorted(range(len(asked)), key=lambda i: _kind(asked[i]))
         found: dict[int, Belief] = {}
         batch: list[int] = []
         rows: list[tuple[Row, Row]] = []
-        for i in by_length:
+
+        def finish() -> None:
+            if rows:
+                found.update(zip(batch, self._batch(rows), strict=True))
+            batch.clear()
+            rows.clear()
+
+        for i in order:
             turn = asked[i]
             pair = (self._row(turn, turn.image), self._row(turn, turn.without))
-            longest = max(len(row) for row in (*pair, *(each for two in rows for each in two)))
-            if rows and longest * (len(rows) + 1) > self.frozen.max_tokens:
-                found.update(zip(batch, self._batch(rows), strict=True))
-                batch, rows = [], []
+            longest = max(len(row) for two in (pair, *rows) for row in two)
+            alike = batch and _kind(asked[batch[0]])[0] == _kind(turn)[0]
+            if not alike or longest * (len(rows) + 1) > self.frozen.max_tokens:
+                finish()
             batch.append(i)
             rows.append(pair)
-        if rows:
-            found.update(zip(batch, self._batch(rows), strict=True))
+        finish()
         return [found[i] for i in range(len(asked))]
 
     def _row(self, turn: Asked, image: Image.Image | None) -> Row:
@@ -79,3 +83,8 @@ class PlainScorer:
         """The hidden states that predict each answer token, row after row: [N, D]."""
         hidden_BTD = self.frozen.hidden(joined(row.inputs for row in rows))
         return torch.cat([hidden_BTD[i, row.start - 1 : row.end - 1] for i, row in enumerate(rows)])
+
+
+def _kind(turn: Asked) -> tuple[bool, int]:
+    """Whether both sides have an image, which a batch's rows must share, and the turn's length."""
+    return turn.without is not None, len(turn.question) + len(turn.answer)

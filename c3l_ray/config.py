@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from c3l_ray import schema
@@ -88,7 +87,7 @@ class Scorer:
     """The frozen model whose belief in an answer is measured with and without the image."""
 
     name: str | None = None
-    """Hub name or local path; by default the generator itself, as it is before any tuning."""
+    """Hub name or local path; where turns are generated, by default the generator itself."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own."""
     max_tokens: int = 8192
@@ -114,24 +113,34 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pools:
+class ScorerPool:
+    """How many processes score, and what each is given."""
+
+    scorers: int = 1
+    """Processes that score."""
+    scorer_gpus: float | None = None
+    """GPUs of each; by default 1, or beside generators 0.5 (0.3 where there is but one GPU)."""
+
+    def __post_init__(self) -> None:
+        _at_least("pools.scorers", self.scorers, 1)
+        if self.scorer_gpus is not None:
+            _at_least("pools.scorer-gpus", self.scorer_gpus, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pools(ScorerPool):
     """How many processes do the work, and what each is given."""
 
     generators: int = 1
     """Processes that generate, each with an engine of its own."""
     generator_gpus: float | None = None
     """GPUs of each; by default one per tensor-parallel rank, or 0.7 where there is but one."""
-    scorers: int = 1
-    """Processes that score."""
-    scorer_gpus: float | None = None
-    """GPUs of each; by default 0.5, or 0.3 where there is but one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least("pools.generators", self.generators, 1)
-        _at_least("pools.scorers", self.scorers, 1)
-        for flag, gpus in (("generator", self.generator_gpus), ("scorer", self.scorer_gpus)):
-            if gpus is not None:
-                _at_least(f"pools.{flag}-gpus", gpus, 0)
+        if self.generator_gpus is not None:
+            _at_least("pools.generator-gpus", self.generator_gpus, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,25 +163,37 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    """Shards of images in, records of scored turns out."""
+class TurnsLayout(Layout):
+    """Where an image, its turns and what belongs to it are found in the input.
+
+    LLaVA's JSON needs none of this but, where its images lie elsewhere, the image root. Columns of
+    Parquet files are found by their usual names where none is given.
+    """
+
+    turns: str | None = None
+    """Lists of {question, answer}, {from, value} or {role, content}; usually `turns`,
+    `conversations` or `messages`."""
+    question: str | None = None
+    """Text, where a row is one turn; usually `question`."""
+    answer: str | None = None
+    """Text, where a row is one turn; usually `answer`."""
+    history: Literal["auto", "yes", "no"] = "auto"
+    """Whether a turn is scored given those before it; auto: {from, value} and {role, content} are,
+    {question, answer} are as their `kind` says, which without one is no."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsConfig:
+    """What every job takes that writes records of scored turns."""
 
     input: tuple[str, ...]
     """Files, folders or globs, local or s3://: WebDataset tars, Parquet, LLaVA JSON, images."""
     output: str
     """Folder for records and run.json, local or s3://. The same command resumes there."""
-    model: Model
     layout: Layout = field(default_factory=Layout)
-    sampling: Sampling = field(default_factory=Sampling)
     scorer: Scorer = field(default_factory=Scorer)
     clip: Clip = field(default_factory=Clip)
-    pools: Pools = field(default_factory=Pools)
-    method: Literal["c3l"] = "c3l"
-    """How turns are made; c3l asks for a question and its answer in one reply."""
-    reply_format: ReplyFormat = "auto"
-    """How replies are written: labelled text, or JSON that the engine enforces; auto: by family."""
-    turns: int = 5
-    """Turns asked of an image, each by a request of its own (the paper's M)."""
+    pools: ScorerPool = field(default_factory=ScorerPool)
     max_pixels: int = 1_048_576
     """Larger images are shrunk to this before any model sees them."""
     token_gain: bool = False
@@ -183,10 +204,34 @@ class GenerateConfig:
     """Exit with status 4 when a larger share of the images failed."""
 
     def __post_init__(self) -> None:
-        _at_least("turns", self.turns, 1)
         _at_least("max-pixels", self.max_pixels, 1)
         if not 0 <= self.max_failed_share <= 1:
             raise Refused(f"--max-failed-share {self.max_failed_share}: must be in [0, 1]")
+
+    @property
+    def scorer_name(self) -> str:
+        if self.scorer.name is None:
+            raise Refused("--scorer.name: name the model that scores, by hub name or local path")
+        return self.scorer.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(RecordsConfig):
+    """Shards of images in, records of scored turns out."""
+
+    model: Model
+    sampling: Sampling = field(default_factory=Sampling)
+    pools: Pools = field(default_factory=Pools)
+    method: Literal["c3l"] = "c3l"
+    """How turns are made; c3l asks for a question and its answer in one reply."""
+    reply_format: ReplyFormat = "auto"
+    """How replies are written: labelled text, or JSON that the engine enforces; auto: by family."""
+    turns: int = 5
+    """Turns asked of an image, each by a request of its own (the paper's M)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("turns", self.turns, 1)
 
     @property
     def scorer_name(self) -> str:
@@ -194,11 +239,25 @@ class GenerateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreConfig(RecordsConfig):
+    """Turns that were made elsewhere in, records of scored turns out."""
+
+    input: tuple[str, ...]
+    """LLaVA .json or .jsonl, Parquet of turns, or the output folder of an earlier run: files,
+    folders or globs, local or s3://."""
+    layout: TurnsLayout = field(default_factory=TurnsLayout)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.scorer_name  # refused where there is none
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelectConfig:
     """Records in, the turns worth training on out."""
 
     input: str
-    """The output folder of a jobs.generate run, local or s3://."""
+    """The output folder of a jobs.generate or jobs.score run, local or s3://."""
     output: str | None = None
     """Folder for the dataset, local or s3://, made afresh; by default `dataset` in the input."""
     top: float = 0.1
@@ -212,32 +271,19 @@ class SelectConfig:
     """Keep the top of the whole dataset, or the top of each image (at least one turn)."""
     seed: int = 0
     """Seed of --by random."""
+    group: Literal["turn", "image"] = "turn"
+    """One sample of llava.json a turn, or one of all the chosen turns of an image, in order."""
 
     def __post_init__(self) -> None:
         if not 0 < self.top <= 1:
             raise Refused(f"--top {self.top}: must be in (0, 1]")
 
 
-def absolute(config: GenerateConfig) -> GenerateConfig:
-    """The config with absolute paths of local models, for processes that stand elsewhere."""
-
-    def full(name: str) -> str:
-        return str(Path(name).absolute()) if Path(name).is_dir() else name
-
-    scorer = config.scorer.name
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, name=full(config.model.name)),
-        scorer=dataclasses.replace(config.scorer, name=full(scorer) if scorer else None),
-        clip=dataclasses.replace(config.clip, name=full(config.clip.name)),
-    )
-
-
 def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:
     """What defines the content of a row, given the identities of the three models' weights."""
     prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMATS])
     return {
-        "schema": schema.VERSION,
+        **_measured(config, scorer, clip),
         "method": config.method,
         "prompts": digest(prompts),
         "reply_format": config.reply_format,
@@ -246,12 +292,25 @@ def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict
         "model_dtype": config.model.dtype,
         "model_max_len": config.model.max_len,
         "sampling": dataclasses.asdict(config.sampling),
+    }
+
+
+def score_facts(config: ScoreConfig, *, scorer: str, clip: str) -> dict[str, Any]:
+    """What defines the content of a row whose turns were given."""
+    return {**_measured(config, scorer, clip), "method": "given"}
+
+
+def _measured(config: RecordsConfig, scorer: str, clip: str) -> dict[str, Any]:
+    layout = dataclasses.asdict(config.layout)
+    del layout["image_root"]  # where the data lies is not what it says
+    return {
+        "schema": schema.VERSION,
         "scorer": scorer,
         "scorer_dtype": config.scorer.dtype,
         "scorer_without": config.scorer.without,
         "token_gain": config.token_gain,
         "clip": clip,
-        "layout": dataclasses.asdict(config.layout),
+        "layout": layout,
         "max_pixels": config.max_pixels,
         "images": config.images,
     }

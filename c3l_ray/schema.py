@@ -41,7 +41,15 @@ SCORE_NAMES = (
 )
 SCORES = pa.struct([pa.field(name, pa.float32()) for name in SCORE_NAMES])
 
-TURN_STATUSES = ("ok", "unparsable", "truncated", "empty", "duplicate", "refused")
+# Of a turn that the model made: the first six. Of one that was made elsewhere also: a question that
+# nobody answered, an answer that nobody asked for, and a turn that follows an unusable one.
+TURN_STATUSES = (
+    *("ok", "unparsable", "truncated", "empty", "duplicate", "refused"),
+    *("unanswered", "unasked", "stranded"),
+)
+# The kinds of a turn that was made elsewhere; its `instruction` is the system message, else empty.
+GIVEN = "given"  # it stands alone, or begins
+FOLLOW_UP = "follow_up"  # it was asked, and is scored, after the usable turns before it in its row
 TURN = pa.struct(
     [
         _required("kind", pa.string()),
@@ -60,7 +68,8 @@ TURN = pa.struct(
 )
 TURNS = pa.list_(_required("element", TURN))
 
-RECORD_STATUSES = ("ok", "failed")
+TEXT_ONLY = "text_only"  # a sample that was made without an image: kept, not scored, no failure
+RECORD_STATUSES = ("ok", "failed", TEXT_ONLY)
 RECORDS = pa.schema(
     [
         *IMAGES,

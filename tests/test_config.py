@@ -10,10 +10,14 @@ from c3l_ray.config import (
     Model,
     Pools,
     Sampling,
+    ScoreConfig,
     Scorer,
+    ScorerPool,
     SelectConfig,
+    TurnsLayout,
     digest,
     facts,
+    score_facts,
 )
 from c3l_ray.errors import Refused
 
@@ -83,6 +87,33 @@ def test_how_and_where_it_runs_does_not(config: Make, changed: dict[str, Any]) -
     assert digest(before) == digest(after)
 
 
+def score_config(**changed: Any) -> ScoreConfig:
+    return ScoreConfig(**{"input": ("i",), "output": "o", "scorer": Scorer(name="s"), **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "differs"),
+    [
+        ({"layout": TurnsLayout(history="no")}, True),
+        ({"layout": TurnsLayout(turns="messages")}, True),
+        ({"max_pixels": 100}, True),
+        ({"layout": TurnsLayout(image_root="elsewhere")}, False),
+        ({"pools": ScorerPool(scorers=7)}, False),
+    ],
+)
+def test_what_defines_given_turns_and_their_scores(changed: dict[str, Any], differs: bool) -> None:
+    before, after = (
+        score_facts(each, scorer="s", clip="c")
+        for each in (score_config(), score_config(**changed))
+    )
+    assert (digest(before) != digest(after)) == differs
+
+
+def test_given_turns_need_a_scorer() -> None:
+    with pytest.raises(Refused, match=r"--scorer\.name: name the model"):
+        score_config(scorer=Scorer())
+
+
 @pytest.mark.parametrize("model", ["model", "scorer", "clip"])
 def test_other_weights_are_another_origin(config: Make, model: str) -> None:
     before = facts(config(), **IDENTITIES)
@@ -90,13 +121,14 @@ def test_other_weights_are_another_origin(config: Make, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "concern", [GenerateConfig, SelectConfig, Model, Sampling, Scorer, Clip, Pools]
+    "concern",
+    [GenerateConfig, ScoreConfig, SelectConfig, Model, Sampling, Scorer, Clip, Pools, TurnsLayout],
 )
 def test_every_flag_has_a_help_text(concern: type) -> None:
     import inspect
     import re
 
-    source = inspect.getsource(concern)
+    source = "".join(inspect.getsource(each) for each in concern.__mro__[:-1])
     for field in dataclasses.fields(concern):
         if dataclasses.is_dataclass(field.type) or field.name in ("model",):
             continue

@@ -8,14 +8,14 @@ import sys
 import ray
 from ray.data import DataContext
 
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.errors import Refused
 
 MAX_RETRIES = 3
 
 
-def connect(config: GenerateConfig) -> None:
-    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine.
+def connect(num_actors: int) -> None:
+    """Joins the cluster that RAY_ADDRESS names, or starts one on this machine for these actors.
 
     Raises:
         Refused: there is no cluster at RAY_ADDRESS.
@@ -27,8 +27,7 @@ def connect(config: GenerateConfig) -> None:
     address = _address()
     # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
     # none is left for reading and writing.
-    needed = config.pools.generators + config.pools.scorers + 2
-    size = {"num_cpus": max(needed, os.cpu_count() or 1)} if address == "local" else {}
+    size = {"num_cpus": max(num_actors + 2, os.cpu_count() or 1)} if address == "local" else {}
     try:
         ray.init(
             address=address,
@@ -71,40 +70,63 @@ def placed(config: GenerateConfig) -> GenerateConfig:
     """
     pools, model = config.pools, config.model
     there = ray.cluster_resources().get("GPU", 0)
-    may_grow = _address() != "local"  # a cluster may start nodes when they are asked for
     generator, scorer = float(model.tensor_parallel), 0.5
     if there == 0:
         generator, scorer = 0, 0
-        if may_grow and pools.generator_gpus is None:
-            print(
-                "the cluster has no GPU now, so none is asked for; --pools.generator-gpus and "
-                "--pools.scorer-gpus make it start some",
-                file=sys.stderr,
-            )
+        if _address() != "local" and pools.generator_gpus is None:
+            _say_none("--pools.generator-gpus and --pools.scorer-gpus make")
     elif there == 1 == pools.generators == pools.scorers == model.tensor_parallel:
         generator, scorer = 0.7, 0.3  # the two share it
     generator = generator if pools.generator_gpus is None else pools.generator_gpus
     scorer = scorer if pools.scorer_gpus is None else pools.scorer_gpus
-    for flag, gpus in (("generator", generator), ("scorer", scorer)):
-        if gpus > 1 and gpus != int(gpus):
-            raise Refused(f"--pools.{flag}-gpus {gpus:g}: above 1 only whole numbers")
     if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
         raise Refused(
             f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
             f"{model.tensor_parallel} needs as many"
         )
-    needed = pools.generators * generator + pools.scorers * scorer
-    if needed > there:
-        pools_take = (
-            f"{pools.generators} generators with {generator:g} GPUs and {pools.scorers} scorers "
-            f"with {scorer:g} take {needed:g} GPUs, and"
-        )
-        if not may_grow:
-            raise Refused(f"--pools: {pools_take} this machine has {there:g}")
-        print(f"{pools_take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
+    _check({"generator": (pools.generators, generator), "scorer": (pools.scorers, scorer)})
     memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
     return dataclasses.replace(
         config,
         pools=dataclasses.replace(pools, generator_gpus=generator, scorer_gpus=scorer),
         model=dataclasses.replace(model, gpu_memory=memory),
+    )
+
+
+def scorers_placed(config: ScoreConfig) -> ScoreConfig:
+    """The same where nothing is generated: a scorer has a GPU of its own.
+
+    Raises:
+        Refused: as in `placed`.
+    """
+    pools = config.pools
+    gpus = pools.scorer_gpus
+    if gpus is None:
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+        if gpus == 0 and _address() != "local":
+            _say_none("--pools.scorer-gpus makes")
+    _check({"scorer": (pools.scorers, gpus)})
+    return dataclasses.replace(config, pools=dataclasses.replace(pools, scorer_gpus=gpus))
+
+
+def _check(pools: dict[str, tuple[int, float]]) -> None:
+    """Refuses pools, as (actors, GPUs of each) by their names, that Ray would wait for for ever."""
+    for name, (_, gpus) in pools.items():
+        if gpus > 1 and gpus != int(gpus):
+            raise Refused(f"--pools.{name}-gpus {gpus:g}: above 1 only whole numbers")
+    there = ray.cluster_resources().get("GPU", 0)
+    needed = sum(size * gpus for size, gpus in pools.values())
+    if needed <= there:
+        return
+    listed = " and ".join(f"{size} {name}s with {g:g}" for name, (size, g) in pools.items())
+    pools_take = f"{listed} GPUs each take {needed:g} GPUs, and"
+    if _address() == "local":  # a cluster may start nodes when they are asked for
+        raise Refused(f"--pools: {pools_take} this machine has {there:g}")
+    print(f"{pools_take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
+
+
+def _say_none(flags_make: str) -> None:
+    print(
+        f"the cluster has no GPU now, so none is asked for; {flags_make} it start some",
+        file=sys.stderr,
     )

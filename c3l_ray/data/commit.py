@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from c3l_ray.data import storage
 from c3l_ray.data.units import Shard, Unit
 from c3l_ray.errors import C3LError, Refused
-from c3l_ray.schema import IMAGES, RECORDS, conform, reason
+from c3l_ray.schema import IMAGES, RECORDS, TEXT_ONLY, conform, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,17 +259,23 @@ def to_records(table: pa.Table, origin: str) -> pa.Table:
     turns = table["turns"].to_pylist()
     columns = {name: table[name].combine_chunks() for name in (*IMAGES.names, "error")}
     columns["turns"] = [row or [] for row in turns]
-    columns["status"] = ["ok" if error is None else "failed" for error in errors]
+    columns["status"] = [_status(error) for error in errors]
     columns["origin"] = [origin] * len(errors)
     return conform(columns, RECORDS)
+
+
+def _status(error: str | None) -> str:
+    if error is None:
+        return "ok"
+    return TEXT_ONLY if reason(error) == TEXT_ONLY else "failed"
 
 
 def _counts(records: pa.Table) -> dict[str, Any]:
     turns = [turn for row in records["turns"].to_pylist() for turn in row]
     failed = [
         (reason(row["error"]), f"{row['source']} {row['key']}: {row['error']}")
-        for row in records.select(["source", "key", "error"]).to_pylist()
-        if row["error"] is not None
+        for row in records.select(["source", "key", "error", "status"]).to_pylist()
+        if row["status"] == "failed"
     ]
     return {
         "status": dict(Counter(records["status"].to_pylist())),

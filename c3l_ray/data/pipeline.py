@@ -1,7 +1,7 @@
-"""The main job as Ray Data: units -> Generate -> Score -> commit, one block a unit throughout.
+"""The main jobs as Ray Data: units -> Generate -> Score -> commit, one block a unit throughout.
 
-The only file that builds a dataset. What Ray does to blocks, and what is therefore set here and in
-`cluster`:
+Where the input has the turns, there is no Generate. The only file that builds a dataset. What Ray
+does to blocks, and what is therefore set here and in `cluster`:
 
 - Blocks are split while there are fewer than 200 read tasks, unless `override_num_blocks` is at
   most the number of units; and above about 128 MiB, unless `target_max_block_size` is None.
@@ -25,7 +25,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from c3l_ray.config import GenerateConfig, Layout
+from c3l_ray.config import GenerateConfig, Layout, RecordsConfig
 from c3l_ray.data import joins, shards
 from c3l_ray.data.cluster import MAX_RETRIES
 from c3l_ray.data.commit import Manifest, Output
@@ -73,22 +73,22 @@ def plan(found: list[Shard], layout: Layout, output: Output) -> list[Unit]:
 
 
 def run(
-    config: GenerateConfig,
+    config: RecordsConfig,
     output: Output,
     units: list[Unit],
     origin: str,
     *,
-    generate: type = Generate,
+    generate: type | None = Generate,
     score: type = Score,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
 
     Args:
-        config: of the job, as `placed` returns it.
+        config: of the job, with its GPUs placed; a GenerateConfig where turns are generated.
         output: where the units are committed.
         units: those still to do.
         origin: what made their rows.
-        generate: the generating actor's class, made from the config.
+        generate: the generating actor's class, made from the config; None: the units have turns.
         score: the scoring actor's.
 
     Raises:
@@ -100,16 +100,18 @@ def run(
     units = [unit for unit in units if unit.rows]
     if not units:
         return
-    pools = config.pools
     dataset = ray.data.read_datasource(Units(units, config.layout), override_num_blocks=len(units))
-    dataset = _actors(
-        dataset,
-        GenerateInRay,
-        [generate, config],
-        size=pools.generators,
-        num_gpus=pools.generator_gpus,
-        at_once=UNITS_AT_ONCE,
-    )
+    if generate is not None:
+        assert isinstance(config, GenerateConfig)
+        dataset = _actors(
+            dataset,
+            GenerateInRay,
+            [generate, config],
+            size=config.pools.generators,
+            num_gpus=config.pools.generator_gpus,
+            at_once=UNITS_AT_ONCE,
+        )
+    pools = config.pools
     dataset = _actors(
         dataset, score, [config], size=pools.scorers, num_gpus=pools.scorer_gpus, at_once=1
     )
@@ -163,7 +165,7 @@ def _read(unit: Unit, layout: Layout) -> list[pa.Table]:
 
 
 def commit(
-    config: GenerateConfig, output: Output, origin: str, table: pa.Table
+    config: RecordsConfig, output: Output, origin: str, table: pa.Table
 ) -> dict[str, list[Any]]:
     """Commits a block, which must be exactly one unit."""
     units = set(zip(*(table[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))

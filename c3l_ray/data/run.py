@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import RecordsConfig
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.methods import ranking
 from c3l_ray.schema import SCORE_NAMES
@@ -32,7 +32,7 @@ class Run:
     """
 
     def __init__(
-        self, output: Output, config: GenerateConfig, facts: dict[str, Any], origin: str
+        self, output: Output, config: RecordsConfig, facts: dict[str, Any], origin: str
     ) -> None:
         self.output = output
         self.config = config

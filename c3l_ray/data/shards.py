@@ -45,9 +45,9 @@ def find_shards(inputs: tuple[str, ...], layout: Layout) -> list[Shard]:
                     f"{shard.source}; give their common folder instead"
                 )
             found[shard.source] = shard
-    first = next((shard for shard in found.values() if shard.format == "parquet"), None)
-    if first is not None:
-        _check_columns(first, layout)
+    first = {shard.format: shard for shard in reversed(found.values())}
+    for shard in first.values():
+        _check(shard, layout)
     return [found[source] for source in sorted(found)]
 
 
@@ -66,9 +66,11 @@ def _shards_of(path: str, *, within: bool) -> list[Shard]:
         elif fs.isfile(root):
             matches, base = {root: fs.info(root)}, root.rpartition("/")[0]
         else:
+            if fs.isdir(f"{root}/manifests"):  # an earlier run: its dataset repeats its records
+                root = f"{root}/records"
             matches, base = {}, root
         files = {name: info for name, info in matches.items() if info["type"] == "file"}
-        samples = [name for name in files if name.endswith(".json")]
+        samples = [name for name in files if name.endswith(llava.ENDINGS)]
         strange = [name for name in files if _format(name) is None and name not in samples]
         if strange and not is_glob:
             raise Refused(
@@ -131,12 +133,15 @@ def _describes_others(name: str, files: dict[str, Any]) -> bool:
     return f"{stem}.tar" in files or any(other.startswith(f"{stem}/") for other in files)
 
 
-def _check_columns(shard: Shard, layout: Layout) -> None:
-    """Refuses a first Parquet file without the columns; later ones become failed rows."""
+def _check(shard: Shard, layout: Layout) -> None:
+    """Refuses a first file that lacks what the layout names; later ones become failed rows."""
     fs, path = storage.connect("--input", shard.path)
     try:
-        with fs.open(path, "rb") as file:
-            parquet.choose(pq.read_schema(file), layout)
+        if shard.format == "llava":
+            llava.check(fs, path, layout)
+        elif shard.format == "parquet":
+            with fs.open(path, "rb") as file:
+                parquet.choose(pq.read_schema(file), layout)
     except parquet.Unfit as error:
         raise Refused(f"--input {shard.path}: {error}") from error
     except pa.ArrowException:
@@ -210,16 +215,17 @@ def read(unit: Unit, layout: Layout) -> pa.Table:
         samples.append(Sample(key=f"damage at {unit.damage}", error=error))
     columns = {
         name: [getattr(sample, name) for sample in samples]
-        for name in ("key", "image", "caption", "meta", "error")
+        for name in ("key", "image", "caption", "meta", "error", "turns")
     }
     return conform(
         {
             "image_id": [
-                digest(f"{unit.source}\n{sample.key}\n{unit.repeats.get(str(row), 0)}")
+                sample.image_id
+                or digest(f"{unit.source}\n{sample.key}\n{unit.repeats.get(str(row), 0)}")
                 for row, sample in enumerate(samples)
             ],
             **columns,
-            "source": [unit.source] * len(samples),
+            "source": [sample.source or unit.source for sample in samples],
             "unit": [unit.name] * len(samples),
             "unit_rows": [unit.rows] * len(samples),
         },

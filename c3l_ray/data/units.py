@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Sample:
         caption: the text beside it.
         meta: the JSON beside it, as found.
         error: why it cannot be used, beginning with a countable word.
+        turns: that were made elsewhere, as in the schema; None where the input has none.
+        image_id, source: of a record of an earlier run, which keeps them.
     """
 
     key: str
@@ -101,6 +104,9 @@ class Sample:
     caption: str | None = None
     meta: str | None = None
     error: str | None = None
+    turns: list[dict[str, Any]] | None = None
+    image_id: str | None = None
+    source: str | None = None
 
 
 def readable(name: str) -> str:

@@ -223,7 +223,7 @@ def test_llava_json_with_its_images(
         assert [json.loads(row["meta"]) for row in found] == samples
         assert [row["error"] and row["error"].split(":")[0] for row in found] == [
             None,
-            "no_image",
+            "text_only",
             "unreadable",
             "no_image",
             "no_image",
@@ -249,7 +249,8 @@ def test_llava_json_with_images_elsewhere(tmp_path: Path, encoded: Encoded) -> N
         ("{}", 0),
         ("[1]", 0),
         ('[{"id": 1}, {"id": 2', 1),
-        ('[{"id": 1}, {}]', 1),
+        ('[{"id": 1}, 2]', 1),
+        ('{"id": 1}', 0),
         ("[]", None),
     ],
 )

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import ImageUnusable
 from c3l_ray.images import decode, stand_in
 from c3l_ray.inference.clip import Clip
@@ -17,7 +17,7 @@ from c3l_ray.inference.packed import PackedScorer, Unpackable
 from c3l_ray.inference.plain import PlainScorer
 from c3l_ray.methods import i2c
 from c3l_ray.methods.i2c import Belief
-from c3l_ray.schema import filled
+from c3l_ray.schema import FOLLOW_UP, filled
 
 # The largest difference of a token's ln p that rounding explains, packed against plain, in nats.
 ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -67,12 +67,13 @@ def difference(packed: Measures, plain: Measures) -> float:
 class Score:
     """Reads: image, turns, error. Fills: the scores of every turn that is ok, error, score_s.
 
-    A turn's draft, where it has one, is scored as another answer to its question. A turn that the
-    scorer cannot read as it is keeps null scores; so does every turn of a block with one good image
-    where the side without the image takes another one.
+    A turn's draft, where it has one, is scored as another answer to its question. A turn of the
+    kind "follow_up" is scored given the turns before it that came as ok. A turn that the scorer
+    cannot read as it is becomes "refused". The turns of a block with one good image keep null
+    scores where the side without the image takes another one.
     """
 
-    def __init__(self, config: GenerateConfig) -> None:
+    def __init__(self, config: RecordsConfig) -> None:
         self.config = config
         self.frozen = Frozen(config.scorer, config.scorer_name)
         self.scorer = scorer(self.frozen, pack=config.scorer.pack)
@@ -91,7 +92,12 @@ class Score:
         asked: list[Asked] = []
         owners: list[tuple[dict[str, Any], str]] = []  # the turn, and the column of its scores
         for row, without in self.without(images).items():
+            before: list[tuple[str, str]] = []
             for turn in turns[row]:
+                if turn["status"] != "ok":
+                    continue
+                history = tuple(before) if turn["kind"] == FOLLOW_UP else ()
+                before.append((turn["question"], turn["answer"]))
                 for text, column in (("answer", "scores"), ("draft", "draft_scores")):
                     if turn["status"] != "ok" or turn[text] is None:
                         continue
@@ -99,11 +105,16 @@ class Score:
                         image=images[row],
                         question=turn["question"],
                         answer=turn[text],
+                        history=history,
                         without=without,
                     )
                     if self.frozen.can_score(one):
                         asked.append(one)
                         owners.append((turn, column))
+                    elif text == "answer":
+                        turn["status"] = "refused"
+            if all(turn["status"] != "ok" for turn in turns[row]):
+                errors[row] = "no_turn: refused"
         self.fill(asked, owners)
         seconds = time.monotonic() - started
         return filled(table, turns=turns, error=errors, score_s=[seconds] * len(errors))

@@ -8,6 +8,7 @@ the work, and where, is not part of it.
 import dataclasses
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -87,7 +88,7 @@ class Scorer:
     """The frozen model whose belief in an answer is measured with and without the image."""
 
     name: str | None = None
-    """Hub name or local path; where turns are generated, by default the generator itself."""
+    """Hub name or local path; by default the generator itself, as it is before any tuning."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own."""
     max_tokens: int = 8192
@@ -100,6 +101,14 @@ class Scorer:
 
     def __post_init__(self) -> None:
         _at_least("scorer.max-tokens", self.max_tokens, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedScorer(Scorer):
+    """The frozen model whose belief in an answer is measured with and without the image."""
+
+    name: str = field()  # nothing that it could be by default
+    """Hub name or local path of a vision-language model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +192,7 @@ class TurnsLayout(Layout):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsConfig:
+class RecordsConfig(ABC):
     """What every job takes that writes records of scored turns."""
 
     input: tuple[str, ...]
@@ -209,10 +218,8 @@ class RecordsConfig:
             raise Refused(f"--max-failed-share {self.max_failed_share}: must be in [0, 1]")
 
     @property
-    def scorer_name(self) -> str:
-        if self.scorer.name is None:
-            raise Refused("--scorer.name: name the model that scores, by hub name or local path")
-        return self.scorer.name
+    @abstractmethod
+    def scorer_name(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,10 +253,11 @@ class ScoreConfig(RecordsConfig):
     """LLaVA .json or .jsonl, Parquet of turns, or the output folder of an earlier run: files,
     folders or globs, local or s3://."""
     layout: TurnsLayout = field(default_factory=TurnsLayout)
+    scorer: NamedScorer
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.scorer_name  # refused where there is none
+    @property
+    def scorer_name(self) -> str:
+        return self.scorer.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from c3l_ray.config import (
     Clip,
     GenerateConfig,
     Model,
+    NamedScorer,
     Pools,
     Sampling,
     ScoreConfig,
@@ -88,7 +89,9 @@ def test_how_and_where_it_runs_does_not(config: Make, changed: dict[str, Any]) -
 
 
 def score_config(**changed: Any) -> ScoreConfig:
-    return ScoreConfig(**{"input": ("i",), "output": "o", "scorer": Scorer(name="s"), **changed})
+    return ScoreConfig(
+        **{"input": ("i",), "output": "o", "scorer": NamedScorer(name="s"), **changed}
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,11 +112,6 @@ def test_what_defines_given_turns_and_their_scores(changed: dict[str, Any], diff
     assert (digest(before) != digest(after)) == differs
 
 
-def test_given_turns_need_a_scorer() -> None:
-    with pytest.raises(Refused, match=r"--scorer\.name: name the model"):
-        score_config(scorer=Scorer())
-
-
 @pytest.mark.parametrize("model", ["model", "scorer", "clip"])
 def test_other_weights_are_another_origin(config: Make, model: str) -> None:
     before = facts(config(), **IDENTITIES)
@@ -122,7 +120,18 @@ def test_other_weights_are_another_origin(config: Make, model: str) -> None:
 
 @pytest.mark.parametrize(
     "concern",
-    [GenerateConfig, ScoreConfig, SelectConfig, Model, Sampling, Scorer, Clip, Pools, TurnsLayout],
+    [
+        GenerateConfig,
+        ScoreConfig,
+        SelectConfig,
+        Model,
+        Sampling,
+        Scorer,
+        NamedScorer,
+        Clip,
+        Pools,
+        TurnsLayout,
+    ],
 )
 def test_every_flag_has_a_help_text(concern: type) -> None:
     import inspect

@@ -49,7 +49,7 @@ def select(config: SelectConfig) -> dict[str, Any]:
     target = Output(config.output or f"{config.input.rstrip('/')}/dataset")
     _clear(target)
 
-    writer = export.Llava(target)
+    writer = export.Llava(target, config.group)
     files, images, turns = 0, 0, 0
     for table in _parts(source, manifests, choice):
         buffer = io.BytesIO()
@@ -70,6 +70,7 @@ def select(config: SelectConfig) -> dict[str, Any]:
         "within": config.within,
         "top": config.top,
         "seed": config.seed,
+        "group": config.group,
         "threshold": threshold,
         "turns_scored": num_scored,
         "turns": turns,

@@ -1,20 +1,14 @@
 """What a user can set: one frozen dataclass per concern; its docstrings are the flags' help texts.
 
-A wrong value is refused when the config is made, before anything starts. What defines a row's
-content is gathered by `facts` and named by their digest, the row's `origin`; how many processes do
-the work, and where, is not part of it.
+A wrong value is refused when the config is made, before anything starts. Which of them define a
+row's content is said in `origin`.
 """
 
-import dataclasses
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from c3l_ray import schema
 from c3l_ray.errors import Refused
-from c3l_ray.methods import c3l
 
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -285,46 +279,3 @@ class SelectConfig:
     def __post_init__(self) -> None:
         if not 0 < self.top <= 1:
             raise Refused(f"--top {self.top}: must be in (0, 1]")
-
-
-def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:
-    """What defines the content of a row, given the identities of the three models' weights."""
-    prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMATS])
-    return {
-        **_measured(config, scorer, clip),
-        "method": config.method,
-        "prompts": digest(prompts),
-        "reply_format": config.reply_format,
-        "turns": config.turns,
-        "model": model,
-        "model_dtype": config.model.dtype,
-        "model_max_len": config.model.max_len,
-        "sampling": dataclasses.asdict(config.sampling),
-    }
-
-
-def score_facts(config: ScoreConfig, *, scorer: str, clip: str) -> dict[str, Any]:
-    """What defines the content of a row whose turns were given."""
-    return {**_measured(config, scorer, clip), "method": "given"}
-
-
-def _measured(config: RecordsConfig, scorer: str, clip: str) -> dict[str, Any]:
-    layout = dataclasses.asdict(config.layout)
-    del layout["image_root"]  # where the data lies is not what it says
-    return {
-        "schema": schema.VERSION,
-        "scorer": scorer,
-        "scorer_dtype": config.scorer.dtype,
-        "scorer_without": config.scorer.without,
-        "token_gain": config.token_gain,
-        "clip": clip,
-        "layout": layout,
-        "max_pixels": config.max_pixels,
-        "images": config.images,
-    }
-
-
-def digest(content: Any) -> str:
-    """A name for JSON content: 16 hex digits that change when the content does."""
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

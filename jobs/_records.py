@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from c3l_ray.config import RecordsConfig, digest
+from c3l_ray.config import RecordsConfig
 from c3l_ray.data.commit import Output
 from c3l_ray.data.run import Run
 from c3l_ray.data.units import Shard
 from c3l_ray.errors import C3LError, TooManyFailures
+from c3l_ray.origin import digest
 
 Config = TypeVar("Config", bound=RecordsConfig)
 

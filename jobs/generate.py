@@ -14,10 +14,11 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than -
 
 import dataclasses
 
-from c3l_ray.config import GenerateConfig, digest, facts
+from c3l_ray.config import GenerateConfig
 from c3l_ray.data.commit import Output
 from c3l_ray.data.shards import find_shards
 from c3l_ray.inference.checkpoint import check_clip, check_vlm, reply_format
+from c3l_ray.origin import digest, facts
 from jobs._main import main
 from jobs._records import absolute, write_records
 

@@ -24,11 +24,12 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than -
 1 anything else.
 """
 
-from c3l_ray.config import ScoreConfig, digest, score_facts
+from c3l_ray.config import ScoreConfig
 from c3l_ray.data.commit import Output
 from c3l_ray.data.shards import find_shards
 from c3l_ray.errors import Refused
 from c3l_ray.inference.checkpoint import check_clip, check_vlm
+from c3l_ray.origin import digest, score_facts
 from jobs._main import main
 from jobs._records import absolute, write_records
 

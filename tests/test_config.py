@@ -16,11 +16,9 @@ from c3l_ray.config import (
     ScorerPool,
     SelectConfig,
     TurnsLayout,
-    digest,
-    facts,
-    score_facts,
 )
 from c3l_ray.errors import Refused
+from c3l_ray.origin import digest, facts, score_facts
 
 Make = Callable[..., GenerateConfig]
 IDENTITIES = {"model": "m", "scorer": "s", "clip": "c"}

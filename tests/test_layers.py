@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TOP = {"schema", "config", "errors", "images", "chat"}
+TOP = {"schema", "config", "origin", "errors", "images", "chat"}
 EVERYTHING_BELOW_JOBS = {*TOP, "methods", "scenes", "inference", "data", "evaluation"}
 # layer: the layers it may import beside itself, and the third parties
 LAYERS: dict[str, tuple[set[str], set[str]]] = {

@@ -254,7 +254,7 @@ def test_a_model_that_is_none_is_refused(mixed: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("job", ["generate", "select"])
+@pytest.mark.parametrize("job", ["generate", "score", "select"])
 def test_help_teaches(job: str) -> None:
     help_ = run(job, "--help")
     assert help_.returncode == 0

@@ -4,7 +4,8 @@
 
 Writes part-*.parquet (the records' own columns, with the chosen turns only), llava.json in LLaVA's
 conversation format with its images/, and selection.json, which says what was chosen and how.
---by random, --by clip and --by image_logprob are the controls that a score should beat.
+--group image makes one sample of all the chosen turns of an image. --by random, --by clip and
+--by image_logprob are the controls that a score should beat.
 """
 
 from c3l_ray.config import SelectConfig

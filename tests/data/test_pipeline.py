@@ -3,13 +3,22 @@
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
 
-from c3l_ray.config import GenerateConfig, Layout, Model, Pools
+from c3l_ray.config import (
+    GenerateConfig,
+    Layout,
+    Model,
+    NamedScorer,
+    Pools,
+    ScoreConfig,
+    ScorerPool,
+)
 from c3l_ray.data import cluster, pipeline, shards
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import EngineDead, Refused
@@ -151,6 +160,40 @@ def test_a_block_that_is_not_one_unit_is_not_written(config: Make, tmp_path: Pat
         with pytest.raises(AssertionError, match="came to the writer"):
             pipeline.commit(config(), output, "origin", block)
     assert list(output.manifests()) == []
+
+
+def score_config(tmp_path: Path, **pools: Any) -> ScoreConfig:
+    return ScoreConfig(
+        input=(str(tmp_path / "in"),),
+        output=str(tmp_path / "run"),
+        scorer=NamedScorer(name="s"),
+        pools=ScorerPool(**pools),
+    )
+
+
+def test_turns_that_are_there_are_not_generated(tmp_path: Path) -> None:
+    """Also from files so small that they are joined into one unit."""
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        columns = {"image": [b"x"] * 2, "question": ["Q", None], "answer": [str(number)] * 2}
+        pq.write_table(pa.table(columns), tmp_path / "in" / f"{number}.parquet")
+    config = cluster.scorers_placed(score_config(tmp_path, scorer_gpus=0.25))
+    output = Output(config.output)
+    units = pipeline.plan(shards.find_shards(config.input, config.layout), config.layout, output)
+    done = list(pipeline.run(config, output, units, "origin", generate=None, score=PassOn))
+    assert len(done) == 1 and done[0].status == {"ok": 3, "failed": 3}
+    assert done[0].turns == {"ok": 3, "unasked": 3} and done[0].reasons == {"no_turn": 3}
+    rows = output.records(done[0]).to_pylist()
+    assert [row["turns"][0]["answer"] for row in rows] == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_a_scorer_without_generators_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    assert cluster.scorers_placed(score_config(tmp_path)).pools.scorer_gpus == 1
+    both = score_config(tmp_path, scorers=2)
+    with pytest.raises(Refused, match=r"2 scorers with 1 GPUs each take 2 GPUs, and this machine"):
+        cluster.scorers_placed(both)
+    shared = score_config(tmp_path, scorers=2, scorer_gpus=0.5)
+    assert cluster.scorers_placed(shared) == shared
 
 
 def test_gpus_are_shared_where_there_is_one(config: Make) -> None:

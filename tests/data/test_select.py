@@ -29,7 +29,9 @@ def turn(i2c: float | None, *, clip: float = 0.0, status: str = "ok") -> dict[st
 def run(tmp_path: Path, encoded: Callable[..., bytes]) -> Run:
     """A run whose units hold these images' turns: a list of units of lists of turns."""
 
-    def make(*units: list[list[dict[str, Any]]], images: bool = True) -> Path:
+    def make(
+        *units: list[list[dict[str, Any]]], images: bool = True, meta: str | None = None
+    ) -> Path:
         output = Output(str(tmp_path / "run"))
         output.write_json("run.json", {"origin": "o", "finished": "now"})
         for number, rows in enumerate(units):
@@ -43,6 +45,7 @@ def run(tmp_path: Path, encoded: Callable[..., bytes]) -> Run:
                         encoded(format_=("JPEG", "PNG", "WEBP")[row % 3]) if images else None
                         for row in range(len(rows))
                     ],
+                    "meta": [meta] * len(rows),
                     "turns": rows,
                     "unit": [name] * len(rows),
                     "unit_rows": [len(rows)] * len(rows),
@@ -162,11 +165,32 @@ def test_llava_json_names_images_that_are_there(run: Run) -> None:
     assert {Path(sample["image"]).suffix for sample in samples} == {".jpg", ".png", ".webp"}
 
 
-def test_records_without_images_name_shard_and_key(run: Run) -> None:
-    path = run([[turn(0.1)]], images=False)
+@pytest.mark.parametrize(
+    ("meta", "name"),
+    [
+        (None, "a.tar/0"),
+        ("not JSON", "a.tar/0"),
+        ('["image"]', "a.tar/0"),
+        ('{"image": null}', "a.tar/0"),
+        ('{"id": 1, "image": "coco/train2017/1.jpg"}', "coco/train2017/1.jpg"),
+    ],
+)
+def test_records_without_images_name_them_as_they_were_named(
+    run: Run, meta: str | None, name: str
+) -> None:
+    path = run([[turn(0.1)]], images=False, meta=meta)
     select(SelectConfig(input=str(path), top=1.0))
     (sample,) = json.loads((path / "dataset" / "llava.json").read_text())
-    assert sample["image"] == "a.tar/0"
+    assert sample["image"] == name
+
+
+def test_the_chosen_turns_of_an_image_can_be_one_sample(run: Run) -> None:
+    path = run([[turn(0.3), turn(0.1), turn(0.9)], [turn(0.2)]])
+    select(SelectConfig(input=str(path), top=0.75, group="image"))
+    samples = json.loads((path / "dataset" / "llava.json").read_text())
+    asked = [[said["value"] for said in each["conversations"][::2]] for each in samples]
+    assert asked == [["<image>\nq 0.3", "q 0.9"], ["<image>\nq 0.2"]]
+    assert len({each["id"] for each in samples}) == 2
 
 
 def test_a_selection_replaces_a_selection_and_nothing_else(run: Run, tmp_path: Path) -> None:

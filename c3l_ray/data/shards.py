@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from c3l_ray.config import Layout
 from c3l_ray.data import storage
+from c3l_ray.data.commit import Output
 from c3l_ray.data.formats import folders, llava, members, parquet, tars
 from c3l_ray.data.units import End, Place, Sample, Shard, Unit, digest, readable
 from c3l_ray.errors import Refused
@@ -65,9 +66,13 @@ def _shards_of(path: str, *, within: bool) -> list[Shard]:
             raise Refused(f"--input {path}: does not exist")
         elif fs.isfile(root):
             matches, base = {root: fs.info(root)}, root.rpartition("/")[0]
+        elif fs.isdir(f"{root}/manifests"):  # an earlier run: its manifests say what counts
+            named = {f"{root}/{manifest.file}" for manifest in Output(path, "--input").manifests()}
+            there = fs.find(f"{root}/records", detail=True)
+            matches, base = {name: info for name, info in there.items() if name in named}, root
+            if not matches:
+                raise Refused(f"--input {path}: a run without records")
         else:
-            if fs.isdir(f"{root}/manifests"):  # an earlier run: its dataset repeats its records
-                root = f"{root}/records"
             matches, base = {}, root
         files = {name: info for name, info in matches.items() if info["type"] == "file"}
         samples = [name for name in files if name.endswith(llava.ENDINGS)]

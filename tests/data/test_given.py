@@ -1,5 +1,6 @@
 """Turns that came with their images: LLaVA's JSON, Parquet in every form, our own records."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from c3l_ray.config import Layout, TurnsLayout
 from c3l_ray.data import shards
-from c3l_ray.data.commit import Output, to_records
+from c3l_ray.data.commit import Manifest, Output, to_records
 from c3l_ray.data.formats import llava
 from c3l_ray.data.shards import find_shards
 from c3l_ray.errors import Refused
@@ -237,10 +238,12 @@ def test_records_of_an_earlier_run_keep_what_they_are(tmp_path: Path, encoded: E
     ]
     table = conform({name: [row[name] for row in ours] for name in RECORDS.names}, RECORDS)
     (tmp_path / "run" / "records").mkdir(parents=True)
-    (tmp_path / "run" / "manifests").mkdir()
     (tmp_path / "run" / "dataset").mkdir()
-    pq.write_table(table, tmp_path / "run" / "records" / "u.parquet")
-    pq.write_table(table, tmp_path / "run" / "dataset" / "part-00000.parquet")
+    for name in ("records/u-1.parquet", "records/u-lost.parquet", "dataset/part-00000.parquet"):
+        pq.write_table(table, tmp_path / "run" / name)
+    committed = Manifest(unit="u", source="a", origin="o", attempt="1", file="records/u-1.parquet")
+    run = Output(str(tmp_path / "run"))
+    run.write_json("manifests/u.json", dataclasses.asdict(committed))
     found = rows(tmp_path / "run")
     for row, before in zip(found, ours, strict=True):
         same = ("image_id", "source", "key", "meta", "caption", "image")

@@ -9,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from c3l_ray.data.commit import Output
+from c3l_ray.data.formats import llava
 from c3l_ray.images import FORMATS
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # others are named as their format
@@ -72,5 +73,5 @@ def _named(meta: str | None) -> str | None:
         sample = json.loads(meta or "")
     except ValueError:
         return None
-    image = sample.get("image") if isinstance(sample, dict) else None
-    return image if isinstance(image, str) else None
+    names = llava.images(sample) if isinstance(sample, dict) else []
+    return names[0] if len(names) == 1 and isinstance(names[0], str) else None

@@ -173,6 +173,7 @@ def test_llava_json_names_images_that_are_there(run: Run) -> None:
         ('["image"]', "a.tar/0"),
         ('{"image": null}', "a.tar/0"),
         ('{"id": 1, "image": "coco/train2017/1.jpg"}', "coco/train2017/1.jpg"),
+        ('{"id": 1, "images": ["1.jpg"]}', "1.jpg"),
     ],
 )
 def test_records_without_images_name_them_as_they_were_named(

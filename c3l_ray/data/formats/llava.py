@@ -44,6 +44,8 @@ def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | E
 
 def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
     """The samples of a unit's bytes, with their images."""
+    if unit.end == unit.start:
+        return
     content, at = fs.cat_file(path, start=unit.start, end=unit.end).decode(), 0
     samples = []
     while (at := _after_gap(content, at)) < len(content):
@@ -55,7 +57,7 @@ def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
         # Half of a surrogate pair is JSON, and no text that Arrow takes.
         meta = json.dumps(sample, ensure_ascii=False).encode("utf-8", "replace").decode()
         sample = json.loads(meta)
-        names, image = _images(sample), None
+        names, image = images(sample), None
         error = _unusable(names)
         if error is None:
             try:
@@ -66,7 +68,8 @@ def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
                 error = f"unreadable: {names[0]}: {type(failed).__name__}"
         said = None
         if isinstance(layout, TurnsLayout):
-            said = turns.read(sample.get("conversations", sample.get("messages")), layout.history)
+            messages = sample.get("conversations") or sample.get("messages")
+            said = turns.read(messages, layout.history)
             error = error or turns.failure(said)
         return Sample(key=_key(sample), image=image, meta=meta, error=error, turns=said)
 
@@ -84,7 +87,7 @@ def check(fs: Any, path: str, layout: Layout) -> None:
     missed: list[str] = []
     try:
         for _, _, sample in _samples(fs, path):
-            names = _images(sample)
+            names = images(sample)
             if _unusable(names) is None:
                 if root_fs.exists(f"{root}/{names[0]}"):
                     return
@@ -182,7 +185,8 @@ def _key(sample: dict[str, Any]) -> str:
     return digest(json.dumps(sample, sort_keys=True)) if name is None else str(name)
 
 
-def _images(sample: dict[str, Any]) -> list[Any]:
+def images(sample: dict[str, Any]) -> list[Any]:
+    """What a sample says are its images' files."""
     named = sample.get("image") or sample.get("images") or []
     return named if isinstance(named, list) else [named]
 

@@ -39,13 +39,13 @@ def read(content: Any, history: str) -> list[Turn]:
         turns = [_kept(item) for item in items]
     else:
         turns = list(_of_messages(items))
-        for turn in turns[1:]:
-            turn["kind"] = FOLLOW_UP
+        for each in turns[1:]:
+            each["kind"] = FOLLOW_UP
     if history != "auto":
-        for turn in turns[1:]:
-            follows = turn["kind"] == FOLLOW_UP
+        for each in turns[1:]:
+            follows = each["kind"] == FOLLOW_UP
             if follows != (history == "yes"):
-                turn["kind"] = GIVEN if follows else FOLLOW_UP
+                each["kind"] = GIVEN if follows else FOLLOW_UP
     _strand(turns)
     return turns
 
@@ -65,9 +65,12 @@ def turn(question: Any, answer: Any, instruction: str = "") -> Turn:
         asked = _MARKER.sub(lambda marker: "\n" if "\n" in marker[0] else " ", asked).strip()
     if said is not None:
         said = said.strip()  # chat templates strip an answer too
-    status = (
-        "unasked" if asked is None else "unanswered" if said is None else "ok" if said else "empty"
-    )
+    if asked is None:
+        status = "unasked"
+    elif said is None:
+        status = "unanswered"
+    else:
+        status = "ok" if said else "empty"
     made = {"kind": GIVEN, "instruction": instruction, "question": asked, "answer": said}
     return {**made, "status": status}
 

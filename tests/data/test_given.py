@@ -26,7 +26,7 @@ from tests.test_schema import RECORD
 TWO = said(("human", "<image>\nQ"), ("gpt", "A"), ("human", "R"), ("gpt", "B"))
 
 
-def rows(path: Path, layout: Layout | None = None) -> list[dict[str, Any]]:
+def rows(path: Path | str, layout: Layout | None = None) -> list[dict[str, Any]]:
     layout = layout or TurnsLayout()
     (shard,) = find_shards((str(path),), layout)
     tables = [shards.read(unit, layout) for unit in shards.index(shard, layout)]
@@ -228,7 +228,10 @@ def test_columns_that_hold_no_turns_are_refused(
         find_shards((str(tmp_path),), TurnsLayout(**layout))  # type: ignore[arg-type]
 
 
-def test_records_of_an_earlier_run_keep_what_they_are(tmp_path: Path, encoded: Encoded) -> None:
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_records_of_an_earlier_run_keep_what_they_are(
+    where: str, tmp_path: Path, encoded: Encoded, request: pytest.FixtureRequest
+) -> None:
     follow_up = {**RECORD["turns"][0], "kind": "follow_up"}
     ours = [
         {**RECORD, "image": encoded()},
@@ -237,14 +240,15 @@ def test_records_of_an_earlier_run_keep_what_they_are(tmp_path: Path, encoded: E
         {**RECORD, "image_id": "four", "status": "failed", "error": "no_turn: refused"},
     ]
     table = conform({name: [row[name] for row in ours] for name in RECORDS.names}, RECORDS)
-    (tmp_path / "run" / "records").mkdir(parents=True)
-    (tmp_path / "run" / "dataset").mkdir()
+    path = str(tmp_path / "run") if where == "local" else f"{request.getfixturevalue('s3')}/run"
+    run = Output(path)
+    content = io.BytesIO()
+    pq.write_table(table, content)
     for name in ("records/u-1.parquet", "records/u-lost.parquet", "dataset/part-00000.parquet"):
-        pq.write_table(table, tmp_path / "run" / name)
+        run.put(name, content.getvalue())
     committed = Manifest(unit="u", source="a", origin="o", attempt="1", file="records/u-1.parquet")
-    run = Output(str(tmp_path / "run"))
     run.write_json("manifests/u.json", dataclasses.asdict(committed))
-    found = rows(tmp_path / "run")
+    found = rows(path)
     for row, before in zip(found, ours, strict=True):
         same = ("image_id", "source", "key", "meta", "caption", "image")
         assert [row[name] for name in same] == [before[name] for name in same]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from tests.families import templates
@@ -42,13 +42,15 @@ class Family:
         name: as people say it.
         parts: makes the model and the processor.
         spaced: whether its chat template puts a space before an answer.
-        prefixes: the checkpoint's names of weights, where they are not those of transformers 5.
+        named_tower: whether its files name the vision weights with a level that transformers drops.
+        both_ways: whether an image's tokens see later ones of that image too.
     """
 
     name: str
     parts: Callable[[], tuple[Any, Any]]
     spaced: bool
-    prefixes: tuple[tuple[str, str], ...] = ()
+    named_tower: bool = False
+    both_ways: bool = False
 
     @property
     def slug(self) -> str:
@@ -66,8 +68,8 @@ def write(family: Family, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
-    if family.prefixes:
-        _rename(model, folder / "model.safetensors", family.prefixes)
+    if family.named_tower:
+        _rename_tower(folder / "model.safetensors")
     return folder
 
 
@@ -116,29 +118,28 @@ def _spread(model: Any, tokenizer: Any, *, spaced: bool) -> None:
         else:
             weight.add_(0.1 * torch.randn_like(weight))
     head = model.get_output_embeddings().weight
-    head.normal_(std=3 * head.shape[1] ** -0.5)
+    # Where it is the embedding too, a token would else be followed by itself for ever.
+    tied = head is model.get_input_embeddings().weight
+    head.normal_(std=(1 if tied else 3) * head.shape[1] ** -0.5)
     quiet = torch.ones(len(head), dtype=torch.bool)
     quiet[sayable(tokenizer, spaced=spaced)] = False
     head[quiet] *= 0.1
 
 
-def _rename(model: Any, file: Path, prefixes: tuple[tuple[str, str], ...]) -> None:
-    state = {}
-    for name, weight in model.state_dict().items():
-        old, new = next(pair for pair in prefixes if name.startswith(pair[0]))
-        state[new + name.removeprefix(old)] = weight.contiguous()
-    save_file(state, file, metadata={"format": "pt"})
+def _rename_tower(file: Path) -> None:
+    """Puts back the level of the vision tower's names that transformers 5 drops.
+
+    The published checkpoints have it, and vLLM 0.32 refuses those without; transformers reads both.
+    """
+    weights = load_file(file)
+    renamed = {
+        name.replace("vision_tower.", "vision_tower.vision_model."): weight
+        for name, weight in weights.items()
+    }
+    save_file(renamed, file, metadata={"format": "pt"})
 
 
 LLAMA_2 = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-# transformers 5 drops a level of the vision tower's names that vLLM 0.32 asks for.
-LLAVA_NAMES = (
-    ("model.language_model.", "language_model.model."),
-    ("model.vision_tower.", "vision_tower.vision_model."),
-    ("model.multi_modal_projector.", "multi_modal_projector."),
-    ("model.image_newline", "image_newline"),
-    ("lm_head.", "language_model.lm_head."),
-)
 
 
 def llava_1_5() -> tuple[Any, Any]:
@@ -434,12 +435,12 @@ def _ids(tokenizer: Any) -> dict[str, int | None]:
 
 
 FAMILIES = (
-    Family(name="LLaVA-1.5", parts=llava_1_5, spaced=True, prefixes=LLAVA_NAMES),
-    Family(name="LLaVA-NeXT", parts=llava_next, spaced=True, prefixes=LLAVA_NAMES),
+    Family(name="LLaVA-1.5", parts=llava_1_5, spaced=True, named_tower=True),
+    Family(name="LLaVA-NeXT", parts=llava_next, spaced=True, named_tower=True),
     Family(name="Qwen2.5-VL", parts=qwen_2_5_vl, spaced=False),
     Family(name="Qwen3-VL", parts=qwen_3_vl, spaced=False),
     Family(name="InternVL3", parts=internvl_3, spaced=False),
     Family(name="Idefics3", parts=idefics_3, spaced=True),
     Family(name="SmolVLM", parts=smolvlm, spaced=True),
-    Family(name="Gemma 3", parts=gemma_3, spaced=False),
+    Family(name="Gemma 3", parts=gemma_3, spaced=False, named_tower=True, both_ways=True),
 )

@@ -1,0 +1,67 @@
+"""The families as fixtures, each with its checkpoint; and the table of what was shown of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from c3l_ray.config import Scorer
+from c3l_ray.inference.score import PlainScorer
+from tests.families.checkpoints import FAMILIES, Family, write
+from tests.families.table import Row, render
+
+# These three differ most and run with every other test; the rest take the marker `families`.
+ALWAYS = {"Qwen2.5-VL", "SmolVLM", "Gemma 3"}
+ROWS = pytest.StashKey[dict[str, Row]]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A family's checkpoint in a folder."""
+
+    family: Family
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.family.name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = {}
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(one, marks=[] if one.name in ALWAYS else pytest.mark.families, id=one.slug)
+        for one in FAMILIES
+    ],
+)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Each family in turn, its checkpoint written; no engine is started for it."""
+    family: Family = request.param
+    return Checkpoint(family=family, folder=write(family, tmp_path_factory.mktemp(family.slug)))
+
+
+@pytest.fixture(scope="session")
+def scorer(family: Checkpoint) -> Iterator[PlainScorer]:
+    yield PlainScorer(str(family.folder), Scorer(dtype="float32", batch_size=3))
+
+
+@pytest.fixture(scope="session")
+def row(family: Checkpoint, scorer: PlainScorer, request: pytest.FixtureRequest) -> Row:
+    """This family's row of the table; tests fill in what they have shown."""
+    made = Row(family=family.name, model_class=type(scorer.model).__name__)
+    rows: dict[str, Row] = request.config.stash[ROWS]
+    return rows.setdefault(family.name, made)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    rows = config.stash[ROWS]
+    if rows:
+        terminalreporter.section("model families, as the README holds them")
+        terminalreporter.write_line(render(list(rows.values())))

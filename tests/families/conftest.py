@@ -1,13 +1,12 @@
 """The families as fixtures, each with its checkpoint; and the table of what was shown of them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from c3l_ray.config import Scorer
-from c3l_ray.inference.score import PlainScorer
+from c3l_ray.inference.frozen import Frozen
 from tests.families.checkpoints import FAMILIES, Family, write
 from tests.families.table import Row, render
 
@@ -46,14 +45,14 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def scorer(family: Checkpoint) -> Iterator[PlainScorer]:
-    yield PlainScorer(str(family.folder), Scorer(dtype="float32", batch_size=3))
+def frozen(family: Checkpoint) -> Frozen:
+    return Frozen(Scorer(dtype="float32"), str(family.folder))
 
 
 @pytest.fixture(scope="session")
-def row(family: Checkpoint, scorer: PlainScorer, request: pytest.FixtureRequest) -> Row:
+def row(family: Checkpoint, frozen: Frozen, request: pytest.FixtureRequest) -> Row:
     """This family's row of the table; tests fill in what they have shown."""
-    made = Row(family=family.name, model_class=type(scorer.model).__name__)
+    made = Row(family=family.name, model_class=type(frozen.model).__name__)
     rows: dict[str, Row] = request.config.stash[ROWS]
     return rows.setdefault(family.name, made)
 

@@ -18,7 +18,9 @@ from c3l_ray import chat
 from c3l_ray.config import Model, Sampling
 from c3l_ray.inference.checkpoint import check_vlm, reply_format
 from c3l_ray.inference.engine import Engine
-from c3l_ray.inference.score import Asked, PlainScorer
+from c3l_ray.inference.frozen import Asked, Frozen
+from c3l_ray.inference.packed import PackedScorer
+from c3l_ray.inference.plain import PlainScorer
 from c3l_ray.methods import c3l
 from tests.families.checkpoints import FAMILIES, sayable, write
 from tests.families.conftest import Checkpoint
@@ -61,9 +63,9 @@ class Generated:
 
 
 @pytest.fixture(scope="session")
-def generated(family: Checkpoint, scorer: PlainScorer, row: Row) -> Generated:
+def generated(family: Checkpoint, frozen: Frozen, row: Row) -> Generated:
     row.generates = False
-    replies = asyncio.run(_generate(family, scorer.processor))
+    replies = asyncio.run(_generate(family, frozen.processor))
     row.generates = True
     return replies
 
@@ -128,18 +130,14 @@ async def _ask(
 async def _with_text_side(engine: Engine, processor: Any, said: Said) -> Said:
     from vllm import SamplingParams
 
-    text, span = _answered(processor, said.asked, image=False)
-    ids = chat.token_ids(processor.tokenizer, text)
-    _, num_after = chat.answer_ids(processor.tokenizer, text, span)
+    ids, start, end = _spanned(processor, said.asked, image=False)
     output = await _last(
         engine,
         {"prompt_token_ids": ids},
         SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0),
         f"text {said.asked.image.size} {said.asked.question}",
     )
-    end = len(ids) - num_after
-    places = range(end - len(said.ids), end)
-    found = [output.prompt_logprobs[place][ids[place]].logprob for place in places]
+    found = [output.prompt_logprobs[place][ids[place]].logprob for place in range(start, end)]
     return Said(asked=said.asked, ids=said.ids, logprobs=said.logprobs, text_logprobs=found)
 
 
@@ -149,10 +147,11 @@ async def _last(engine: Engine, prompt: Any, params: Any, name: str) -> Any:
     return last
 
 
-def _answered(processor: Any, asked: Asked, *, image: bool) -> tuple[str, tuple[int, int]]:
-    return chat.answered(
+def _spanned(processor: Any, asked: Asked, *, image: bool) -> tuple[list[int], int, int]:
+    text, span = chat.answered(
         processor, asked.question, asked.answer, image=image, history=asked.history
     )
+    return chat.spanned_ids(processor.tokenizer, text, span)
 
 
 def test_the_checkpoint_is_accepted_and_known(family: Checkpoint, tmp_path: Path) -> None:
@@ -176,65 +175,63 @@ ODD_ANSWERS = [
 
 @pytest.mark.parametrize("image", [True, False], ids=["image", "text"])
 @pytest.mark.parametrize("answer", ODD_ANSWERS)
-def test_the_answers_tokens_are_found(scorer: PlainScorer, answer: str, image: bool) -> None:
-    tokenizer = scorer.processor.tokenizer
+def test_the_answers_tokens_are_found(frozen: Frozen, answer: str, image: bool) -> None:
+    tokenizer = frozen.processor.tokenizer
     for question, history in QUESTIONS:
-        prompt = chat.answer_prompt(scorer.processor, question, image=image, history=history)
-        text, span = chat.answered(scorer.processor, question, answer, image=image, history=history)
-        ids, num_after = chat.answer_ids(tokenizer, text, span)
-        whole, asked = chat.token_ids(tokenizer, text), chat.token_ids(tokenizer, prompt)
-        start = len(whole) - num_after - len(ids)
+        prompt = chat.answer_prompt(frozen.processor, question, image=image, history=history)
+        text, span = chat.answered(frozen.processor, question, answer, image=image, history=history)
+        ids, start, end = chat.spanned_ids(tokenizer, text, span)
+        asked = chat.token_ids(tokenizer, prompt)
         assert text[slice(*span)] == answer
-        assert whole[start : start + len(ids)] == ids
-        assert tokenizer.decode(ids).strip() == answer
+        assert tokenizer.decode(ids[start:end]).strip() == answer
         # The model is scored after the very tokens that it answers after; at most the template's
         # own space comes between.
-        assert whole[: len(asked)] == asked
-        assert tokenizer.decode(whole[len(asked) : start]).strip() == ""
+        assert ids[: len(asked)] == asked
+        assert tokenizer.decode(ids[len(asked) : start]).strip() == ""
 
 
-def test_markers_in_a_text_are_refused(family: Checkpoint, scorer: PlainScorer) -> None:
+def test_markers_in_a_text_are_refused(family: Checkpoint, frozen: Frozen) -> None:
     """They would be read as more than text: another image, the end of the turn."""
-    tokenizer = scorer.processor.tokenizer
+    tokenizer = frozen.processor.tokenizer
     markers = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     assert len(markers) >= 5
     for marker in markers:
         turn = Asked(image=IMAGES[0], question="What is it?", answer=f"a {marker} b")
-        assert not scorer.can_score(turn), marker
+        assert not frozen.can_score(turn), marker
 
 
 def test_a_chat_is_rendered_without_a_word(
-    scorer: PlainScorer, caplog: pytest.LogCaptureFixture
+    frozen: Frozen, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A job renders thousands."""
     logger = logging.getLogger("transformers")  # it does not pass on what it is told
     logger.addHandler(caplog.handler)
     try:
-        chat.answered(scorer.processor, "What is it?", "a square", image=True)
+        chat.answered(frozen.processor, "What is it?", "a square", image=True)
     finally:
         logger.removeHandler(caplog.handler)
     assert not caplog.messages
 
 
-def test_the_image_changes_the_answers_probabilities(scorer: PlainScorer) -> None:
+def test_the_image_changes_the_answers_probabilities(frozen: Frozen) -> None:
     """Otherwise the agreement below would prove little."""
     turns = [Asked(image=image, question="What is it?", answer="a red square") for image in IMAGES]
-    one, other = scorer.beliefs(turns)
+    one, other = PlainScorer(frozen).beliefs(turns)
     assert np.abs(one.image_logprobs - one.text_logprobs).max() > 0.1
     assert np.abs(one.image_logprobs - other.image_logprobs).max() > 0.1
     assert np.allclose(one.text_logprobs, other.text_logprobs, atol=1e-5)
 
 
 def test_generated_and_scored_are_the_same_tokens(
-    family: Checkpoint, scorer: PlainScorer, said: list[Said]
+    family: Checkpoint, frozen: Frozen, said: list[Said]
 ) -> None:
-    tokenizer = scorer.processor.tokenizer
+    tokenizer = frozen.processor.tokenizer
     for one in said:
         assert len(one.ids) == NUM_TOKENS
         assert set(one.ids) <= set(sayable(tokenizer, spaced=family.family.spaced))
-        text, span = _answered(scorer.processor, one.asked, image=True)
-        assert chat.answer_ids(tokenizer, text, span)[0] == one.ids
-        assert scorer.can_score(one.asked)
+        ids, start, end = _spanned(frozen.processor, one.asked, image=True)
+        assert ids[start:end] == one.ids
+        assert frozen.can_score(one.asked)
 
 
 def test_a_reply_keeps_to_a_schema(generated: Generated) -> None:
@@ -242,11 +239,10 @@ def test_a_reply_keeps_to_a_schema(generated: Generated) -> None:
 
 
 def test_plain_scoring_agrees_with_vllm(
-    family: Checkpoint, scorer: PlainScorer, said: list[Said], row: Row
+    family: Checkpoint, frozen: Frozen, said: list[Said], row: Row
 ) -> None:
     row.scores = False
-    beliefs = scorer.beliefs([one.asked for one in said])
-    row.scores = True
+    beliefs = PlainScorer(frozen).beliefs([one.asked for one in said])
     images = max(
         difference(one.logprobs, belief.image_logprobs)
         for one, belief in zip(said, beliefs, strict=True)
@@ -257,10 +253,11 @@ def test_plain_scoring_agrees_with_vllm(
     )
     if one_way(family):
         assert images > TOLERANCE, "vLLM's attention on the CPU goes both ways now: see one_way"
-        images = max(difference(one.logprobs, _logprobs(scorer, one, one_way=True)) for one in said)
+        images = max(difference(one.logprobs, _logprobs(frozen, one, one_way=True)) for one in said)
         row.note = " *"
     row.agreement = max(images, texts)
     assert row.agreement < TOLERANCE
+    row.scores = True
 
 
 def one_way(family: Checkpoint) -> bool:
@@ -276,11 +273,11 @@ def difference(ours: Any, theirs: Any) -> float:
 
 
 def test_vllm_says_what_transformers_finds_likeliest(
-    family: Checkpoint, scorer: PlainScorer, said: list[Said]
+    family: Checkpoint, frozen: Frozen, said: list[Said]
 ) -> None:
     num_clear = 0
     for one in said:
-        logits_AV = _logits(scorer, one.asked, one_way=one_way(family))
+        logits_AV = _logits(frozen, one.asked, one_way=one_way(family))
         top_A2 = logits_AV.topk(2).values
         clear_A = (top_A2[:, 0] - top_A2[:, 1]) > 10 * TOLERANCE
         assert torch.equal(logits_AV.argmax(-1)[clear_A], torch.tensor(one.ids)[clear_A])
@@ -289,27 +286,41 @@ def test_vllm_says_what_transformers_finds_likeliest(
 
 
 @torch.inference_mode()
-def _logits(scorer: PlainScorer, asked: Asked, *, one_way: bool) -> torch.Tensor:
+def _logits(frozen: Frozen, asked: Asked, *, one_way: bool) -> torch.Tensor:
     """[A, V] at the answer's places, by one forward of one row."""
-    processor = scorer.processor
-    text, span = _answered(processor, asked, image=True)
-    ids, num_after = chat.answer_ids(processor.tokenizer, text, span)
-    inputs = processor(
-        text=[text],
-        images=[[asked.image]],
-        return_tensors="pt",
-        add_special_tokens=not chat.begins(processor.tokenizer, text),
-    )
+    ids, start, end = _spanned(frozen.processor, asked, image=True)
+    inputs = frozen.processed(asked, asked.image)
     if one_way:
         del inputs["token_type_ids"]  # the model knows by them which tokens are the image's
-    end = inputs["input_ids"].shape[1] - num_after - 1
-    logits: torch.Tensor = scorer.model(**inputs).logits[0, end - len(ids) : end]
-    return logits
+    grown = inputs["input_ids"].shape[1] - len(ids)
+    placed = {name: values.to(frozen.device) for name, values in inputs.items()}
+    logits: torch.Tensor = frozen.model(**placed).logits[0, start + grown - 1 : end + grown - 1]
+    return logits.cpu()
 
 
-def _logprobs(scorer: PlainScorer, said: Said, *, one_way: bool) -> torch.Tensor:
-    logprobs_AV = _logits(scorer, said.asked, one_way=one_way).log_softmax(-1)
+def _logprobs(frozen: Frozen, said: Said, *, one_way: bool) -> torch.Tensor:
+    logprobs_AV = _logits(frozen, said.asked, one_way=one_way).log_softmax(-1)
     return logprobs_AV[range(len(said.ids)), said.ids]
+
+
+def test_packed_scoring_equals_plain(
+    frozen: Frozen, row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row.packs = False
+    packed, plain = PackedScorer(frozen), PlainScorer(frozen)
+    monkeypatch.delattr(packed, "plain")  # what it falls back to for an image that it cannot pack
+    for without in (None, IMAGES[0]):
+        turns = [
+            Asked(image=image, question=question, answer=answer, history=history, without=without)
+            for image in (*IMAGES, noise(33, 100))
+            for question, history in QUESTIONS
+            for answer in ODD_ANSWERS
+        ]
+        for one, other in zip(packed.beliefs(turns), plain.beliefs(turns), strict=True):
+            assert all(
+                np.allclose(getattr(one, n), getattr(other, n), atol=5e-5) for n in vars(one)
+            )
+    row.packs = True
 
 
 def test_the_readme_says_so(family: Checkpoint, row: Row) -> None:

@@ -5,67 +5,39 @@ The checkpoints are tiny and random (`checkpoints.py`); their classes, files and
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from c3l_ray import chat
-from c3l_ray.config import Model, Sampling
 from c3l_ray.inference.checkpoint import check_vlm, reply_format
-from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.frozen import Asked, Frozen
 from c3l_ray.inference.packed import PackedScorer
 from c3l_ray.inference.plain import PlainScorer
-from c3l_ray.methods import c3l
 from tests.families.checkpoints import FAMILIES, sayable, write
 from tests.families.conftest import Checkpoint
+from tests.families.generation import (
+    IMAGES,
+    NUM_TOKENS,
+    QUESTIONS,
+    Generated,
+    Said,
+    generate,
+    noise,
+    spanned,
+)
 from tests.families.table import Row, written
 
 TOLERANCE = 1e-4  # nats; what is found in float32 is 5e-6
-NUM_TOKENS = 12
-HISTORY = (("What stands in the middle?", "A circle."),)
-
-
-def noise(height: int, width: int) -> Image.Image:
-    """An image with something in every patch."""
-    drawn = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(drawn)
-
-
-IMAGES = (noise(40, 60), noise(90, 50))
-QUESTIONS: tuple[tuple[str, chat.History], ...] = (
-    ("What is at the top left?", ()),
-    ("Is it red?", HISTORY),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What vLLM generated, the log-probability of each token, and of the same without the image."""
-
-    asked: Asked
-    ids: list[int]
-    logprobs: list[float]
-    text_logprobs: list[float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generated:
-    """All that one engine was asked for: greedy replies, and one held to a JSON schema."""
-
-    said: list[Said]
-    json_reply: str
 
 
 @pytest.fixture(scope="session")
 def generated(family: Checkpoint, frozen: Frozen, row: Row) -> Generated:
     row.generates = False
-    replies = asyncio.run(_generate(family, frozen.processor))
+    replies = asyncio.run(generate(family.folder, frozen.processor))
     row.generates = True
     return replies
 
@@ -74,84 +46,6 @@ def generated(family: Checkpoint, frozen: Frozen, row: Row) -> Generated:
 def said(generated: Generated) -> list[Said]:
     """A reply to each question about each image."""
     return generated.said
-
-
-async def _generate(family: Checkpoint, processor: Any) -> Generated:
-    engine = Engine(
-        Model(name=str(family.folder), dtype="float32", max_len=512, max_seqs=8),
-        Sampling(temperature=0, max_tokens=NUM_TOKENS),
-    )
-    try:
-        said = await asyncio.gather(
-            *(
-                _ask(engine, processor, image, question, history)
-                for image in IMAGES
-                for question, history in QUESTIONS
-            )
-        )
-        # One after the other: a request for its prompt's log-probabilities slows its batch-mates.
-        with_text = [await _with_text_side(engine, processor, one) for one in said]
-        prompt = chat.answer_prompt(processor, "What is it?", image=True)
-        ids = chat.token_ids(processor.tokenizer, prompt)
-        in_json = await engine.ask(ids, IMAGES[0], image_key="json", seed=0, schema=c3l.JSON_SCHEMA)
-        return Generated(said=with_text, json_reply=in_json.text)
-    finally:
-        engine.close()
-
-
-async def _ask(
-    engine: Engine, processor: Any, image: Image.Image, question: str, history: chat.History
-) -> Said:
-    from vllm import SamplingParams
-
-    prompt = chat.answer_prompt(processor, question, image=True, history=history)
-    ids = chat.token_ids(processor.tokenizer, prompt)
-    reply = await engine.ask(ids, image, image_key=str(image.size), seed=0)
-    # The engine tells no log-probabilities, which only this test needs.
-    output = await _last(
-        engine,
-        {"prompt_token_ids": ids, "multi_modal_data": {"image": image}},
-        SamplingParams(temperature=0, max_tokens=NUM_TOKENS, logprobs=0),
-        f"{image.size} {question}",
-    )
-    generated = output.outputs[0]
-    assert reply.text == generated.text and reply.num_tokens == len(generated.token_ids)
-    return Said(
-        asked=Asked(image=image, question=question, answer=reply.text.strip(), history=history),
-        ids=list(generated.token_ids),
-        logprobs=[
-            found[token].logprob
-            for token, found in zip(generated.token_ids, generated.logprobs, strict=True)
-        ],
-        text_logprobs=[],
-    )
-
-
-async def _with_text_side(engine: Engine, processor: Any, said: Said) -> Said:
-    from vllm import SamplingParams
-
-    ids, start, end = _spanned(processor, said.asked, image=False)
-    output = await _last(
-        engine,
-        {"prompt_token_ids": ids},
-        SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0),
-        f"text {said.asked.image.size} {said.asked.question}",
-    )
-    found = [output.prompt_logprobs[place][ids[place]].logprob for place in range(start, end)]
-    return Said(asked=said.asked, ids=said.ids, logprobs=said.logprobs, text_logprobs=found)
-
-
-async def _last(engine: Engine, prompt: Any, params: Any, name: str) -> Any:
-    async for output in engine._llm.generate(prompt, params, name):
-        last = output
-    return last
-
-
-def _spanned(processor: Any, asked: Asked, *, image: bool) -> tuple[list[int], int, int]:
-    text, span = chat.answered(
-        processor, asked.question, asked.answer, image=image, history=asked.history
-    )
-    return chat.spanned_ids(processor.tokenizer, text, span)
 
 
 def test_the_checkpoint_is_accepted_and_known(family: Checkpoint, tmp_path: Path) -> None:
@@ -229,7 +123,7 @@ def test_generated_and_scored_are_the_same_tokens(
     for one in said:
         assert len(one.ids) == NUM_TOKENS
         assert set(one.ids) <= set(sayable(tokenizer, spaced=family.family.spaced))
-        ids, start, end = _spanned(frozen.processor, one.asked, image=True)
+        ids, start, end = spanned(frozen.processor, one.asked, image=True)
         assert ids[start:end] == one.ids
         assert frozen.can_score(one.asked)
 
@@ -239,9 +133,10 @@ def test_a_reply_keeps_to_a_schema(generated: Generated) -> None:
 
 
 def test_plain_scoring_agrees_with_vllm(
-    family: Checkpoint, frozen: Frozen, said: list[Said], row: Row
+    family: Checkpoint, frozen: Frozen, generated: Generated, row: Row
 ) -> None:
     row.scores = False
+    said = generated.said
     beliefs = PlainScorer(frozen).beliefs([one.asked for one in said])
     images = max(
         difference(one.logprobs, belief.image_logprobs)
@@ -251,6 +146,7 @@ def test_plain_scoring_agrees_with_vllm(
         difference(one.text_logprobs, belief.text_logprobs)
         for one, belief in zip(said, beliefs, strict=True)
     )
+    assert any("no later one" in warning for warning in generated.warnings) == one_way(family)
     if one_way(family):
         assert images > TOLERANCE, "vLLM's attention on the CPU goes both ways now: see one_way"
         images = max(difference(one.logprobs, _logprobs(frozen, one, one_way=True)) for one in said)
@@ -288,7 +184,7 @@ def test_vllm_says_what_transformers_finds_likeliest(
 @torch.inference_mode()
 def _logits(frozen: Frozen, asked: Asked, *, one_way: bool) -> torch.Tensor:
     """[A, V] at the answer's places, by one forward of one row."""
-    ids, start, end = _spanned(frozen.processor, asked, image=True)
+    ids, start, end = spanned(frozen.processor, asked, image=True)
     inputs = frozen.processed(asked, asked.image)
     if one_way:
         del inputs["token_type_ids"]  # the model knows by them which tokens are the image's

@@ -4,10 +4,10 @@ PYTHON_IN := $(VENV)/bin/python
 KIND ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check
+.PHONY: help setup demo test test-families check
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Install everything into .venv; quick when nothing changed
 
@@ -20,6 +20,9 @@ demo: setup ## The main job end to end on the embedded models, into runs/demo
 
 test: setup ## The whole test suite
 	$(PYTHON_IN) -m pytest
+
+test-families: setup ## Every model family in vLLM and transformers; prints the README's table
+	$(PYTHON_IN) -m pytest tests/families -m ''
 
 check: setup ## Format, lint and types
 	$(PYTHON_IN) -m ruff format --check .

@@ -17,10 +17,7 @@ History = Sequence[tuple[str, str]]  # the questions and answers before a turn, 
 def answer_prompt(processor: Any, question: str, *, image: bool, history: History = ()) -> str:
     """The text after which the model answers, with one image placeholder in it or none."""
     conversation = _asked(question, image=image, history=history)
-    text: str = processor.apply_chat_template(
-        conversation, tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return _rendered(processor, conversation, add_generation_prompt=True)
 
 
 def answered(
@@ -32,7 +29,7 @@ def answered(
         ValueError: the chat template does not hold the answer as it was given.
     """
     conversation = [*_asked(question, image=image, history=history), _said("assistant", answer)]
-    text: str = processor.apply_chat_template(conversation, tokenize=False)
+    text = _rendered(processor, conversation, add_generation_prompt=False)
     # The template's own words after the answer may hold a short answer too: look where it begins.
     prompt = answer_prompt(processor, question, image=image, history=history)
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, text)))  # noqa: B905
@@ -71,9 +68,28 @@ def spanned_ids(tokenizer: Any, text: str, span: tuple[int, int]) -> tuple[list[
 
 
 def special_tokens(processor: Any) -> set[str]:
-    """What the tokenizer reads as more than text; a turn that holds one cannot be asked."""
+    """What the tokenizer reads as more than text; a turn that holds one cannot be asked.
+
+    Families differ in which of their markers they name as special (Gemma 3 leaves out those of a
+    turn, SmolVLM those of an image's parts), so the tokenizer's own flags count too.
+    """
+    tokenizer = processor.tokenizer
     image = getattr(processor, "image_token", None)
-    return {*processor.tokenizer.all_special_tokens, *([image] if image else [])}
+    flagged = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return {*tokenizer.all_special_tokens, *flagged, *([image] if image else [])}
+
+
+def _rendered(
+    processor: Any, messages: list[dict[str, Any]], *, add_generation_prompt: bool
+) -> str:
+    text: str = processor.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        # Given none, SmolVLM's processor misplaces its own, and warns of it every time.
+        processor_kwargs={"padding": False},
+    )
+    return text
 
 
 def _asked(question: str, *, image: bool, history: History) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The one seam to vLLM: token ids and an image in, a reply out. Nothing else imports vllm."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -59,6 +60,12 @@ class Engine:
         )
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)
+        if on_cpu and self._llm.model_config.is_mm_prefix_lm:
+            logging.getLogger(__name__).warning(
+                "%s: on the CPU vLLM lets a token of an image see no later one, against this "
+                "model's design; replies are worse than those of a GPU",
+                model.name,
+            )
         self._num_asked = 0
         self._watch = _end_with_this_process(psutil.Process().children(recursive=True))
 

@@ -1,0 +1,53 @@
+"""Gemma 3."""
+
+from typing import Any
+
+import transformers as hf
+
+from tests.families import templates
+from tests.families.sizes import HEAD_DIM, TEXT, VISION, ids
+from tests.families.tokens import NEWLINES, pieces
+
+
+def gemma_3() -> tuple[Any, Any]:
+    """Three of four text layers see a window of 24 tokens; image tokens see each other."""
+    roles = {
+        "bos_token": "<bos>",
+        "eos_token": "<end_of_turn>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+    }
+    tokenizer = pieces(
+        [*roles.values(), "<start_of_turn>"],
+        begin="<bos>",
+        roles=roles,
+        leading_space=False,
+        others=NEWLINES,
+    )
+    processor = hf.Gemma3Processor(
+        hf.Gemma3ImageProcessor(size={"height": 32, "width": 32}),
+        tokenizer,
+        image_seq_length=4,
+        chat_template=templates.GEMMA_3,
+    )
+    of = tokenizer.convert_tokens_to_ids
+    config = hf.Gemma3Config(
+        vision_config={**VISION, "image_size": 32, "patch_size": 8, "vision_use_head": False},
+        text_config={
+            **TEXT,
+            **ids(tokenizer),
+            "num_hidden_layers": 4,
+            "head_dim": HEAD_DIM,
+            "query_pre_attn_scalar": HEAD_DIM,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        },
+        mm_tokens_per_image=4,
+        boi_token_index=of("<start_of_image>"),
+        eoi_token_index=of("<end_of_image>"),
+        image_token_index=of("<image_soft_token>"),
+    )
+    return hf.Gemma3ForConditionalGeneration(config), processor

@@ -1,0 +1,51 @@
+"""How each family writes a conversation: its markers and their order, in our own Jinja.
+
+The markers, the place of the image and what follows an answer are those of the published
+checkpoints; what this project never sends (tools, videos, several images in a turn) is left out.
+"""
+
+_CHATML_TURN = (
+    "{{ '<|im_start|>' + m.role + '\\n' }}"
+    "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{{ '<|im_end|>\\n' }}"
+)
+_CHATML_REPLY = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+_CHATML = "{% for m in messages %}" + _CHATML_TURN + "{% endfor %}" + _CHATML_REPLY
+_QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+
+QWEN_2_5_VL = (
+    "{% if messages[0].role != 'system' %}"
+    "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}"
+    + _CHATML.replace("IMAGE", _QWEN_IMAGE)
+)
+QWEN_3_VL = _CHATML.replace("IMAGE", _QWEN_IMAGE)
+INTERNVL = _CHATML.replace("IMAGE", "{{ '<IMG_CONTEXT>\\n' }}")
+
+LLAVA_1_5 = (
+    "{% for m in messages %}{{ m.role.upper() + ': ' }}"
+    "{% for c in m.content %}{{ '<image>\\n' if c.type == 'image' else c.text + ' ' }}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+LLAVA_NEXT = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' }}{% for c in m.content %}"
+    "{{ '<image>\\n' if c.type == 'image' else c.text }}{% endfor %}{{ ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content[0].text + '</s>' }}{% endif %}{% endfor %}"
+)
+
+_IDEFICS = (
+    "{% for m in messages %}{{ m.role.capitalize() }}"
+    "{{ ':' if m.content[0].type == 'image' else ': ' }}"
+    "{% for c in m.content %}{{ '<image>' if c.type == 'image' else c.text }}{% endfor %}"
+    "{{ '<end_of_utterance>\\n' }}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+IDEFICS_3 = "<|begin_of_text|>" + _IDEFICS
+SMOLVLM = "<|im_start|>" + _IDEFICS
+
+GEMMA_3 = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\\n' }}"
+    "{% for c in m.content %}"
+    "{{ '<start_of_image>' if c.type == 'image' else c.text | trim }}{% endfor %}"
+    "{{ '<end_of_turn>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+)

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from c3l_ray import schema
 from c3l_ray.errors import Refused
-from c3l_ray.methods import c3l
+from c3l_ray.methods import c3l, vigc
+from c3l_ray.methods.vigc import Correction
 
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -34,6 +35,9 @@ RankedBy = Literal[
     "clip",
     "random",
 ]
+
+
+INSTRUCTIONS = {"c3l": c3l.INSTRUCTIONS, "vigc": vigc.INSTRUCTIONS}  # by method
 
 
 def _at_least(flag: str, value: float, least: float) -> None:
@@ -164,11 +168,15 @@ class GenerateConfig:
     model: Model
     layout: Layout = field(default_factory=Layout)
     sampling: Sampling = field(default_factory=Sampling)
+    correction: Correction = field(default_factory=Correction)
     scorer: Scorer = field(default_factory=Scorer)
     clip: Clip = field(default_factory=Clip)
     pools: Pools = field(default_factory=Pools)
-    method: Literal["c3l"] = "c3l"
-    """How turns are made; c3l asks for a question and its answer in one reply."""
+    method: Literal["c3l", "vigc"] = "c3l"
+    """How turns are made; both ask for a question and its answer in one reply, in five kinds or in
+    VIGC's three; vigc then corrects every answer."""
+    correct: bool = False
+    """Correct the answers of C3L's turns as VIGC does its own: the first become their drafts."""
     reply_format: ReplyFormat = "auto"
     """How replies are written: labelled text, or JSON that the engine enforces; auto: by family."""
     turns: int = 5
@@ -191,6 +199,10 @@ class GenerateConfig:
     @property
     def scorer_name(self) -> str:
         return self.scorer.name or self.model.name
+
+    @property
+    def corrects(self) -> bool:
+        return self.correct or self.method == "vigc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,11 +247,14 @@ def absolute(config: GenerateConfig) -> GenerateConfig:
 
 def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:
     """What defines the content of a row, given the identities of the three models' weights."""
-    prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMATS])
+    prompts: list[Any] = [INSTRUCTIONS[config.method], c3l.FORMATS]
+    if config.corrects:
+        prompts += [vigc.GO_ON, vigc.GO_ON_ASKS, vigc.STOPS]
     return {
         "schema": schema.VERSION,
         "method": config.method,
         "prompts": digest(prompts),
+        "correction": dataclasses.asdict(config.correction) if config.corrects else None,
         "reply_format": config.reply_format,
         "turns": config.turns,
         "model": model,

@@ -41,6 +41,17 @@ SCORE_NAMES = (
 )
 SCORES = pa.struct([pa.field(name, pa.float32()) for name in SCORE_NAMES])
 
+# What the correction of an answer took: how it ended (one of methods.vigc.ENDINGS; "nothing" keeps
+# the draft), the requests made, the tokens they generated, and the tokens of the corrected answer.
+CORRECTION = pa.struct(
+    [
+        _required("ended", pa.string()),
+        _required("requests", pa.int32()),
+        _required("tokens", pa.int32()),
+        _required("kept_tokens", pa.int32()),
+    ]
+)
+
 TURN_STATUSES = ("ok", "unparsable", "truncated", "empty", "duplicate", "refused")
 TURN = pa.struct(
     [
@@ -49,6 +60,7 @@ TURN = pa.struct(
         pa.field("question", pa.string()),
         pa.field("answer", pa.string()),
         pa.field("draft", pa.string()),
+        pa.field("correction", CORRECTION),
         pa.field("reply", pa.string()),
         _required("status", pa.string()),
         pa.field("finish", pa.string()),

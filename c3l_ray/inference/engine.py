@@ -1,5 +1,6 @@
 """The one seam to vLLM: token ids and an image in, a reply out. Nothing else imports vllm."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -19,13 +20,33 @@ class Reply:
 
     Attributes:
         text: the reply, without special tokens.
-        finish: why it ended: "stop", or "length" where it was cut.
+        finish: why it ended: "stop" by itself, "stop_string" at one of the decoding's, or "length"
+            where it was cut.
         num_tokens: tokens generated.
     """
 
     text: str
     finish: str
     num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How one reply is drawn, where it is not as the engine's own sampling says.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: the share of the probability that is drawn from.
+        max_tokens: a longer reply is cut.
+        repetition_penalty: vLLM's; it counts the prompt's tokens too.
+        stops: texts that end the reply and are part of it.
+    """
+
+    temperature: float
+    top_p: float = 1.0
+    max_tokens: int
+    repetition_penalty: float = 1.0
+    stops: tuple[str, ...] = ()
 
 
 class Engine:
@@ -54,6 +75,7 @@ class Engine:
             gpu_memory_utilization=model.gpu_memory or 0.9,
             limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
+            enable_prefix_caching=True,  # and their prefix, also while a correction makes it grow
             disable_log_stats=True,
             **whole_prompts,
         )
@@ -70,6 +92,7 @@ class Engine:
         image_key: str,
         seed: int,
         schema: dict[str, Any] | None = None,
+        decoding: Decoding | None = None,
     ) -> Reply:
         """One reply.
 
@@ -79,6 +102,7 @@ class Engine:
             image_key: a name for this image's content; requests that share it share its work.
             seed: of the sampling.
             schema: of the JSON that the reply must be, where it must be any.
+            decoding: where it is not as the engine's own sampling says.
 
         Raises:
             ReplyRefused: the engine will not take this prompt or image.
@@ -89,10 +113,15 @@ class Engine:
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        if decoding is None:
+            decoding = Decoding(**dataclasses.asdict(self._sampling))
         params = SamplingParams(
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-            max_tokens=self._sampling.max_tokens,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            max_tokens=decoding.max_tokens,
+            repetition_penalty=decoding.repetition_penalty,
+            stop=list(decoding.stops),
+            include_stop_str_in_output=bool(decoding.stops),
             seed=seed,
             structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -116,8 +145,12 @@ class Engine:
             raise ReplyRefused(str(cause)) from error
         if reply.finish_reason not in ("stop", "length"):
             raise ReplyRefused(f"the engine ended the reply: {reply.finish_reason}")
+        # Other ends of sequence than the tokenizer's own are told by their numbers.
+        at_string = isinstance(reply.stop_reason, str)
         return Reply(
-            text=reply.text, finish=str(reply.finish_reason), num_tokens=len(reply.token_ids)
+            text=reply.text,
+            finish="stop_string" if at_string else str(reply.finish_reason),
+            num_tokens=len(reply.token_ids),
         )
 
     def close(self) -> None:

@@ -173,10 +173,9 @@ class GenerateConfig:
     clip: Clip = field(default_factory=Clip)
     pools: Pools = field(default_factory=Pools)
     method: Literal["c3l", "vigc"] = "c3l"
-    """How turns are made; both ask for a question and its answer in one reply, in five kinds or in
-    VIGC's three; vigc then corrects every answer."""
+    """C3L's turns, of five kinds, or VIGC's: of three kinds, and every answer is corrected."""
     correct: bool = False
-    """Correct the answers of C3L's turns as VIGC does its own: the first become their drafts."""
+    """Correct the answers of C3L's turns as VIGC does its own."""
     reply_format: ReplyFormat = "auto"
     """How replies are written: labelled text, or JSON that the engine enforces; auto: by family."""
     turns: int = 5

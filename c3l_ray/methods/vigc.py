@@ -15,7 +15,8 @@ attention weights and take none, and a second copy of the model would have to fi
 
 Decoding is greedy by default. The paper searches with five beams; vLLM's engine has no beam search,
 and the one in front of it is a loop of requests for one token each that knows no stop strings and
-always goes on to the longest reply allowed.
+always goes on to the longest reply allowed. Its repetition penalty counts the prompt's tokens, the
+paper's only the reply's, so that the paper's 1.5 weighs more here.
 """
 
 import dataclasses
@@ -88,8 +89,7 @@ class Correction:
     temperature: float = 0.0
     """0 is greedy; the paper does not sample."""
     repetition_penalty: float = 1.0
-    """Over 1 makes a reply's tokens less likely to come again (the paper: 1.5), and, in vLLM, the
-    prompt's: the question's words and the accepted sentences' too."""
+    """Over 1 makes what the prompt and the reply hold less likely to come again (the paper: 1.5)."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "detail_rounds", "max_tokens"):

@@ -89,7 +89,7 @@ class Correction:
     temperature: float = 0.0
     """0 is greedy; the paper does not sample."""
     repetition_penalty: float = 1.0
-    """Over 1 makes what the prompt and the reply hold less likely to come again (the paper: 1.5)."""
+    """Over 1 makes what prompt and reply hold less likely to come again (the paper: 1.5)."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "detail_rounds", "max_tokens"):

@@ -186,7 +186,7 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     good = [turn for turn in turns if turn["status"] == "ok"]
     assert {turn["kind"] for turn in turns} <= {"dialogue", "detail", "reasoning"}
     assert len(good) > 12 and all(turn["draft"] and turn["answer"] for turn in good)
-    assert all(turn["scores"] is not None for turn in good)
+    assert all(turn["scores"] and turn["draft_scores"] for turn in good)
     taken = [turn["correction"] for turn in good]
     assert run_json["corrections"] == Counter(correction["ended"] for correction in taken)
     generated = sum(correction["tokens"] for correction in taken)

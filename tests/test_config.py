@@ -82,6 +82,7 @@ def test_what_defines_a_row_changes_the_origin(config: Make, changed: dict[str, 
         {"max_tokens": 10},
         {"temperature": 0.5},
         {"repetition_penalty": 1.5},
+        {"beams": 5},
     ],
 )
 def test_how_answers_are_corrected_changes_the_origin_where_they_are(

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from c3l_ray.config import Model, Sampling
 from c3l_ray.errors import EngineDead, ReplyRefused
+from c3l_ray.inference.beams import search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Reply:
         text: the reply, without special tokens.
         finish: why it ended: "stop" by itself, "stop_string" at one of the decoding's, or "length"
             where it was cut.
-        num_tokens: tokens generated.
+        num_tokens: tokens generated, those of lost beams included.
     """
 
     text: str
@@ -40,6 +42,8 @@ class Decoding:
         max_tokens: a longer reply is cut.
         repetition_penalty: vLLM's; it counts the prompt's tokens too.
         stops: texts that end the reply and are part of it.
+        beams: over 1, the likeliest reply that so many beams find; only `max_tokens` and `stops`
+            count beside it, and a request is made for each beam and token.
     """
 
     temperature: float
@@ -47,6 +51,7 @@ class Decoding:
     max_tokens: int
     repetition_penalty: float = 1.0
     stops: tuple[str, ...] = ()
+    beams: int = 1
 
 
 class Engine:
@@ -81,6 +86,7 @@ class Engine:
         )
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)
+        self._end_ids = _end_ids(self._llm)
         self._num_asked = 0
         self._watch = _end_with_this_process(psutil.Process().children(recursive=True))
 
@@ -109,12 +115,17 @@ class Engine:
             EngineDead: the engine is gone.
         """
         from vllm import SamplingParams
-        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        prompt = {
+            "prompt_token_ids": prompt_ids,
+            "multi_modal_data": {"image": image},
+            "multi_modal_uuids": {"image": image_key},
+        }
         if decoding is None:
             decoding = Decoding(**dataclasses.asdict(self._sampling))
+        if decoding.beams > 1:
+            return await self._likeliest(prompt, decoding)
         params = SamplingParams(
             temperature=decoding.temperature,
             top_p=decoding.top_p,
@@ -126,11 +137,46 @@ class Engine:
             structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = {
-            "prompt_token_ids": prompt_ids,
-            "multi_modal_data": {"image": image},
-            "multi_modal_uuids": {"image": image_key},
-        }
+        reply = await self._generate(prompt, params)
+        # Other ends of sequence than the tokenizer's own are told by their numbers.
+        at_string = isinstance(reply.stop_reason, str)
+        return Reply(
+            text=reply.text,
+            finish="stop_string" if at_string else reply.finish_reason,
+            num_tokens=len(reply.token_ids),
+        )
+
+    async def _likeliest(self, prompt: dict[str, Any], decoding: Decoding) -> Reply:
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            temperature=0, max_tokens=1, logprobs=2 * decoding.beams, detokenize=False
+        )
+
+        async def next_logprobs(ids: tuple[int, ...]) -> dict[int, float]:
+            longer = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids]}
+            reply = await self._generate(longer, params)
+            return {token: each.logprob for token, each in reply.logprobs[0].items()}
+
+        def text_of(ids: Sequence[int]) -> str:
+            text: str = self._llm.get_tokenizer().decode(ids, skip_special_tokens=True)
+            return text
+
+        beam, num_tokens = await search(
+            next_logprobs,
+            text_of,
+            beams=decoding.beams,
+            max_tokens=decoding.max_tokens,
+            end_ids=self._end_ids,
+            stops=decoding.stops,
+        )
+        return Reply(text=text_of(beam.ids), finish=beam.finish, num_tokens=num_tokens)
+
+    async def _generate(self, prompt: dict[str, Any], params: Any) -> Any:
+        """vLLM's output for one request, with its errors as ours."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
         self._num_asked += 1
         try:
             async for output in self._llm.generate(prompt, params, f"ask-{self._num_asked}"):
@@ -145,13 +191,7 @@ class Engine:
             raise ReplyRefused(str(cause)) from error
         if reply.finish_reason not in ("stop", "length"):
             raise ReplyRefused(f"the engine ended the reply: {reply.finish_reason}")
-        # Other ends of sequence than the tokenizer's own are told by their numbers.
-        at_string = isinstance(reply.stop_reason, str)
-        return Reply(
-            text=reply.text,
-            finish="stop_string" if at_string else str(reply.finish_reason),
-            num_tokens=len(reply.token_ids),
-        )
+        return reply
 
     def close(self) -> None:
         """Ends the engine's processes, which otherwise outlive this one for a while."""
@@ -159,6 +199,13 @@ class Engine:
         del self._llm  # by the end of the interpreter it would fail to shut down again, and say so
         self._watch.kill()
         self._watch.wait()
+
+
+def _end_ids(llm: Any) -> set[int]:
+    """The tokens that end a reply: the tokenizer's, and those of the checkpoint's generation."""
+    more = llm.model_config.try_get_generation_config().get("eos_token_id")
+    more = more if isinstance(more, list) else [more]
+    return {each for each in (llm.get_tokenizer().eos_token_id, *more) if each is not None}
 
 
 _WATCH = """

@@ -161,6 +161,7 @@ class Generate:
                 max_tokens=rules.max_tokens,
                 repetition_penalty=rules.repetition_penalty,
                 stops=ask.stops,
+                beams=rules.beams,
             ),
         )
 

@@ -13,10 +13,9 @@ sentence is written in a new reply to a message that holds the others. To crop o
 image's tokens by attention, the paper's other equivalent, is not built: vLLM's kernels give no
 attention weights and take none, and a second copy of the model would have to find them.
 
-Decoding is greedy by default. The paper searches with five beams; vLLM's engine has no beam search,
-and the one in front of it is a loop of requests for one token each that knows no stop strings and
-always goes on to the longest reply allowed. Its repetition penalty counts the prompt's tokens, the
-paper's only the reply's, so that the paper's 1.5 weighs more here.
+Decoding is greedy by default. The paper searches with five beams: `beams` does, at the cost of a
+request for each beam and token. vLLM's repetition penalty counts the prompt's tokens, the paper's
+only the reply's, so that the paper's 1.5 weighs more here; a beam search has none.
 """
 
 import dataclasses
@@ -65,6 +64,7 @@ STOPS = {
 }
 ENDINGS = ("complete", "repeat", "limit", "truncated", "refused", "nothing")
 _QUESTION_LABEL = "Question:"
+MAX_BEAMS = 10  # the engine tells the 20 likeliest tokens, two for each beam
 _ASKS_PER_SENTENCE = 4  # a sentence full of abbreviations is asked for in so many pieces at most
 
 
@@ -91,8 +91,11 @@ class Correction:
     repetition_penalty: float = 1.0
     """Over 1 makes what prompt and reply hold less likely to come again (the paper: 1.5)."""
 
+    beams: int = 1
+    """Over 1 (the paper: 5) searches for the likeliest reply; a request for each beam and token."""
+
     def __post_init__(self) -> None:
-        for name in ("rounds", "detail_rounds", "max_tokens"):
+        for name in ("rounds", "detail_rounds", "max_tokens", "beams"):
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise Refused(f"--correction.{flag} {getattr(self, name)}: must be at least 1")
@@ -101,6 +104,13 @@ class Correction:
         if self.repetition_penalty <= 0:
             raise Refused(
                 f"--correction.repetition-penalty {self.repetition_penalty}: must be above 0"
+            )
+        if self.beams > MAX_BEAMS:
+            raise Refused(f"--correction.beams {self.beams}: must be at most {MAX_BEAMS}")
+        if self.beams > 1 and (self.temperature > 0 or self.repetition_penalty != 1):
+            raise Refused(
+                f"--correction.beams {self.beams}: a beam search neither samples nor penalises; "
+                "leave --correction.temperature and --correction.repetition-penalty as they are"
             )
 
 

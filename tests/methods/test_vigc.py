@@ -245,10 +245,18 @@ def test_lists_and_chinese_keep_their_shape() -> None:
         ("rounds", 0),
         ("detail_rounds", 0),
         ("max_tokens", 0),
+        ("beams", 0),
+        ("beams", 11),
         ("temperature", -1.0),
         ("repetition_penalty", 0.0),
     ],
 )
-def test_a_wrong_value_names_its_flag(field: str, value: float) -> None:
+def test_a_wrong_value_of_the_correction_names_its_flag(field: str, value: float) -> None:
     with pytest.raises(Refused, match=f"--correction.{field.replace('_', '-')} {value}"):
         Correction(**{field: value})
+
+
+@pytest.mark.parametrize("other", [{"temperature": 0.5}, {"repetition_penalty": 1.5}])
+def test_beams_go_with_no_other_decoding(other: dict[str, float]) -> None:
+    with pytest.raises(Refused, match=r"--correction\.beams 5: a beam search neither"):
+        Correction(beams=5, **other)

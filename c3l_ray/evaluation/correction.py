@@ -9,13 +9,13 @@ the share of true sentences is given by their place in the answer.
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from c3l_ray.data.commit import Output
-from c3l_ray.errors import C3LError
+from c3l_ray.errors import C3LError, Refused
 from c3l_ray.evaluation.scenes import scene_of
 from c3l_ray.methods.sentences import sentences
 from c3l_ray.scenes.draw import Scene
@@ -36,20 +36,16 @@ def verdicts(tables: Iterable[pa.Table]) -> Iterator[Verdicts]:
         for row in table.select(["meta", "turns"]).to_pylist():
             scene = scene_of(row["meta"])
             for turn in row["turns"]:
-                if (
-                    scene is not None
-                    and turn["kind"] == "detail"
-                    and turn["correction"] is not None
-                ):
-                    yield Verdicts(
-                        draft=_each(scene, turn["question"], turn["draft"]),
-                        answer=_each(scene, turn["question"], turn["answer"]),
-                    )
+                if scene is None or turn["kind"] != "detail" or turn["correction"] is None:
+                    continue
+                yield Verdicts(
+                    draft=_each(scene, turn["question"], turn["draft"]),
+                    answer=_each(scene, turn["question"], turn["answer"]),
+                )
 
 
-def report(found: Iterable[Verdicts]) -> str:
+def report(found: Sequence[Verdicts]) -> str:
     """A table: sentences and the true share of them by place, before and after; then of answers."""
-    found = list(found)
     before, after = ([getattr(each, side) for each in found] for side in ("draft", "answer"))
     longest = max((len(each) for each in (*before, *after)), default=0)
     lines = ["sentence    drafts     true   answers     true"]
@@ -61,10 +57,10 @@ def report(found: Iterable[Verdicts]) -> str:
     )
     whole = [[all(one == TRUE for one in each) for each in side] for side in (before, after)]
     changes = Counter(zip(*whole, strict=True))
-    lines += [
+    lines.append(
         f"wholly true answers: {sum(whole[0])} of {len(found)} before, {sum(whole[1])} after; "
         f"{changes[False, True]} became true, {changes[True, False]} no longer are"
-    ]
+    )
     return "\n".join(lines)
 
 
@@ -82,14 +78,17 @@ def _line(name: str, *sides: list[str]) -> str:
 
 
 def main(path: str) -> None:
+    """Prints the report of a run.
+
+    Raises:
+        Refused: there is none, or nothing in it to report.
+    """
     output = Output(path, "RUN")
-    print(
-        report(
-            verdicts(
-                output.records(each, ["meta", "turns"]) for each in output.manifests() if each.file
-            )
-        )
-    )
+    manifests = [manifest for manifest in output.manifests() if manifest.file]
+    found = list(verdicts(output.records(each, ["meta", "turns"]) for each in manifests))
+    if not found:
+        raise Refused(f"RUN {path}: no corrected detail answer about a scene is there")
+    print(report(found))
 
 
 if __name__ == "__main__":

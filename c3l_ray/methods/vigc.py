@@ -2,16 +2,17 @@
 
 VIG asks for a question and its answer, as C3L does, in three kinds. VIC then throws the answer away
 and asks for it anew: the question and the sentences accepted so far go back to the model with the
-image, and the first sentence of the reply is accepted. Here the loop is pure: `next_request` says
-what to ask, `accept` takes the reply.
+image, and the first sentence of the reply is accepted. The authors' code makes four rounds; that an
+answer also ends when nothing new comes or a sentence comes again is our reading. Here the loop is
+pure: `next_request` says what to ask, `accept` takes the reply.
 
 The paper's model sees the image anew at each round, as its Q-Former also reads the text so far. In
 LLaVA, Qwen-VL and their kin the image's tokens do not depend on the text. With the accepted
 sentences in the model's own reply (`context` "reply") a round without sampling then continues as
 one long reply would, and what corrects is that the bare question is asked; with "fresh" each
-sentence is written in a new reply to a message that holds the others. To crop or re-weight the
-image's tokens by attention, the paper's other equivalent, is not built: vLLM's kernels give no
-attention weights and take none, and a second copy of the model would have to find them.
+sentence is written in a new reply to a message that holds the others. Another way to look anew, to
+crop or re-weight the image's tokens by attention, is not built: vLLM's kernels give no attention
+weights and take none, and a second copy of the model would have to find them.
 
 Decoding is greedy by default. The paper searches with five beams: `beams` does, at the cost of a
 request for each beam and token. vLLM's repetition penalty counts the prompt's tokens, the paper's
@@ -63,8 +64,8 @@ STOPS = {
     "paragraph": ("\n\n",),
 }
 ENDINGS = ("complete", "repeat", "limit", "truncated", "refused", "nothing")
-_QUESTION_LABEL = "Question:"
 MAX_BEAMS = 10  # the engine tells the 20 likeliest tokens, two for each beam
+_QUESTION_LABEL = "Question:"
 _ASKS_PER_SENTENCE = 4  # a sentence full of abbreviations is asked for in so many pieces at most
 
 
@@ -90,7 +91,6 @@ class Correction:
     """0 is greedy; the paper does not sample."""
     repetition_penalty: float = 1.0
     """Over 1 makes what prompt and reply hold less likely to come again (the paper: 1.5)."""
-
     beams: int = 1
     """Over 1 (the paper: 5) searches for the likeliest reply; a request for each beam and token."""
 

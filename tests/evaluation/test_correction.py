@@ -1,8 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
-from c3l_ray.evaluation.correction import Verdicts, report, verdicts
+from c3l_ray.data.commit import Output
+from c3l_ray.errors import Refused
+from c3l_ray.evaluation.correction import Verdicts, main, report, verdicts
 from c3l_ray.methods.sentences import sentences
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import describe
@@ -59,4 +63,9 @@ def test_the_report_counts_by_place_and_by_answer() -> None:
     assert lines[3] == ["3", "0", "-", "1", "100.0%"]
     assert lines[4] == ["all", "5", "80.0%", "6", "83.3%"]
     assert "2 of 3 before, 2 after; 1 became true, 1 no longer are" in report(found)
-    assert "0 of 0 before" in report([])
+
+
+def test_a_run_with_nothing_to_report_is_refused(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "run"))
+    with pytest.raises(Refused, match="no corrected detail answer"):
+        main(output.path)

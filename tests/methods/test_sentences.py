@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c3l_ray.methods.sentences import first_paragraph, first_sentence, join, same, sentences
@@ -131,11 +131,13 @@ def test_join(pieces: list[str], text: str) -> None:
 ANY_TEXT = st.text("aB1 .!?\n\"'()“”。「」e.g")
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_nothing_is_lost_or_made_up(text: str) -> None:
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
 
+@settings(deadline=None)
 @given(ANY_TEXT, ANY_TEXT)
 def test_a_sentence_that_is_over_stays_so_whatever_follows(text: str, more: str) -> None:
     first = first_sentence(text, ended=False)

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c3l_ray.errors import Refused
@@ -213,6 +213,7 @@ SENTENCES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SENTENCES, st.sampled_from(["vic", "vig"]))
 def test_a_model_that_says_the_same_again_gives_the_draft_back(
     parts: list[tuple[int, str, str]], style: str
@@ -225,6 +226,7 @@ def test_a_model_that_says_the_same_again_gives_the_draft_back(
     assert len(asked) >= len(sentences(draft))
 
 
+@settings(deadline=None)
 @given(SENTENCES, st.integers(1, 4))
 def test_the_limit_keeps_the_first_sentences(
     parts: list[tuple[int, str, str]], rounds: int

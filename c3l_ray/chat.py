@@ -39,6 +39,19 @@ def answered(
     return text, (start, start + len(answer))
 
 
+def begun_prompt(processor: Any, question: str, begun: str, *, image: bool) -> str:
+    """The text after which the model goes on with its answer, where it has begun one.
+
+    Raises:
+        ValueError: the chat template does not hold the beginning as it was given.
+    """
+    if not begun:
+        return answer_prompt(processor, question, image=image)
+    words = begun.rstrip()  # templates may trim a message; the blanks before what follows count
+    text, (_, end) = answered(processor, question, words, image=image)
+    return text[:end] + begun[len(words) :]
+
+
 def token_ids(tokenizer: Any, text: str) -> list[int]:
     """The ids of a rendered text, with one begin-of-sequence whoever writes it."""
     ids: list[int] = tokenizer(text, add_special_tokens=not begins(tokenizer, text))["input_ids"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from c3l_ray.errors import Refused
+from c3l_ray.methods import c3l, vigc
+from c3l_ray.methods.vigc import Correction
 
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -28,6 +30,8 @@ RankedBy = Literal[
     "clip",
     "random",
 ]
+
+INSTRUCTIONS = {"c3l": c3l.INSTRUCTIONS, "vigc": vigc.INSTRUCTIONS}  # by method
 
 
 def _at_least(flag: str, value: float, least: float) -> None:
@@ -222,9 +226,12 @@ class GenerateConfig(RecordsConfig):
 
     model: Model
     sampling: Sampling = field(default_factory=Sampling)
+    correction: Correction = field(default_factory=Correction)
     pools: Pools = field(default_factory=Pools)
-    method: Literal["c3l"] = "c3l"
-    """How turns are made; c3l asks for a question and its answer in one reply."""
+    method: Literal["c3l", "vigc"] = "c3l"
+    """C3L's turns, of five kinds, or VIGC's: of three kinds, and every answer is corrected."""
+    correct: bool = False
+    """Correct the answers of C3L's turns as VIGC does its own."""
     reply_format: ReplyFormat = "auto"
     """How replies are written: labelled text, or JSON that the engine enforces; auto: by family."""
     turns: int = 5
@@ -237,6 +244,10 @@ class GenerateConfig(RecordsConfig):
     @property
     def scorer_name(self) -> str:
         return self.scorer.name or self.model.name
+
+    @property
+    def corrects(self) -> bool:
+        return self.correct or self.method == "vigc"
 
 
 @dataclass(frozen=True, kw_only=True)

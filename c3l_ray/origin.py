@@ -9,17 +9,20 @@ import json
 from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.config import GenerateConfig, RecordsConfig, ScoreConfig
-from c3l_ray.methods import c3l
+from c3l_ray.config import INSTRUCTIONS, GenerateConfig, RecordsConfig, ScoreConfig
+from c3l_ray.methods import c3l, vigc
 
 
 def facts(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> dict[str, Any]:
     """What defines the content of a row, given the identities of the three models' weights."""
-    prompts = json.dumps([c3l.INSTRUCTIONS, c3l.FORMATS])
+    prompts: list[Any] = [INSTRUCTIONS[config.method], c3l.FORMATS]
+    if config.corrects:
+        prompts += [vigc.GO_ON, vigc.GO_ON_ASKS, vigc.STOPS]
     return {
         **_measured(config, scorer, clip),
         "method": config.method,
         "prompts": digest(prompts),
+        "correction": dataclasses.asdict(config.correction) if config.corrects else None,
         "reply_format": config.reply_format,
         "turns": config.turns,
         "model": model,

@@ -50,6 +50,17 @@ TURN_STATUSES = (
 # The kinds of a turn that was made elsewhere; its `instruction` is the system message, else empty.
 GIVEN = "given"  # it stands alone, or begins
 FOLLOW_UP = "follow_up"  # it was asked, and is scored, after the usable turns before it in its row
+# What the correction of an answer took: how it ended (one of methods.vigc.ENDINGS; "nothing" keeps
+# the draft), the requests made, the tokens they generated, and the tokens of the corrected answer.
+CORRECTION = pa.struct(
+    [
+        _required("ended", pa.string()),
+        _required("requests", pa.int32()),
+        _required("tokens", pa.int32()),
+        _required("kept_tokens", pa.int32()),
+    ]
+)
+
 TURN = pa.struct(
     [
         _required("kind", pa.string()),
@@ -57,6 +68,7 @@ TURN = pa.struct(
         pa.field("question", pa.string()),
         pa.field("answer", pa.string()),
         pa.field("draft", pa.string()),
+        pa.field("correction", CORRECTION),
         pa.field("reply", pa.string()),
         _required("status", pa.string()),
         pa.field("finish", pa.string()),

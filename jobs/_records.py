@@ -98,6 +98,14 @@ def closing_summary(run: dict[str, object], output: str) -> str:
         largest = sorted(counts.items(), key=lambda item: -item[1])
         return ", ".join(f"{name} {count}" for name, count in largest) or "none"
 
+    corrected = []
+    if run["corrections"]:
+        counts = run["correction_tokens"]
+        assert isinstance(counts, dict)
+        corrected = [
+            f"  answers  corrected: {listed(run['corrections'])}; "
+            f"{counts['kept']} of {counts['generated']} tokens kept"
+        ]
     seconds, examples = run["seconds"], run["examples"]
     assert isinstance(seconds, dict) and isinstance(examples, dict)
     lines = [
@@ -105,6 +113,7 @@ def closing_summary(run: dict[str, object], output: str) -> str:
         f"  images   {run['images']}: {listed(run['status'])}",
         f"  turns    {run['turns']}: {listed(run['turn_status'])}",
         *([f"  tokens   {run['tokens']}"] if run["tokens"] else []),
+        *corrected,
         f"  failed   {listed(run['reasons'])}",
         *(f"           for example {example}" for example in examples.values()),
         f"  records  {os.path.join(output, 'records')}",

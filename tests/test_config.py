@@ -18,6 +18,7 @@ from c3l_ray.config import (
     TurnsLayout,
 )
 from c3l_ray.errors import Refused
+from c3l_ray.methods.vigc import Correction
 from c3l_ray.origin import digest, facts, score_facts
 
 Make = Callable[..., GenerateConfig]
@@ -60,6 +61,8 @@ def test_a_wrong_value_of_the_job_names_its_flag(config: Make, field: str, value
         {"reply_format": "json"},
         {"max_pixels": 100},
         {"images": False},
+        {"method": "vigc"},
+        {"correct": True},
         {"sampling": Sampling(temperature=0.1)},
         {"model": Model(name="m", dtype="bfloat16")},
         {"scorer": Scorer(dtype="bfloat16")},
@@ -68,6 +71,31 @@ def test_a_wrong_value_of_the_job_names_its_flag(config: Make, field: str, value
 def test_what_defines_a_row_changes_the_origin(config: Make, changed: dict[str, Any]) -> None:
     before, after = facts(config(), **IDENTITIES), facts(config(**changed), **IDENTITIES)
     assert digest(before) != digest(after)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"style": "vig"},
+        {"context": "fresh"},
+        {"unit": "paragraph"},
+        {"rounds": 3},
+        {"detail_rounds": 3},
+        {"last_whole": True},
+        {"max_tokens": 10},
+        {"temperature": 0.5},
+        {"repetition_penalty": 1.5},
+        {"beams": 5},
+    ],
+)
+def test_how_answers_are_corrected_changes_the_origin_where_they_are(
+    config: Make, changed: dict[str, Any]
+) -> None:
+    assert set(changed) < {field.name for field in dataclasses.fields(Correction)}
+    for fields, alike in (({"correct": True}, False), ({"method": "vigc"}, False), ({}, True)):
+        before = facts(config(**fields), **IDENTITIES)
+        after = facts(config(**fields, correction=Correction(**changed)), **IDENTITIES)
+        assert (digest(before) == digest(after)) is alike
 
 
 @pytest.mark.parametrize(
@@ -124,6 +152,7 @@ def test_other_weights_are_another_origin(config: Make, model: str) -> None:
         SelectConfig,
         Model,
         Sampling,
+        Correction,
         Scorer,
         NamedScorer,
         Clip,

@@ -41,7 +41,9 @@ class Manifest:
         reasons: failed images by the first word of their error.
         examples: for each reason, one image and its whole error.
         turns: turns by status.
-        tokens: generated.
+        tokens: generated, those of corrections included.
+        corrections: corrected turns by how that ended.
+        correction_tokens: those generated for corrections, and those of the answers kept of them.
         seconds: spent by each stage on this unit.
     """
 
@@ -57,6 +59,8 @@ class Manifest:
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
     turns: dict[str, int] = dataclasses.field(default_factory=dict)
     tokens: int = 0
+    corrections: dict[str, int] = dataclasses.field(default_factory=dict)
+    correction_tokens: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -277,12 +281,18 @@ def _counts(records: pa.Table) -> dict[str, Any]:
         for row in records.select(["source", "key", "error", "status"]).to_pylist()
         if row["status"] == "failed"
     ]
+    corrections = [turn["correction"] for turn in turns if turn["correction"] is not None]
     return {
         "status": dict(Counter(records["status"].to_pylist())),
         "reasons": dict(Counter(why for why, _ in failed)),
         "examples": dict(reversed(failed)),
         "turns": dict(Counter(turn["status"] for turn in turns)),
         "tokens": sum(turn["num_tokens"] or 0 for turn in turns),
+        "corrections": dict(Counter(correction["ended"] for correction in corrections)),
+        "correction_tokens": {
+            "generated": sum(correction["tokens"] for correction in corrections),
+            "kept": sum(correction["kept_tokens"] for correction in corrections),
+        },
     }
 
 

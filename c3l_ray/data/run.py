@@ -42,6 +42,8 @@ class Run:
         self.status: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.turns: Counter[str] = Counter()
+        self.corrections: Counter[str] = Counter()
+        self.correction_tokens: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self.files: list[Manifest] = []  # those that hold rows
         self.images = 0
@@ -60,6 +62,8 @@ class Run:
             self.status.update(manifest.status)
             self.reasons.update(manifest.reasons)
             self.turns.update(manifest.turns)
+            self.corrections.update(manifest.corrections)
+            self.correction_tokens.update(manifest.correction_tokens)
             self.seconds.update(manifest.seconds)
             self.examples = {**manifest.examples, **self.examples}
 
@@ -114,6 +118,8 @@ class Run:
                 "turns": self.turns.total(),
                 "turn_status": dict(self.turns),
                 "tokens": self.tokens,
+                "corrections": dict(self.corrections),
+                "correction_tokens": dict(self.correction_tokens),
                 "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()}
                 | {"wall": round(wall, 3)},
                 "origin": self.origin,

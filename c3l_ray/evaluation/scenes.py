@@ -30,7 +30,7 @@ def judged(tables: Iterable[pa.Table]) -> Iterator[Judged]:
     """Every turn of status ok in tables of the schema RECORDS."""
     for table in tables:
         for row in table.select(["source", "key", "meta", "turns"]).to_pylist():
-            scene = _scene(row["meta"])
+            scene = scene_of(row["meta"])
             for turn in row["turns"]:
                 if turn["status"] == "ok":
                     truth = None if scene is None else judge(scene, turn)
@@ -48,7 +48,8 @@ def truthful_share(turns: Iterable[Judged]) -> float | None:
     return counts[TRUE] / counts.total() if counts else None
 
 
-def _scene(meta: str | None) -> Scene | None:
+def scene_of(meta: str | None) -> Scene | None:
+    """The scene in a row's `meta`, or None where it holds none."""
     try:
         return None if meta is None else Scene.from_json(meta)
     except (ValueError, KeyError, TypeError):

@@ -1,9 +1,11 @@
 """The one seam to vLLM: token ids and an image in, a reply out. Nothing else imports vllm."""
 
+import dataclasses
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from c3l_ray.config import Model, Sampling
 from c3l_ray.errors import EngineDead, ReplyRefused
+from c3l_ray.inference.beams import search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +23,36 @@ class Reply:
 
     Attributes:
         text: the reply, without special tokens.
-        finish: why it ended: "stop", or "length" where it was cut.
-        num_tokens: tokens generated.
+        finish: why it ended: "stop" by itself, "stop_string" at one of the decoding's, or "length"
+            where it was cut.
+        num_tokens: tokens generated, those of lost beams included.
     """
 
     text: str
     finish: str
     num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How one reply is drawn, where it is not as the engine's own sampling says.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: the share of the probability that is drawn from.
+        max_tokens: a longer reply is cut.
+        repetition_penalty: vLLM's; it counts the prompt's tokens too.
+        stops: texts that end the reply and are part of it.
+        beams: over 1, the likeliest reply that so many beams find; only `max_tokens` and `stops`
+            count beside it, and a request is made for each beam and token.
+    """
+
+    temperature: float
+    top_p: float = 1.0
+    max_tokens: int
+    repetition_penalty: float = 1.0
+    stops: tuple[str, ...] = ()
+    beams: int = 1
 
 
 class Engine:
@@ -55,6 +81,7 @@ class Engine:
             gpu_memory_utilization=model.gpu_memory or 0.9,
             limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
+            enable_prefix_caching=True,  # and their prefix, also while a correction makes it grow
             disable_log_stats=True,
             **whole_prompts,
         )
@@ -66,6 +93,7 @@ class Engine:
                 "model's design; replies are worse than those of a GPU",
                 model.name,
             )
+        self._end_ids = _end_ids(self._llm)
         self._num_asked = 0
         self._watch = _end_with_this_process(psutil.Process().children(recursive=True))
 
@@ -77,6 +105,7 @@ class Engine:
         image_key: str,
         seed: int,
         schema: dict[str, Any] | None = None,
+        decoding: Decoding | None = None,
     ) -> Reply:
         """One reply.
 
@@ -86,29 +115,75 @@ class Engine:
             image_key: a name for this image's content; requests that share it share its work.
             seed: of the sampling.
             schema: of the JSON that the reply must be, where it must be any.
+            decoding: where it is not as the engine's own sampling says.
 
         Raises:
             ReplyRefused: the engine will not take this prompt or image.
             EngineDead: the engine is gone.
         """
         from vllm import SamplingParams
-        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        params = SamplingParams(
-            temperature=self._sampling.temperature,
-            top_p=self._sampling.top_p,
-            max_tokens=self._sampling.max_tokens,
-            seed=seed,
-            structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         prompt = {
             "prompt_token_ids": prompt_ids,
             "multi_modal_data": {"image": image},
             "multi_modal_uuids": {"image": image_key},
         }
+        if decoding is None:
+            decoding = Decoding(**dataclasses.asdict(self._sampling))
+        if decoding.beams > 1:
+            return await self._likeliest(prompt, decoding)
+        params = SamplingParams(
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            max_tokens=decoding.max_tokens,
+            repetition_penalty=decoding.repetition_penalty,
+            stop=list(decoding.stops),
+            include_stop_str_in_output=bool(decoding.stops),
+            seed=seed,
+            structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        reply = await self._generate(prompt, params)
+        # Other ends of sequence than the tokenizer's own are told by their numbers.
+        at_string = isinstance(reply.stop_reason, str)
+        return Reply(
+            text=reply.text,
+            finish="stop_string" if at_string else reply.finish_reason,
+            num_tokens=len(reply.token_ids),
+        )
+
+    async def _likeliest(self, prompt: dict[str, Any], decoding: Decoding) -> Reply:
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            temperature=0, max_tokens=1, logprobs=2 * decoding.beams, detokenize=False
+        )
+
+        async def next_logprobs(ids: tuple[int, ...]) -> dict[int, float]:
+            longer = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids]}
+            reply = await self._generate(longer, params)
+            return {token: each.logprob for token, each in reply.logprobs[0].items()}
+
+        def text_of(ids: Sequence[int]) -> str:
+            text: str = self._llm.get_tokenizer().decode(ids, skip_special_tokens=True)
+            return text
+
+        beam, num_tokens = await search(
+            next_logprobs,
+            text_of,
+            beams=decoding.beams,
+            max_tokens=decoding.max_tokens,
+            end_ids=self._end_ids,
+            stops=decoding.stops,
+        )
+        return Reply(text=text_of(beam.ids), finish=beam.finish, num_tokens=num_tokens)
+
+    async def _generate(self, prompt: dict[str, Any], params: Any) -> Any:
+        """vLLM's output for one request, with its errors as ours."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
         self._num_asked += 1
         try:
             async for output in self._llm.generate(prompt, params, f"ask-{self._num_asked}"):
@@ -123,9 +198,7 @@ class Engine:
             raise ReplyRefused(str(cause)) from error
         if reply.finish_reason not in ("stop", "length"):
             raise ReplyRefused(f"the engine ended the reply: {reply.finish_reason}")
-        return Reply(
-            text=reply.text, finish=str(reply.finish_reason), num_tokens=len(reply.token_ids)
-        )
+        return reply
 
     def close(self) -> None:
         """Ends the engine's processes, which otherwise outlive this one for a while."""
@@ -133,6 +206,13 @@ class Engine:
         del self._llm  # by the end of the interpreter it would fail to shut down again, and say so
         self._watch.kill()
         self._watch.wait()
+
+
+def _end_ids(llm: Any) -> set[int]:
+    """The tokens that end a reply: the tokenizer's, and those of the checkpoint's generation."""
+    more = llm.model_config.try_get_generation_config().get("eos_token_id")
+    more = more if isinstance(more, list) else [more]
+    return {each for each in (llm.get_tokenizer().eos_token_id, *more) if each is not None}
 
 
 _WATCH = """

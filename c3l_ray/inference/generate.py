@@ -1,4 +1,9 @@
-"""Generate: an image's M turns, asked of the engine together so that they share its prefix."""
+"""Generate: an image's M turns, asked of the engine together so that they share its prefix.
+
+Where answers are corrected (methods.vigc), each is then asked anew sentence by sentence. Nothing
+waits for another answer's round, so those of all images in the engine mix in its batches; and what
+a round adds to the prompt stands at its end, so that the rest is in the engine's prefix cache.
+"""
 
 import asyncio
 import time
@@ -9,11 +14,11 @@ import pyarrow as pa
 from PIL import Image
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import INSTRUCTIONS, GenerateConfig
 from c3l_ray.errors import ImageUnusable, ReplyRefused
 from c3l_ray.images import decode
-from c3l_ray.inference.engine import Engine, Reply
-from c3l_ray.methods import c3l
+from c3l_ray.inference.engine import Decoding, Engine, Reply
+from c3l_ray.methods import c3l, vigc
 from c3l_ray.schema import filled
 
 
@@ -28,6 +33,7 @@ class Asks(Protocol):
         image_key: str,
         seed: int,
         schema: dict[str, Any] | None = None,
+        decoding: Decoding | None = None,
     ) -> Reply: ...
 
 
@@ -73,11 +79,21 @@ class Generate:
                 decoded = await asyncio.to_thread(decode, image, self.config.max_pixels)
             except ImageUnusable as unusable:
                 return [], str(unusable)
-            asked = c3l.requests(image_id, self.config.turns, self.reply_format)
+            asked = c3l.requests(
+                image_id, self.config.turns, self.reply_format, INSTRUCTIONS[self.config.method]
+            )
             replies = await asyncio.gather(
                 *(self.reply(request, decoded, image_id) for request in asked)
             )
-        turns = read(asked, replies, self.special)
+            turns = read(asked, replies, self.special)
+            if self.config.corrects:  # every answer at its own pace, whichever image it is of
+                await asyncio.gather(
+                    *(
+                        self.correct(turn, request, decoded, image_id)
+                        for turn, request in zip(turns, asked, strict=True)
+                        if turn["status"] == "ok"
+                    )
+                )
         statuses = {turn["status"] for turn in turns}
         if "ok" in statuses:
             return turns, None
@@ -96,6 +112,58 @@ class Generate:
             )
         except ReplyRefused as refused:
             return refused
+
+    async def correct(
+        self, turn: dict[str, Any], request: c3l.Request, image: Image.Image, image_id: str
+    ) -> None:
+        """Makes a turn's answer its draft, and the correction its answer where any comes."""
+        state = vigc.State(rules=self.config.correction, turn=request, question=turn["question"])
+        num_tokens = 0
+        while (ask := vigc.next_request(state)) is not None:
+            try:
+                reply = await self.round(ask, image, image_id)
+            except ReplyRefused:
+                state = vigc.refuse(state)
+                break
+            num_tokens += reply.num_tokens
+            if any(token in reply.text for token in self.special):
+                state = vigc.refuse(state)
+            else:
+                state = vigc.accept(state, reply.text, reply.finish)
+        kept = state.answer
+        turn |= {
+            "draft": turn["answer"],
+            "answer": kept or turn["answer"],
+            "num_tokens": turn["num_tokens"] + num_tokens,
+            "correction": {
+                "ended": state.ended,
+                "requests": state.num_asked,
+                "tokens": num_tokens,
+                "kept_tokens": len(
+                    self.processor.tokenizer(kept, add_special_tokens=False)["input_ids"]
+                ),
+            },
+        }
+
+    async def round(self, ask: vigc.Request, image: Image.Image, image_id: str) -> Reply:
+        rules = self.config.correction
+        try:
+            prompt = chat.begun_prompt(self.processor, ask.message, ask.begun, image=True)
+        except ValueError as error:
+            raise ReplyRefused(str(error)) from error
+        return await self.engine.ask(
+            chat.token_ids(self.processor.tokenizer, prompt),
+            image,
+            image_key=image_id,
+            seed=ask.seed,
+            decoding=Decoding(
+                temperature=rules.temperature,
+                max_tokens=rules.max_tokens,
+                repetition_penalty=rules.repetition_penalty,
+                stops=ask.stops,
+                beams=rules.beams,
+            ),
+        )
 
 
 def read(

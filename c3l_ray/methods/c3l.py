@@ -8,6 +8,7 @@ M pairs, so that one bad reply costs one turn and not the image.
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 KINDS = ("dialogue", "detail", "reasoning", "short", "yes_no")
@@ -82,7 +83,7 @@ class Request:
     """One of an image's M requests.
 
     Attributes:
-        kind: one of KINDS.
+        kind: of turn, one of KINDS.
         instruction: the text that goes to the model beside the image.
         seed: the sampling seed, below 2**31.
     """
@@ -92,18 +93,26 @@ class Request:
     seed: int
 
 
-def requests(image_id: str, num_turns: int, reply_format: str = "text") -> list[Request]:
+def requests(
+    image_id: str,
+    num_turns: int,
+    reply_format: str = "text",
+    instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS,
+) -> list[Request]:
     """The M requests of an image: a function of its id and the format, the same in every run.
+
+    The kinds and their wordings are C3L's, or those of another method's instructions.
 
     Kinds are spread evenly: over an image when M is a multiple of their number, and over the images
     otherwise. Two turns of one kind never share an instruction while wordings last.
     """
-    first = _draw(image_id, "kind") % len(KINDS)
+    kinds = tuple(instructions)
+    first = _draw(image_id, "kind") % len(kinds)
     drawn = []
     for j in range(num_turns):
-        kind = KINDS[(first + j) % len(KINDS)]
-        wordings = INSTRUCTIONS[kind]
-        wording = wordings[(_draw(image_id, kind) + j // len(KINDS)) % len(wordings)]
+        kind = kinds[(first + j) % len(kinds)]
+        wordings = instructions[kind]
+        wording = wordings[(_draw(image_id, kind) + j // len(kinds)) % len(wordings)]
         seed = _draw(image_id, f"turn {j}") % 2**31
         drawn.append(
             Request(kind=kind, instruction=f"{wording} {FORMATS[reply_format]}", seed=seed)

@@ -67,6 +67,8 @@ def test_a_commit_is_a_file_and_a_manifest_that_counts_it(output: Output) -> Non
     assert manifest.examples["undecodable"] == "a.tar 2: undecodable: bad"
     assert manifest.turns == {"ok": 1, "unparsable": 1}
     assert manifest.tokens == 25
+    assert manifest.corrections == {"complete": 1}
+    assert manifest.correction_tokens == {"generated": 8, "kept": 5}
     assert manifest.seconds == {"generate": 1.5, "score": 0.5}
     records = read_records(output, manifest)
     assert records.schema.equals(RECORDS)

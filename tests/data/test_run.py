@@ -24,6 +24,8 @@ UNIT = Manifest(
     examples={"empty": "a.tar 1: empty: no bytes"},
     turns={"ok": 40, "unparsable": 5},
     tokens=900,
+    corrections={"complete": 30, "nothing": 10},
+    correction_tokens={"generated": 500, "kept": 400},
     seconds={"generate": 2.0, "score": 1.0},
 )
 
@@ -43,6 +45,8 @@ def test_run_json_is_the_sum_of_the_manifests(state: Run) -> None:
     assert written["images"] == 15 == sum(written["status"].values())
     assert written["reasons"] == {"empty": 1}
     assert (written["turns"], written["tokens"]) == (90, 1800)
+    assert written["corrections"] == {"complete": 60, "nothing": 20}
+    assert written["correction_tokens"] == {"generated": 1000, "kept": 800}
     assert written["seconds"]["generate"] == 4.0 and written["seconds"]["wall"] >= 0
     assert written["config"]["model"]["dtype"] == "float32" and written["origin"] == "o"
     assert written["finished"] is not None

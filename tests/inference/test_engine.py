@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from c3l_ray import chat
 from c3l_ray.config import Model, Sampling
 from c3l_ray.errors import EngineDead, ReplyRefused
-from c3l_ray.inference.engine import Engine
+from c3l_ray.inference.engine import Decoding, Engine, Reply
 from c3l_ray.methods import c3l
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene, render
@@ -105,6 +105,35 @@ def test_a_seed_gives_the_same_reply_whoever_is_in_the_batch(
     together = loop.run_until_complete(ask(list(range(16))))
     assert together[3] == alone[0]
     assert len(set(together)) > 4
+
+
+def test_beams_find_what_transformers_finds(
+    engine: Engine, processor: Any, loop: asyncio.AbstractEventLoop
+) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(world.LLAVA, dtype="float32").eval()
+    text = chat.answer_prompt(processor, "What does the image show?", image=True)
+    ids = chat.token_ids(processor.tokenizer, text)
+    endings = set()
+    scenes = [scene for scene in map(draw_scene, range(20)) if len(scene.things) > 2]
+    for number, scene in enumerate(scenes[:2]):
+        image = render(scene)
+        inputs = processor(text=[text], images=[image], return_tensors="pt")
+        theirs = model.generate(**inputs, num_beams=4, do_sample=False, max_new_tokens=40)
+        whole = processor.decode(
+            theirs[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+
+        async def ask(image: Any, key: str, *stops: str) -> Reply:
+            decoding = Decoding(temperature=0, max_tokens=40, beams=4, stops=stops)
+            return await engine.ask(ids, image, image_key=key, seed=0, decoding=decoding)
+
+        reply = loop.run_until_complete(ask(image, f"beam {number}"))
+        assert reply.text.strip() == whole.strip()
+        cut = loop.run_until_complete(ask(image, f"beam {number}", ". "))
+        assert (cut.finish == "stop_string") == (". " in cut.text)
+        assert cut.num_tokens < reply.num_tokens
+        endings.add(cut.finish)
+    assert "stop_string" in endings
 
 
 def test_a_prompt_that_does_not_fit_is_refused(

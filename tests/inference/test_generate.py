@@ -10,7 +10,7 @@ from PIL import Image
 
 from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import EngineDead, ReplyRefused
-from c3l_ray.inference.engine import Reply
+from c3l_ray.inference.engine import Decoding, Reply
 from c3l_ray.inference.generate import Generate, read
 from c3l_ray.methods import c3l
 from c3l_ray.schema import FLOW, conform
@@ -32,7 +32,9 @@ class Recorded:
         image_key: str,
         seed: int,
         schema: dict[str, Any] | None = None,
+        decoding: Decoding | None = None,
     ) -> Reply:
+        assert decoding is None  # nothing is corrected here
         asked = {"ids": prompt_ids, "size": image.size, "image_key": image_key, "seed": seed}
         self.asked.append({**asked, "schema": schema})
         self.now += 1

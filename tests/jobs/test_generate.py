@@ -176,6 +176,27 @@ def test_select_makes_a_dataset_of_a_run(finished: tuple[Path, str], tmp_path: P
     assert all((dataset / sample["image"]).is_file() for sample in samples)
 
 
+def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:
+    world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
+    done = generate(tmp_path / "in", tmp_path / "run", "--method", "vigc", "--turns", "3")
+    assert done.returncode == 0, done.stderr
+    rows = records(tmp_path / "run")
+    run_json = json.loads((tmp_path / "run" / "run.json").read_text())
+    turns = [turn for row in rows for turn in row["turns"]]
+    good = [turn for turn in turns if turn["status"] == "ok"]
+    assert {turn["kind"] for turn in turns} <= {"dialogue", "detail", "reasoning"}
+    assert len(good) > 12 and all(turn["draft"] and turn["answer"] for turn in good)
+    assert all(turn["scores"] and turn["draft_scores"] for turn in good)
+    taken = [turn["correction"] for turn in good]
+    assert run_json["corrections"] == Counter(correction["ended"] for correction in taken)
+    generated = sum(correction["tokens"] for correction in taken)
+    kept = sum(correction["kept_tokens"] for correction in taken)
+    assert run_json["correction_tokens"] == {"generated": generated, "kept": kept}
+    assert 0 < kept <= generated < run_json["tokens"] == sum(turn["num_tokens"] for turn in turns)
+    assert f"answers  corrected: complete {len(good)}; {kept} of {generated}" in done.stdout
+    assert run_json["facts"]["correction"]["style"] == "vic"
+
+
 def test_a_killed_run_goes_on_to_the_same_records(tmp_path: Path) -> None:
     """Killed with its first unit committed; the same command finishes, and nothing is twice."""
     world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)

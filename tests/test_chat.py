@@ -1,0 +1,60 @@
+"""A reply that has begun, under chat templates as model families write them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import pytest
+
+from c3l_ray import chat
+
+TEMPLATES = {
+    "llava": (
+        "{% for m in messages %}{{ m.role | upper }}:{% for c in m.content %}"
+        "{% if c.type == 'image' %} <image>\n{% else %} {{ c.text }}{% endif %}{% endfor %} "
+        "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    ),
+    "chatml": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
+        "{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "trimming": (
+        "{% for m in messages %}[{{ m.role }}]{% for c in m.content %}"
+        "{% if c.type == 'image' %}<image>{% else %}{{ c.text | trim }}{% endif %}{% endfor %}<e>"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    ),
+}
+UPPER = TEMPLATES["trimming"].replace("trim", "upper")
+
+
+def processor(template: str) -> Any:
+    def apply(messages: Any, *, tokenize: bool, add_generation_prompt: bool = False) -> str:
+        return jinja2.Template(template).render(
+            messages=messages, add_generation_prompt=add_generation_prompt
+        )
+
+    return SimpleNamespace(apply_chat_template=apply)
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+@pytest.mark.parametrize("begun", ["It is red.", "Question: What? Answer:", "It is red.\n\n"])
+@pytest.mark.parametrize("question", ["What?", "It is red."])
+def test_the_prompt_ends_where_the_reply_goes_on(family: str, begun: str, question: str) -> None:
+    made = processor(TEMPLATES[family])
+    prompt = chat.begun_prompt(made, question, begun, image=True)
+    assert prompt.endswith(begun)
+    assert prompt.startswith(chat.answer_prompt(made, question, image=True))
+    assert prompt.count("<image>") == 1
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_reply_that_has_not_begun_is_asked_as_ever(family: str) -> None:
+    made = processor(TEMPLATES[family])
+    asked = chat.answer_prompt(made, "What?", image=True)
+    assert chat.begun_prompt(made, "What?", "", image=True) == asked
+
+
+def test_a_template_that_changes_the_reply_is_told() -> None:
+    with pytest.raises(ValueError, match="changes the answer"):
+        chat.begun_prompt(processor(UPPER), "What?", "It is red.", image=True)

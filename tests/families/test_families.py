@@ -194,9 +194,10 @@ def _logits(frozen: Frozen, asked: Asked, *, one_way: bool) -> torch.Tensor:
     return logits.cpu()
 
 
-def _logprobs(frozen: Frozen, said: Said, *, one_way: bool) -> torch.Tensor:
+def _logprobs(frozen: Frozen, said: Said, *, one_way: bool) -> list[float]:
     logprobs_AV = _logits(frozen, said.asked, one_way=one_way).log_softmax(-1)
-    return logprobs_AV[range(len(said.ids)), said.ids]
+    logprobs: list[float] = logprobs_AV[range(len(said.ids)), said.ids].tolist()
+    return logprobs
 
 
 def test_packed_scoring_equals_plain(

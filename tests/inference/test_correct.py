@@ -241,11 +241,18 @@ def test_the_real_engine_corrects_and_repeats_itself(config: Make) -> None:
     assert first == again
     good = [turn for turn in first if turn["status"] == "ok"]
     assert len(good) >= 9 and any(turn["kind"] == "detail" for turn in good)
+    compared = 0
     for turn, reply in zip(good, whole, strict=True):
-        limit = 8 if turn["kind"] == "detail" else 4
-        assert sentences(turn["answer"]) == sentences(reply)[:limit]
-        assert turn["correction"]["tokens"] >= turn["correction"]["kept_tokens"] > 0
-        assert turn["correction"]["requests"] == len(sentences(turn["answer"]))
-        assert turn["correction"]["ended"] == "complete"
+        taken = turn["correction"]
+        said = sentences(reply)[: 8 if turn["kind"] == "detail" else 4]
+        if not said or len(set(said)) < len(said):  # the model says nothing, or repeats itself
+            assert taken["ended"] in ("nothing", "repeat")
+            continue
+        compared += 1
+        assert sentences(turn["answer"]) == said
+        assert taken["ended"] in ("complete", "limit")
+        assert taken["tokens"] >= taken["kept_tokens"] > 0
+        assert taken["requests"] == len(said)
+    assert compared >= 8
     endings = {turn["correction"]["ended"] for turn in other if turn["status"] == "ok"}
     assert endings and endings <= set(vigc.ENDINGS)

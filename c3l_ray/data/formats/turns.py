@@ -19,6 +19,7 @@ ANSWERING = ("gpt", "assistant")
 KEPT = {
     **dict.fromkeys(("kind", "instruction", "draft", "reply", "finish"), str),
     "num_tokens": int,
+    "correction": dict,
 }
 FINAL = ("unparsable", "truncated", "empty", "duplicate", "refused")
 _MARKER = re.compile(r"\s*<image>\s*")

@@ -4,6 +4,7 @@ Tensor names carry shapes: B rows, T tokens of a row, N answer tokens, D the mod
 V vocabulary.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,9 +67,13 @@ class Frozen:
         model = AutoModelForImageTextToText.from_pretrained(name, dtype=config.dtype)
         self.model: Any = model.to(self.device).eval()
         self.head: Any = self.model.get_output_embeddings()
+        text = self.model.config.get_text_config()
+        self.longest: int = getattr(text, "max_position_embeddings", None) or sys.maxsize
 
     def can_score(self, turn: Asked) -> bool:
-        """False for a text that the model's tokenizer or chat template does not take as it is."""
+        """False for a text that the model's tokenizer or chat template does not take as it is, or
+        that is longer than what the model was made for.
+        """
         every_text = (turn.question, turn.answer, *(text for past in turn.history for text in past))
         if any(token in text for token in self.special for text in every_text):
             return False
@@ -76,7 +81,7 @@ class Frozen:
             rendered = self.rendered(turn, image=False)
         except ValueError:
             return False
-        return rendered.end > rendered.start
+        return rendered.end > rendered.start and len(rendered.ids) <= self.longest
 
     def rendered(self, turn: Asked, *, image: bool) -> Rendered:
         """The whole turn; an image is the one placeholder of the chat template, not yet expanded.

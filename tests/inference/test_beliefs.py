@@ -142,3 +142,8 @@ def test_an_answer_that_the_template_holds_too_is_not_its_end(frozen: Frozen, an
 def test_a_text_that_is_more_than_text_is_not_scored(frozen: Frozen, text: str) -> None:
     assert not frozen.can_score(asked(SCENES[0], "What is it?", text))
     assert frozen.can_score(asked(SCENES[0], "What is it?", "red"))
+
+
+def test_a_text_longer_than_the_models_positions_is_not_scored(frozen: Frozen) -> None:
+    answer = " ".join(["red"] * frozen.longest)
+    assert not frozen.can_score(asked(SCENES[0], "What is it?", answer))

@@ -274,7 +274,7 @@ class SelectConfig:
     output: str | None = None
     """Folder for the dataset, local or s3://, made afresh; by default `dataset` in the input."""
     top: float = 0.1
-    """Share of the scored turns to keep, in (0, 1]."""
+    """Share of the scored turns to keep, in (0, 1]; above 1, their number."""
     by: RankedBy = "i2c"
     """The score that ranks; random, clip and image_logprob are the controls."""
     within: Literal["dataset", "kind", "kind_and_length"] = "dataset"
@@ -288,5 +288,5 @@ class SelectConfig:
     """One sample of llava.json a turn, or one of all the chosen turns of an image, in order."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.top <= 1:
-            raise Refused(f"--top {self.top}: must be in (0, 1]")
+        if self.top <= 0 or (self.top > 1 and self.top != int(self.top)):
+            raise Refused(f"--top {self.top}: must be a share in (0, 1] or a whole number of turns")

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from c3l_ray.config import SelectConfig
 from c3l_ray.data import export, storage
@@ -107,11 +108,10 @@ def choose(
         ranked = np.lexsort((turn, -scores, image))
         _, first, counts = np.unique(image[ranked], return_index=True, return_counts=True)
         position = np.arange(len(ranked)) - np.repeat(first, counts)
-        kept = np.maximum(1, np.round(config.top * counts)).repeat(counts)
-        chosen = ranked[position < kept]
+        chosen = ranked[position < _num_kept(config.top, counts).repeat(counts)]
     else:
         ranked = np.lexsort((turn, image, -scores))
-        chosen = ranked[: max(1, round(config.top * len(ranked)))]
+        chosen = ranked[: int(_num_kept(config.top, np.array(len(ranked))))]
     choice: Choice = defaultdict(lambda: defaultdict(list))
     for place in found.select(["unit", "row", "turn"]).take(chosen).to_pylist():
         choice[place["unit"]][place["row"]].append(place["turn"])
@@ -121,6 +121,12 @@ def choose(
         if config.by == LOWER_IS_BETTER and config.within == "dataset":
             threshold = -threshold
     return choice, found.num_rows, threshold
+
+
+def _num_kept(top: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of so many turns are kept: a share of them, at least one, or a number."""
+    kept = np.full_like(count, top) if top > 1 else np.maximum(1, np.round(top * count))
+    return np.minimum(kept, count).astype(np.int64)
 
 
 def _scored(source: Output, manifest: Manifest, config: SelectConfig) -> pa.Table:

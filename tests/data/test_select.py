@@ -79,6 +79,15 @@ def test_the_top_of_each_image_is_at_least_one_turn(run: Run) -> None:
     assert [t["question"] for t in chosen(path / "dataset")] == ["q 0.9", "q 0.2", "q 0.8"]
 
 
+def test_above_one_top_is_a_number_of_turns(run: Run) -> None:
+    path = run([[turn(0.1), turn(0.9)], [turn(0.2)]], [[turn(0.8), turn(0.3)]])
+    assert select(SelectConfig(input=str(path), top=3))["turns"] == 3
+    assert select(SelectConfig(input=str(path), top=5000))["turns"] == 5
+    assert select(SelectConfig(input=str(path), top=2, per="image"))["turns"] == 5
+    with pytest.raises(Refused, match=r"--top 2.5"):
+        SelectConfig(input=str(path), top=2.5)
+
+
 def of_kind(kind: str, i2c: float, answer: str = "red") -> dict[str, Any]:
     return {**turn(i2c), "kind": kind, "answer": answer}
 

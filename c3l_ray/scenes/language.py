@@ -8,24 +8,26 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from c3l_ray.scenes.draw import CELLS, COLOURS, SHAPES, Scene, Thing
+from c3l_ray.scenes.draw import CELLS, COLOURS, NUM_COLUMNS, SHAPES, SIZES, Scene, Thing
 
-NUMBERS = ("no", "one", "two", "three", "four")
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 RELATIONS = ("above", "below", "left of", "right of")
+QUALITIES = (*COLOURS, *SIZES)
 NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
-SENTENCE = "There is {thing} at the {cell}."
+FULL_NAMES = tuple(f"{size} {name}" for size in SIZES for name in NAMES)
+MAX_DESCRIBED = 5
 
 Slots = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A question and one way to answer it.
+    """A question and one way to answer it, or one sentence of a way.
 
     Attributes:
         kind: the kind of turn that it belongs to, one of methods.c3l.KINDS.
         question: with slots; those it shares with the answer hold the same words in both.
-        answer: with slots; a form of the kind detail repeats it, sentence by sentence.
+        answer: with slots; of the kind detail it is one sentence of several.
         slots: true words for the slots in a scene, or None where the form does not fit it.
     """
 
@@ -35,14 +37,10 @@ class Form:
     slots: Callable[[Scene, random.Random], Slots | None]
 
 
-def article(name: str) -> str:
-    return "an" if name[0] in "aeiou" else "a"
-
-
 def related(relation: str, cell: str, other_cell: str) -> bool:
     """Whether a thing in `cell` is above, below, left of or right of one in `other_cell`."""
-    row, column = divmod(CELLS.index(cell), 2)
-    other_row, other_column = divmod(CELLS.index(other_cell), 2)
+    row, column = divmod(CELLS.index(cell), NUM_COLUMNS)
+    other_row, other_column = divmod(CELLS.index(other_cell), NUM_COLUMNS)
     return {
         "above": row < other_row,
         "below": row > other_row,
@@ -54,8 +52,7 @@ def related(relation: str, cell: str, other_cell: str) -> bool:
 def draw_turn(scene: Scene, kind: str, rng: random.Random) -> tuple[str, str]:
     """A question of this kind that fits the scene, and its true answer."""
     if kind == "detail":
-        form = rng.choice([form for form in FORMS if form.kind == kind])
-        return form.question, describe(scene)
+        return rng.choice(DETAIL_QUESTIONS), describe(scene)
     while True:
         form = rng.choice([form for form in FORMS if form.kind == kind])
         slots = form.slots(scene, rng)
@@ -64,30 +61,52 @@ def draw_turn(scene: Scene, kind: str, rng: random.Random) -> tuple[str, str]:
 
 
 def describe(scene: Scene) -> str:
-    """The scene in full, a sentence a thing."""
-    return " ".join(
-        SENTENCE.format(thing=_with_article(thing), cell=thing.cell) for thing in scene.things
-    )
-
-
-def _with_article(thing: Thing) -> str:
-    return f"{article(thing.name)} {thing.name}"
+    """Three to five sentences: one for each of the first five things, or with less to say, first
+    how many there are and last which cells hold nothing.
+    """
+    sentences = [
+        THERE_IS.format(cell=thing.cell, thing=f"a {thing.full_name}")
+        for thing in scene.things[:MAX_DESCRIBED]
+    ]
+    if len(sentences) < 3:
+        sentences.insert(0, COUNT.format(**_counted(len(scene.things))))
+    taken = {thing.cell for thing in scene.things}
+    empty = [cell for cell in CELLS if cell not in taken]
+    while len(sentences) < 3:
+        sentences.append(THERE_IS.format(cell=empty.pop(0), thing="nothing"))
+    return " ".join(sentences)
 
 
 def listing(scene: Scene) -> str:
-    """The things of a scene as "a red circle, a blue star and a green square"."""
-    names = [_with_article(thing) for thing in scene.things]
+    """The things of a scene as "a small red circle, a large blue star and a small red square"."""
+    names = [f"a {thing.full_name}" for thing in scene.things]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _counted(count: int) -> Slots:
+    be, s = ("is", "") if count == 1 else ("are", "s")
+    return {"be": be, "count": NUMBERS[count], "s": s}
 
 
 def _only_of_its_shape(scene: Scene, rng: random.Random) -> Slots | None:
     shapes = [thing.shape for thing in scene.things]
     single = [thing for thing in scene.things if shapes.count(thing.shape) == 1]
-    if not single:
-        return None
-    thing = rng.choice(single)
-    wrong = rng.choice([colour for colour in COLOURS if colour != thing.colour])
-    return {"shape": thing.shape, "colour": thing.colour, "wrong": wrong}
+    return _look(rng.choice(single), rng) if single else None
+
+
+def _one_by_its_cell(scene: Scene, rng: random.Random) -> Slots:
+    thing = rng.choice(scene.things)
+    return {"cell": thing.cell, **_look(thing, rng)}
+
+
+def _look(thing: Thing, rng: random.Random) -> Slots:
+    return {
+        "shape": thing.shape,
+        "colour": thing.colour,
+        "wrong": rng.choice([colour for colour in COLOURS if colour != thing.colour]),
+        "size": thing.size,
+        "other_size": next(size for size in SIZES if size != thing.size),
+    }
 
 
 def _only_of_its_name(scene: Scene, rng: random.Random) -> Slots | None:
@@ -100,31 +119,34 @@ def _only_of_its_name(scene: Scene, rng: random.Random) -> Slots | None:
 
 
 def _what_is_there(scene: Scene, rng: random.Random) -> Slots:
-    cell = rng.choice(CELLS)
+    cell = rng.choice((*CELLS, *(thing.cell for thing in scene.things)))
     inside = [thing for thing in scene.things if thing.cell == cell]
-    return {"cell": cell, "thing": _with_article(inside[0]) if inside else "nothing"}
+    return {"cell": cell, "thing": f"a {inside[0].full_name}" if inside else "nothing"}
 
 
 def _count_all(scene: Scene, _: random.Random) -> Slots:
-    count = len(scene.things)
-    be, s = ("is", "") if count == 1 else ("are", "s")
-    return {"be": be, "count": NUMBERS[count], "s": s, "list": listing(scene)}
+    return {**_counted(len(scene.things)), "list": listing(scene)}
 
 
 def _count_shape(scene: Scene, rng: random.Random) -> Slots:
     shape = rng.choice((*SHAPES, *(thing.shape for thing in scene.things)))
-    count = sum(thing.shape == shape for thing in scene.things)
-    be, s = ("is", "") if count == 1 else ("are", "s")
-    return {"shape": shape, "be": be, "count": NUMBERS[count], "s": s}
+    return {"shape": shape, **_counted(sum(thing.shape == shape for thing in scene.things))}
+
+
+def _count_quality(scene: Scene, rng: random.Random) -> Slots:
+    thing = rng.choice(scene.things)
+    quality = rng.choice((*QUALITIES, thing.colour, thing.size))
+    count = sum(quality in (each.colour, each.size) for each in scene.things)
+    return {"quality": quality, **_counted(count)}
 
 
 def _pair(holds: bool) -> Callable[[Scene, random.Random], Slots | None]:
     def slots(scene: Scene, rng: random.Random) -> Slots | None:
-        if len({thing.name for thing in scene.things}) != len(scene.things):
+        names = [thing.name for thing in scene.things]
+        single = [thing for thing in scene.things if names.count(thing.name) == 1]
+        if len(single) < 2:
             return None
-        if len(scene.things) < 2:
-            return None
-        thing, other = rng.sample(scene.things, 2)
+        thing, other = rng.sample(single, 2)
         fitting = [r for r in RELATIONS if related(r, thing.cell, other.cell) == holds]
         return {
             "name": thing.name,
@@ -138,109 +160,75 @@ def _pair(holds: bool) -> Callable[[Scene, random.Random], Slots | None]:
 
 
 def _present(scene: Scene, rng: random.Random) -> Slots:
-    name = rng.choice(scene.things).name
-    return {"a": article(name), "name": name}
+    return {"name": rng.choice(scene.things).name}
 
 
 def _absent(scene: Scene, rng: random.Random) -> Slots:
     present = {thing.name for thing in scene.things}
-    near = [
-        n for n in NAMES if n not in present and set(n.split()) & set(" ".join(present).split())
-    ]
-    name = rng.choice(near)
-    return {"a": article(name), "name": name}
+    words = {word for name in present for word in name.split()}
+    near = [name for name in NAMES if name not in present and words & set(name.split())]
+    return {"name": rng.choice(near)}
 
 
 PLACES = "the {name} is at the {cell} and the {other} is at the {other_cell}."
 RELATION = "Is the {name} {relation} the {other}?"
-
-FORMS = (
-    Form(
-        kind="dialogue",
-        question="What colour is the {shape}?",
-        answer="The {shape} is {colour}.",
-        slots=_only_of_its_shape,
-    ),
-    Form(
-        kind="dialogue",
-        question="Where is the {name}?",
-        answer="The {name} is at the {cell}.",
-        slots=_only_of_its_name,
-    ),
-    Form(
-        kind="dialogue",
-        question="What is at the {cell}?",
-        answer=SENTENCE,
-        slots=_what_is_there,
-    ),
-    *(
-        Form(kind="detail", question=question, answer=SENTENCE, slots=_what_is_there)
-        for question in (
-            "What does the image show?",
-            "Can you describe the image in detail?",
-            "What can be seen in the picture?",
-        )
-    ),
-    Form(
-        kind="reasoning",
-        question="How many things are there, and what are they?",
-        answer="There {be} {count} thing{s}: {list}.",
-        slots=_count_all,
-    ),
-    Form(
-        kind="reasoning",
-        question="How many {shape}s are there?",
-        answer="There {be} {count} {shape}{s}.",
-        slots=_count_shape,
-    ),
-    Form(kind="reasoning", question=RELATION, answer=f"Yes, {PLACES}", slots=_pair(True)),
-    Form(kind="reasoning", question=RELATION, answer=f"No, {PLACES}", slots=_pair(False)),
-    Form(
-        kind="short",
-        question="In a word, what colour is the {shape}?",
-        answer="{colour}",
-        slots=_only_of_its_shape,
-    ),
-    Form(
-        kind="short",
-        question="In a word, how many things are there?",
-        answer="{count}",
-        slots=_count_all,
-    ),
-    Form(
-        kind="short",
-        question="In short, where is the {name}?",
-        answer="{cell}",
-        slots=_only_of_its_name,
-    ),
-    Form(
-        kind="short",
-        question="In short, what is at the {cell}?",
-        answer="{thing}",
-        slots=_what_is_there,
-    ),
-    Form(
-        kind="yes_no",
-        question="Is there {a} {name}?",
-        answer="Yes, there is {a} {name}.",
-        slots=_present,
-    ),
-    Form(
-        kind="yes_no",
-        question="Is there {a} {name}?",
-        answer="No, there is no {name}.",
-        slots=_absent,
-    ),
-    Form(
-        kind="yes_no",
-        question="Is the {shape} {colour}?",
-        answer="Yes, the {shape} is {colour}.",
-        slots=_only_of_its_shape,
-    ),
-    Form(
-        kind="yes_no",
-        question="Is the {shape} {wrong}?",
-        answer="No, the {shape} is {colour}.",
-        slots=_only_of_its_shape,
-    ),
+THERE_IS = "There is {thing} at the {cell}."
+COUNT = "There {be} {count} thing{s}."
+DETAIL_QUESTIONS = (
+    "What does the image show?",
+    "Can you describe the image in detail?",
+    "What can be seen in the picture?",
+)
+_ROWS: dict[str, list[tuple[str, str, Callable[[Scene, random.Random], Slots | None]]]] = {
+    "dialogue": [
+        ("What colour is the {shape}?", "The {shape} is {colour}.", _only_of_its_shape),
+        ("How large is the {shape}?", "The {shape} is {size}.", _only_of_its_shape),
+        (
+            "What colour is the thing at the {cell}?",
+            "The thing at the {cell} is {colour}.",
+            _one_by_its_cell,
+        ),
+        ("Where is the {name}?", "The {name} is at the {cell}.", _only_of_its_name),
+        ("What is at the {cell}?", THERE_IS, _what_is_there),
+    ],
+    "detail": [
+        (question, sentence, slots)
+        for question in DETAIL_QUESTIONS
+        for sentence, slots in ((THERE_IS, _what_is_there), (COUNT, _count_all))
+    ],
+    "reasoning": [
+        (
+            "How many things are there, and what are they?",
+            "There {be} {count} thing{s}: {list}.",
+            _count_all,
+        ),
+        ("How many {shape}s are there?", "There {be} {count} {shape}{s}.", _count_shape),
+        (
+            "How many {quality} things are there?",
+            "There {be} {count} {quality} thing{s}.",
+            _count_quality,
+        ),
+        (RELATION, f"Yes, {PLACES}", _pair(True)),
+        (RELATION, f"No, {PLACES}", _pair(False)),
+    ],
+    "short": [
+        ("In a word, what colour is the {shape}?", "{colour}", _only_of_its_shape),
+        ("In a word, what size is the {shape}?", "{size}", _only_of_its_shape),
+        ("In a word, how many things are there?", "{count}", _count_all),
+        ("In short, where is the {name}?", "{cell}", _only_of_its_name),
+        ("In short, what is at the {cell}?", "{thing}", _what_is_there),
+    ],
+    "yes_no": [
+        ("Is there a {name}?", "Yes, there is a {name}.", _present),
+        ("Is there a {name}?", "No, there is no {name}.", _absent),
+        ("Is the {shape} {colour}?", "Yes, the {shape} is {colour}.", _only_of_its_shape),
+        ("Is the {shape} {wrong}?", "No, the {shape} is {colour}.", _only_of_its_shape),
+        ("Is the {shape} {size}?", "Yes, the {shape} is {size}.", _only_of_its_shape),
+        ("Is the {shape} {other_size}?", "No, the {shape} is {size}.", _only_of_its_shape),
+    ],
+}
+FORMS = tuple(
+    Form(kind=kind, question=question, answer=answer, slots=slots)
+    for kind, rows in _ROWS.items()
+    for question, answer, slots in rows
 )

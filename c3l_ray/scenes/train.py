@@ -5,14 +5,16 @@ half then learn captions only, until they read the image; questions come last. T
 at once, the language half stays on its prior for a long time.
 """
 
+import hashlib
 import json
 import math
+import multiprocessing
 import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,26 @@ from transformers import (
 from c3l_ray.chat import answer_prompt, answered
 from c3l_ray.methods import c3l
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import CELLS, COLOURS, SHAPES, SIDE_PX, Scene, draw_scene, render
+from c3l_ray.scenes.draw import (
+    BIASED,
+    CELL_PX,
+    CELLS,
+    COLOURS,
+    NUM_COLUMNS,
+    SHAPES,
+    SIDE_PX,
+    SIZES,
+    UNBIASED,
+    Scene,
+    World,
+    draw_scene,
+    render,
+)
 from c3l_ray.scenes.language import draw_turn
 
 FIRST_SEED = 10_000_000  # far from the seeds of the scenes that users draw
 PATCH_PX = 16
+PARTS = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)  # what a cell holds, or nothing
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 IMAGE_TOKEN = "<image>"
 CHAT_TEMPLATE = (
@@ -62,37 +79,180 @@ class Training:
     out: Path = world.WEIGHTS
     """Folder that receives `llava/` and `clip/`."""
     parts: tuple[str, ...] = ("llava", "clip")
-    """Which of the two to train."""
+    """Which of the two to train; each is a process of its own, with one thread."""
+    unfinished: Path = Path("runs/scenes")
+    """Folder of what training goes on from when it was stopped; emptied as parts end."""
+    save_every: int = 100
+    """Steps between two saves of that."""
     seed: int = 0
     """Seed of the weights, the order and the drawn turns."""
-    num_scenes: int = 30_000
-    """Scenes to draw."""
-    tower_steps: int = 400
-    """Supervised steps of the vision tower, 128 scenes each."""
+    num_scenes: int = 20_000
+    """Scenes to draw of each world."""
+    tower_steps: int = 600
+    """Supervised steps of the vision tower, 128 unbiased scenes each."""
     caption_steps: int = 400
     """Steps on captions only, 64 scenes each."""
-    turn_steps: int = 2_400
-    """Steps on all kinds of turns, 64 scenes each."""
-    clip_steps: int = 2_000
-    """Contrastive steps of the CLIP, 128 scenes each."""
+    turn_steps: int = 1_400
+    """Steps on all kinds of turns, 64 biased scenes each."""
+    clip_steps: int = 1_500
+    """Contrastive steps of the CLIP, 128 unbiased scenes each."""
 
 
 def main(training: Training) -> None:
+    """Trains each part in a process of its own. Raises SystemExit where one of them fails."""
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=train_part, args=(training, part))
+        for part in training.parts
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit(f"not finished; the same command goes on from {training.unfinished}")
+
+
+def train_part(training: Training, part: str) -> None:
     torch.set_num_threads(1)
-    print(f"drawing {training.num_scenes} scenes", flush=True)
-    scenes = [draw_scene(FIRST_SEED + i) for i in range(training.num_scenes)]
-    pixels_NCHW = torch.stack([_pixels(scene) for scene in scenes])
-    for part in training.parts:
-        torch.manual_seed(training.seed)
-        rng = random.Random(training.seed)
-        {"llava": train_llava, "clip": train_clip}[part](training, scenes, pixels_NCHW, rng)
+    torch.manual_seed(training.seed)
+    rng = random.Random(training.seed)
+    {"llava": train_llava, "clip": train_clip}[part](training, rng)
 
 
-def train_llava(
-    training: Training, scenes: list[Scene], pixels_NCHW: Tensor, rng: random.Random
-) -> None:
-    tokenizer = word_tokenizer(_sample_texts(scenes, rng), end=False)
-    processor = LlavaProcessor(
+def draw(training: Training, drawn: World) -> tuple[list[Scene], Tensor]:
+    """The scenes of a world to train on, and their pixels in 8 bits: [N, C, H, W]."""
+    scenes = [draw_scene(FIRST_SEED + i, drawn) for i in range(training.num_scenes)]
+    pixels_NHWC = np.stack([np.asarray(render(scene)) for scene in scenes])
+    print(f"drew {len(scenes)} scenes of the {drawn.name} world", flush=True)
+    return scenes, torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).contiguous()
+
+
+class Unfinished:
+    """A part's training on disk: the stage it is in, and all that its next step follows from.
+
+    A file of other settings is left alone, so that only the same training goes on from it.
+    """
+
+    def __init__(
+        self, training: Training, part: str, module: nn.Module, rng: random.Random
+    ) -> None:
+        passing = ("out", "parts", "unfinished", "save_every")
+        settings = {k: v for k, v in asdict(training).items() if k not in passing}
+        told = repr((sorted(settings.items(), key=str), UNBIASED, BIASED))
+        digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+        self.path = training.unfinished / f"{part}-{digest}.pt"
+        self.save_every = training.save_every
+        self.module = module
+        self.rng = rng
+        self.stages: list[str] = []
+        self.optimizer: dict[str, Any] | None = None
+        self.step = 0
+        if self.path.exists():
+            # Written by this class: it holds the state of a random.Random beside the tensors.
+            held = torch.load(self.path, weights_only=False)
+            self.stages, self.step, self.optimizer = held["stages"], held["step"], held["optimizer"]
+            module.load_state_dict(held["module"])
+            rng.setstate(held["rng"])
+            print(f"{part}: going on in {self.stages[-1]} at step {self.step}", flush=True)
+
+    def run(
+        self,
+        stage: str,
+        num_steps: int,
+        optimizer: torch.optim.Optimizer,
+        loss: Callable[[], Tensor],
+    ) -> None:
+        """Trains a stage to its end: warm-up, cosine, clipped gradients, a line of progress."""
+        if stage in self.stages[:-1]:
+            return
+        first = 0
+        if self.stages and self.stages[-1] == stage:
+            first = self.step
+            optimizer.load_state_dict(self.optimizer or {})
+        else:
+            self.stages = [*self.stages, stage]
+        peaks = [group["initial_lr"] for group in optimizer.param_groups]
+        warm_up = max(1, num_steps // 20)
+        started = time.monotonic()
+        recent: list[float] = []
+        for i in range(first, num_steps):
+            progress = max(0.0, (i - warm_up) / max(1, num_steps - warm_up))
+            scale = min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * max(scale, 0.02)
+            optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], 1.0)
+            optimizer.step()
+            recent.append(value.item())
+            if (i + 1) % 50 == 0:
+                mean, seconds = sum(recent) / len(recent), time.monotonic() - started
+                print(f"{stage}: {i + 1}/{num_steps} loss {mean:.4f} {seconds:.0f} s", flush=True)
+                recent.clear()
+            if (i + 1) % self.save_every == 0 or i + 1 == num_steps:
+                self._save(i + 1, optimizer)
+
+    def end(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        held = {
+            "stages": self.stages,
+            "step": step,
+            "module": self.module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "rng": self.rng.getstate(),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        written = self.path.with_suffix(".new")
+        torch.save(held, written)
+        written.replace(self.path)
+
+
+def _adamw(module: nn.Module, lr: float, weight_decay: float = 0.01) -> torch.optim.AdamW:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = lr
+    return optimizer
+
+
+def train_llava(training: Training, rng: random.Random) -> None:
+    processor = _processor(word_tokenizer(_all_texts(), end=False))
+    model = _llava(processor.tokenizer)
+    tower = model.model.vision_tower
+    heads = nn.Linear(tower.config.hidden_size, sum(PARTS))
+    unfinished = Unfinished(training, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
+
+    scenes, pixels_NCHW = draw(training, UNBIASED)
+    labels_NCA = cell_labels(scenes)
+    unfinished.run(
+        "tower",
+        training.tower_steps,
+        _adamw(nn.ModuleDict({"a": tower, "b": heads}), 1e-3),
+        lambda: _tower_loss(tower, heads, pixels_NCHW, labels_NCA, rng),
+    )
+    for parameter in [*tower.parameters(), *heads.parameters()]:
+        parameter.requires_grad_(False)
+    learn = Learner(model, processor, scenes, _features(tower, pixels_NCHW), rng)
+    unfinished.run(
+        "captions",
+        training.caption_steps,
+        _adamw(model, 1.5e-3),
+        lambda: learn.loss({"caption": 1.0}),
+    )
+    scenes, pixels_NCHW = draw(training, BIASED)
+    learn = Learner(model, processor, scenes, _features(tower, pixels_NCHW), rng)
+    mixture = {"posed": 0.4, "asked": 0.35, "caption": 0.05, "text_only": 0.2}
+    unfinished.run("turns", training.turn_steps, _adamw(model, 1.5e-3), lambda: learn.loss(mixture))
+    _save_llava(model, processor, training.out / "llava")
+    unfinished.end()
+
+
+def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    return LlavaProcessor(
         image_processor=CLIPImageProcessor(
             size={"height": SIDE_PX, "width": SIDE_PX},
             do_center_crop=False,
@@ -105,14 +265,6 @@ def train_llava(
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
-    model = _llava(tokenizer)
-    train_tower(training, model.model.vision_tower, scenes, pixels_NCHW, rng)
-    features_NPD = _features(model.model.vision_tower, pixels_NCHW)
-    learn = Learner(model, processor, scenes, features_NPD, rng)
-    learn.run(training.caption_steps, {"caption": 1.0}, "captions")
-    mixture = {"posed": 0.4, "asked": 0.35, "caption": 0.05, "text_only": 0.2}
-    learn.run(training.turn_steps, mixture, "turns")
-    _save_llava(model, processor, training.out / "llava")
 
 
 def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
@@ -141,7 +293,7 @@ def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
     )
 
 
-def _sample_texts(scenes: list[Scene], rng: random.Random) -> list[str]:
+def _all_texts() -> list[str]:
     """Texts that between them hold every word that training will meet, at least once."""
     texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
     texts += [
@@ -149,9 +301,10 @@ def _sample_texts(scenes: list[Scene], rng: random.Random) -> list[str]:
         for kind in c3l.KINDS
         for wording in c3l.INSTRUCTIONS[kind]
     ]
-    for scene in scenes[:2000]:
+    rng = random.Random(0)
+    for seed in range(2000):
         for kind in c3l.KINDS:
-            texts += [f" {text}" for text in draw_turn(scene, kind, rng)]
+            texts += [f" {text}" for text in draw_turn(draw_scene(seed), kind, rng)]
     return texts
 
 
@@ -186,50 +339,54 @@ def _llava(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     return LlavaForConditionalGeneration(config).float()
 
 
-def train_tower(
-    training: Training,
+def _tower_loss(
     tower: CLIPVisionModel,
-    scenes: list[Scene],
+    heads: nn.Linear,
     pixels_NCHW: Tensor,
+    labels_NCA: Tensor,
     rng: random.Random,
-) -> None:
-    """Supervised per cell: colour and shape, or nothing, from the mean of the cell's patches."""
-    colours_NC, shapes_NC = _cell_labels(scenes)
-    heads = nn.Linear(tower.config.hidden_size, len(COLOURS) + 1 + len(SHAPES) + 1)
-    optimizer = torch.optim.AdamW([*tower.parameters(), *heads.parameters()], lr=1e-3)
-    for step in _steps(training.tower_steps, optimizer, "vision tower"):
-        picked = torch.tensor(rng.sample(range(len(scenes)), 128))
-        cells_BCD = _cells(tower(pixels_NCHW[picked]).last_hidden_state[:, 1:])
-        colour_BCK, shape_BCK = heads(cells_BCD).split([len(COLOURS) + 1, len(SHAPES) + 1], -1)
-        loss = F.cross_entropy(colour_BCK.flatten(0, 1), colours_NC[picked].flatten())
-        loss = loss + F.cross_entropy(shape_BCK.flatten(0, 1), shapes_NC[picked].flatten())
-        step(loss)
-    for parameter in tower.parameters():
-        parameter.requires_grad_(False)
+) -> Tensor:
+    """Supervised per cell: colour, shape and size, or nothing, from the mean of its patches."""
+    picked = torch.tensor(rng.sample(range(len(pixels_NCHW)), 128))
+    logits_BCK = heads(by_cell(tower(_scaled(pixels_NCHW[picked])).last_hidden_state[:, 1:]))
+    labels_MA = labels_NCA[picked].flatten(0, 1)
+    losses = [
+        F.cross_entropy(logits_MK, labels_MA[:, attribute])
+        for attribute, logits_MK in enumerate(logits_BCK.flatten(0, 1).split(PARTS, dim=-1))
+    ]
+    return torch.stack(losses).sum()
 
 
-def _cells(patches_BPD: Tensor) -> Tensor:
-    """Mean of the four patches of each of the four cells: [B, 4, D]."""
+def by_cell(patches_BPD: Tensor) -> Tensor:
+    """Mean of the patches of each of the six cells: [B, 6, D]."""
     batch, _, width = patches_BPD.shape
-    return patches_BPD.reshape(batch, 2, 2, 2, 2, width).mean(dim=(2, 4)).flatten(1, 2)
+    grid = (len(CELLS) // NUM_COLUMNS, CELL_PX[1] // PATCH_PX, NUM_COLUMNS, CELL_PX[0] // PATCH_PX)
+    return patches_BPD.reshape(batch, *grid, width).mean(dim=(2, 4)).flatten(1, 2)
 
 
-def _cell_labels(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
-    colours = torch.zeros(len(scenes), len(CELLS), dtype=torch.long)
-    shapes = torch.zeros(len(scenes), len(CELLS), dtype=torch.long)
+def cell_labels(scenes: list[Scene]) -> Tensor:
+    """Colour, shape and size of what is in each cell, counted from 1, and 0 for nothing."""
+    labels_NCA = torch.zeros(len(scenes), len(CELLS), len(PARTS), dtype=torch.long)
     for row, scene in enumerate(scenes):
         for thing in scene.things:
-            cell = CELLS.index(thing.cell)
-            colours[row, cell] = 1 + list(COLOURS).index(thing.colour)
-            shapes[row, cell] = 1 + SHAPES.index(thing.shape)
-    return colours, shapes
+            look = (
+                list(COLOURS).index(thing.colour),
+                SHAPES.index(thing.shape),
+                list(SIZES).index(thing.size),
+            )
+            labels_NCA[row, CELLS.index(thing.cell)] = torch.tensor(look) + 1
+    return labels_NCA
 
 
 @torch.no_grad()
 def _features(tower: CLIPVisionModel, pixels_NCHW: Tensor) -> Tensor:
     """Patch features of every scene, computed once since the tower is frozen: [N, P, D]."""
     batches = pixels_NCHW.split(500)
-    return torch.cat([tower(batch).last_hidden_state[:, 1:] for batch in batches])
+    return torch.cat([tower(_scaled(batch)).last_hidden_state[:, 1:].half() for batch in batches])
+
+
+def _scaled(pixels_NCHW: Tensor) -> Tensor:
+    return pixels_NCHW.float() / 127.5 - 1
 
 
 class Learner:
@@ -250,34 +407,33 @@ class Learner:
         self.rng = rng
         self.image_id = model.config.image_token_id
 
-    def run(self, num_steps: int, mixture: dict[str, float], name: str) -> None:
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
-        for step in _steps(num_steps, optimizer, name):
-            (task,) = self.rng.choices(list(mixture), list(mixture.values()))
-            picked = self.rng.sample(range(len(self.scenes)), 64)
-            step(self.loss(picked, task))
-
-    def loss(self, picked: list[int], task: str) -> Tensor:
+    def loss(self, mixture: dict[str, float]) -> Tensor:
         """Mean negative log-likelihood of the answers' tokens and the end of sequence."""
-        rows = [self.tokens(self.scenes[i], task) for i in picked]
-        longest = max(len(ids) for ids, _ in rows)
+        picked = self.rng.sample(range(len(self.scenes)), 64)
+        tasks = self.rng.choices(list(mixture), list(mixture.values()), k=len(picked))
+        rows = [(i, *self.tokens(self.scenes[i], t)) for i, t in zip(picked, tasks, strict=True)]
+        rows.sort(key=lambda row: len(row[1]))  # rows of like length waste little padding
+        sums = [self._loss(rows[first : first + 16]) for first in range(0, len(rows), 16)]
+        num_tokens = sum(len(ids) - start for _, ids, start in rows)
+        return torch.stack(sums).sum() / num_tokens
+
+    def _loss(self, rows: list[tuple[int, list[int], int]]) -> Tensor:
+        longest = max(len(ids) for _, ids, _ in rows)
         pad = self.processor.tokenizer.pad_token_id
-        ids_BT = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
-        labels_BT = ids_BT.clone()
-        for row, (ids, start) in enumerate(rows):
-            labels_BT[row, :start] = -100
-            labels_BT[row, len(ids) :] = -100
+        ids_BT = torch.tensor([ids + [pad] * (longest - len(ids)) for _, ids, _ in rows])
+        answers_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+        for row, (_, ids, start) in enumerate(rows):
+            answers_BT[row, start : len(ids)] = True
         embeds_BTD = self.model.get_input_embeddings()(ids_BT)
-        if task != "text_only":
-            images_BPD = self.model.model.multi_modal_projector(self.features_NPD[picked])
+        shown = [i for i, ids, _ in rows if self.image_id in ids]
+        if shown:
+            images_BPD = self.model.model.multi_modal_projector(self.features_NPD[shown].float())
             at_BT1 = (ids_BT == self.image_id).unsqueeze(-1)
             embeds_BTD = embeds_BTD.masked_scatter(at_BT1, images_BPD)
         # Rows are padded on the right, so the causal mask alone keeps real tokens clean.
         hidden_BTD = self.model.model.language_model(inputs_embeds=embeds_BTD).last_hidden_state
-        answers_BT = labels_BT[:, 1:] != -100
-        logits_KV = self.model.lm_head(hidden_BTD[:, :-1][answers_BT])
-        return F.cross_entropy(logits_KV, labels_BT[:, 1:][answers_BT])
+        logits_KV = self.model.lm_head(hidden_BTD[:, :-1][answers_BT[:, 1:]])
+        return F.cross_entropy(logits_KV, ids_BT[:, 1:][answers_BT[:, 1:]], reduction="sum")
 
     def tokens(self, scene: Scene, task: str) -> tuple[list[int], int]:
         """A conversation about the scene as token ids, and where its answer begins."""
@@ -312,16 +468,22 @@ def _save_llava(
     for name, tensor in model.state_dict().items():
         old = next(prefix for prefix in names if name.startswith(prefix))
         state[names[old] + name.removeprefix(old)] = tensor.contiguous()
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    _save_weights(state, folder / "model.safetensors")
 
 
-def train_clip(
-    training: Training, scenes: list[Scene], pixels_NCHW: Tensor, rng: random.Random
-) -> None:
+def _save_weights(state: dict[str, Tensor], path: Path) -> None:
+    save_file(state, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # it writes files that only their owner may read
+    with path.open("rb") as written:
+        digest = hashlib.file_digest(written, hashlib.sha256).hexdigest()
+    print(f"sha256 {digest} {path.parent.name}/{path.name}", flush=True)
+
+
+def train_clip(training: Training, rng: random.Random) -> None:
     folder = training.out / "clip"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    tokenizer = word_tokenizer(_sample_texts(scenes, rng), end=True)
+    tokenizer = word_tokenizer(_all_texts(), end=True)
     tokenizer.save_pretrained(folder)
     model_cfg = {
         "embed_dim": 96,
@@ -351,56 +513,28 @@ def train_clip(
     name = f"local-dir:{folder}"
     model = open_clip.create_model(name, load_weights=False)
     tokenize = open_clip.get_tokenizer(name)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
+    scenes, pixels_NCHW = draw(training, UNBIASED)
     contrast = open_clip.ClipLoss()
-    for step in _steps(training.clip_steps, optimizer, "clip"):
-        picked = rng.sample(range(len(scenes)), 128)
-        texts = [_clip_text(scenes[i], rng) for i in picked]
-        image_BE, text_BE, scale = model(pixels_NCHW[picked], tokenize(texts))
-        step(contrast(image_BE, text_BE, scale))
+
+    def loss() -> Tensor:
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
+        picked = rng.sample(range(len(scenes)), 128)
+        texts = [_clip_text(scenes[i], rng) for i in picked]
+        image_BE, text_BE, scale = model(_scaled(pixels_NCHW[picked]), tokenize(texts))
+        return contrast(image_BE, text_BE, scale)
+
+    unfinished = Unfinished(training, "clip", model, rng)
+    unfinished.run("clip", training.clip_steps, _adamw(model, 1e-3, weight_decay=0.02), loss)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors")
+    _save_weights(state, folder / "open_clip_model.safetensors")
+    unfinished.end()
 
 
 def _clip_text(scene: Scene, rng: random.Random) -> str:
     """Half the time all that the scene shows, half the time one turn: what the score will see."""
     kind = rng.choice(("detail", rng.choice(c3l.KINDS)))
     return " ".join(draw_turn(scene, kind, rng))
-
-
-def _pixels(scene: Scene) -> Tensor:
-    values = np.asarray(render(scene), dtype=np.float32) / 127.5 - 1
-    return torch.from_numpy(values).permute(2, 0, 1)
-
-
-def _steps(num_steps: int, optimizer: torch.optim.Optimizer, name: str) -> Iterator[Any]:
-    """Yields a function that takes a step's loss: warm-up, cosine, clipped gradients, progress."""
-    peak = optimizer.param_groups[0]["lr"]
-    warm_up = max(1, num_steps // 20)
-    started = time.monotonic()
-    recent: list[float] = []
-
-    def take(loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], 1.0)
-        optimizer.step()
-        recent.append(loss.item())
-
-    for i in range(num_steps):
-        progress = max(0.0, (i - warm_up) / max(1, num_steps - warm_up))
-        scale = min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in optimizer.param_groups:
-            group["lr"] = peak * max(scale, 0.02)
-        yield take
-        if (i + 1) % 50 == 0:
-            seconds = time.monotonic() - started
-            mean = sum(recent) / len(recent)
-            print(f"{name}: step {i + 1}/{num_steps} loss {mean:.4f} {seconds:.0f} s", flush=True)
-            recent.clear()
 
 
 if __name__ == "__main__":

@@ -1,37 +1,45 @@
 """The truth of a turn about a scene: its words are read back into a form's slots, and checked."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 
-from c3l_ray.scenes.draw import CELLS, COLOURS, SHAPES, Scene
-from c3l_ray.scenes.language import FORMS, NAMES, NUMBERS, RELATIONS, Form, Slots, article, related
+from c3l_ray.scenes.draw import BIASED, CELLS, COLOURS, SHAPES, SIZES, Scene, Thing, World
+from c3l_ray.scenes.language import (
+    FORMS,
+    FULL_NAMES,
+    NAMES,
+    NUMBERS,
+    QUALITIES,
+    RELATIONS,
+    Form,
+    Slots,
+    related,
+)
 
 TRUE, FALSE, UNKNOWN = "true", "false", "unknown"
 
-
-def _any_of(words: tuple[str, ...]) -> str:
-    return "|".join(words)
-
-
-_WITH_ARTICLE = tuple(f"{article(name)} {name}" for name in NAMES)
-_THING = _any_of(_WITH_ARTICLE)
-_COLOUR = _any_of(tuple(COLOURS))
-_PATTERNS = {
-    "shape": _any_of(SHAPES),
-    "colour": _COLOUR,
-    "wrong": _COLOUR,
-    "name": _any_of(NAMES),
-    "other": _any_of(NAMES),
-    "cell": _any_of(CELLS),
-    "other_cell": _any_of(CELLS),
-    "thing": f"{_THING}|nothing",
-    "count": _any_of(NUMBERS),
-    "relation": _any_of(RELATIONS),
-    "list": f"(?:{_THING})(?:, (?:{_THING}))*(?: and (?:{_THING}))?",
-    "a": "an?",
-    "be": "is|are",
-    "s": "s?",
+_THING = f"a (?:{'|'.join(FULL_NAMES)})"
+_WORDS: dict[str, tuple[str, ...]] = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "wrong": tuple(COLOURS),
+    "size": tuple(SIZES),
+    "other_size": tuple(SIZES),
+    "quality": QUALITIES,
+    "name": NAMES,
+    "other": NAMES,
+    "cell": CELLS,
+    "other_cell": CELLS,
+    "thing": (_THING, "nothing"),
+    "count": NUMBERS,
+    "relation": RELATIONS,
+    "list": (f"{_THING}(?:(?:, {_THING})* and {_THING})?",),
+    "be": ("is", "are"),
+    "s": ("s", ""),
 }
 
 
@@ -46,69 +54,119 @@ def judge(scene: Scene, turn: Mapping[str, str | None]) -> str:
         scene: what the image shows.
         turn: with `question` and `answer`, either of which may be None.
     """
+    claims = _claims(turn)
+    if any(claim is not None and not _holds(scene, *claim) for claim in claims):
+        return FALSE
+    return TRUE if claims and None not in claims else UNKNOWN
+
+
+def from_prior(scene: Scene, turn: Mapping[str, str | None], world: World = BIASED) -> bool:
+    """Whether what is false in a turn is what the world's bias table says.
+
+    It is, sentence by sentence, where the sentence would be true of the scene if some of its things
+    had the colour or size that their shapes tend to, or if the number of things is the usual one.
+    """
+    wrong = [claim for claim in _claims(turn) if claim is not None and not _holds(scene, *claim)]
+    return bool(wrong) and all(_expected(scene, claim, world) for claim in wrong)
+
+
+def _expected(scene: Scene, claim: tuple[Form, Slots], world: World) -> bool:
+    form, slots = claim
+    if "count" in slots and not {"shape", "quality", "list"} & set(slots):
+        return NUMBERS.index(slots["count"]) == world.usual_count
+    guesses = itertools.product(*(_looks(thing, world) for thing in scene.things))
+    return any(_holds(replace(scene, things=things), form, slots) for things in guesses)
+
+
+def _looks(thing: Thing, world: World) -> list[Thing]:
+    taste = world.taste(thing.shape)
+    colours, sizes = {thing.colour, taste.colour}, {thing.size, taste.size}
+    return [
+        replace(thing, colour=colour, size=size)
+        for colour, size in itertools.product(sorted(colours), sorted(sizes))
+    ]
+
+
+def _claims(turn: Mapping[str, str | None]) -> list[tuple[Form, Slots] | None]:
+    """What a turn says, a form and its slots for each sentence; None for one that is not known."""
     question, answer = turn["question"], turn["answer"]
     if not question or not answer:
-        return UNKNOWN
-    for form in FORMS:
-        asked = _read(form.question, question, {})
-        if asked is None:
-            continue
-        if form.kind == "detail":
-            return _judge_sentences(scene, form, answer)
-        said = _read(form.answer, answer, asked)
+        return []
+    asked = [(form, _read(form.question, question, {})) for form in FORMS]
+    fitting = [(form, slots) for form, slots in asked if slots is not None]
+    detail = any(form.kind == "detail" for form, _ in fitting)
+    sentences = re.split(r"(?<=\.)\s+", answer.strip()) if detail else [answer]
+    return [_claim(fitting, sentence) for sentence in sentences]
+
+
+def _claim(fitting: list[tuple[Form, Slots]], sentence: str) -> tuple[Form, Slots] | None:
+    """The form that answers the question with this sentence, and the slots of both."""
+    for form, asked in fitting:
+        said = _read(form.answer, sentence, asked)
         if said is not None:
-            return TRUE if _holds(scene, form, {**asked, **said}) else FALSE
-    return UNKNOWN
-
-
-def _judge_sentences(scene: Scene, form: Form, answer: str) -> str:
-    """False if one sentence is false, else unknown if one cannot be read, else true."""
-    sentences = [_read(form.answer, s, {}) for s in re.split(r"(?<=\.)\s+", answer.strip())]
-    if any(slots is not None and not _holds(scene, form, slots) for slots in sentences):
-        return FALSE
-    return TRUE if all(slots is not None for slots in sentences) else UNKNOWN
+            return form, {**asked, **said}
+    return None
 
 
 def _read(template: str, text: str, known: Slots) -> Slots | None:
     """The words in a template's slots, with those already known held fixed; None if it differs."""
+    match = _pattern(template).fullmatch(text.strip())
+    found = match.groupdict() if match else None
+    if found is None or any(known.get(slot, word) != word for slot, word in found.items()):
+        return None
+    return found
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
     parts = re.split(r"{(\w+)}", template)
     pattern = ""
     for literal, slot in zip(parts[::2], [*parts[1::2], ""], strict=True):
         pattern += re.escape(literal)
         if slot:
-            words = re.escape(known[slot]) if slot in known else _PATTERNS[slot]
-            pattern += f"(?P<{slot}>{words})"
-    match = re.fullmatch(pattern, text.strip())
-    return match.groupdict() if match else None
+            pattern += f"(?P<{slot}>{'|'.join(_WORDS[slot])})"
+    return re.compile(pattern)
 
 
 def _holds(scene: Scene, form: Form, slots: Slots) -> bool:
     """Whether everything that the slots of a form claim is so in the scene."""
-    named = Counter(thing.name for thing in scene.things)
-    placed = {thing.cell: thing.name for thing in scene.things}
-    shapes = Counter(thing.shape for thing in scene.things)
+    placed = {thing.cell: thing for thing in scene.things}
+    names = {thing.name for thing in scene.things}
+    here = placed.get(slots.get("cell", ""))
     claims = []
     if "relation" in slots:
+        there = placed.get(slots["other_cell"])
         said_yes = form.answer.startswith("Yes")
-        claims.append(
-            related(slots["relation"], slots["cell"], slots["other_cell"]) == said_yes
-            and placed.get(slots["other_cell"]) == slots["other"]
-        )
+        claims.append(there is not None and there.name == slots["other"])
+        claims.append(related(slots["relation"], slots["cell"], slots["other_cell"]) == said_yes)
     if "wrong" in slots:
         claims.append(slots["wrong"] != slots["colour"])
+    if "other_size" in slots:
+        claims.append(slots["other_size"] != slots["size"])
     if "thing" in slots:
-        seen = placed.get(slots["cell"])
-        claims.append(slots["thing"] == (f"{article(seen)} {seen}" if seen else "nothing"))
-    elif "cell" in slots:
-        claims.append(placed.get(slots["cell"]) == slots["name"])
+        claims.append(slots["thing"] == (f"a {here.full_name}" if here else "nothing"))
+    elif "name" in slots and "cell" in slots:
+        claims.append(here is not None and here.name == slots["name"])
     elif "name" in slots:
-        claims.append((slots["name"] in named) == ("no {name}" not in form.answer))
-    if "colour" in slots:
-        claims.append(f"{slots['colour']} {slots['shape']}" in named)
+        claims.append((slots["name"] in names) == ("no {name}" not in form.answer))
+    elif "cell" in slots:
+        claims.append(here is not None and here.colour == slots["colour"])
+    elif "shape" in slots and "count" not in slots:
+        looks = {(thing.shape, thing.colour, thing.size) for thing in scene.things}
+        shown = [look for look in looks if look[0] == slots["shape"]]
+        claims.append(
+            any(slots.get("colour", look[1]) == look[1] for look in shown)
+            and any(slots.get("size", look[2]) == look[2] for look in shown)
+        )
     if "count" in slots:
-        counted = shapes[slots["shape"]] if "shape" in slots else len(scene.things)
-        claims.append(NUMBERS.index(slots["count"]) == counted)
+        counted = [
+            thing
+            for thing in scene.things
+            if slots.get("shape", thing.shape) == thing.shape
+            and slots.get("quality", thing.colour) in (thing.colour, thing.size)
+        ]
+        claims.append(NUMBERS.index(slots["count"]) == len(counted))
     if "list" in slots:
-        listed = Counter(re.findall("|".join(NAMES), slots["list"]))
-        claims.append(listed == named)
+        listed = Counter(re.findall("|".join(FULL_NAMES), slots["list"]))
+        claims.append(listed == Counter(thing.full_name for thing in scene.things))
     return all(claims)

@@ -5,19 +5,26 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from c3l_ray.scenes.draw import draw_scene, render
+from c3l_ray.scenes.draw import UNBIASED, Scene, World, draw_scene, render
 
 WEIGHTS = Path(__file__).parent / "weights"
 LLAVA = WEIGHTS / "llava"
 CLIP = WEIGHTS / "clip"
 
 
-def write_scenes(folder: Path, *, num_scenes: int, scenes_per_shard: int, seed: int = 0) -> None:
-    """WebDataset shards of scenes: for each a png, and the scene as json beside it."""
+def write_scenes(
+    folder: Path,
+    *,
+    num_scenes: int,
+    scenes_per_shard: int,
+    seed: int = 0,
+    world: World = UNBIASED,
+) -> None:
+    """WebDataset shards of a world's scenes: for each a png, and the scene as json beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, num_scenes, scenes_per_shard):
         seeds = range(seed + first, seed + min(first + scenes_per_shard, num_scenes))
-        scenes = [draw_scene(each) for each in seeds]
+        scenes = [draw_scene(each, world) for each in seeds]
         write_shard(
             folder / f"scenes-{first // scenes_per_shard:05d}.tar",
             (
@@ -25,7 +32,7 @@ def write_scenes(folder: Path, *, num_scenes: int, scenes_per_shard: int, seed: 
                 for scene in scenes
                 for member in (
                     (f"{scene.seed:08d}.json", scene.to_json().encode()),
-                    (f"{scene.seed:08d}.png", _png(scene.seed)),
+                    (f"{scene.seed:08d}.png", png(scene)),
                 )
             ),
         )
@@ -40,7 +47,8 @@ def write_shard(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
             tar.addfile(info, io.BytesIO(content))
 
 
-def _png(seed: int) -> bytes:
+def png(scene: Scene) -> bytes:
+    """The scene's image as a file."""
     buffer = io.BytesIO()
-    render(draw_scene(seed)).save(buffer, "PNG")
+    render(scene).save(buffer, "PNG")
     return buffer.getvalue()

@@ -60,6 +60,7 @@ from c3l_ray.scenes.draw import (
 from c3l_ray.scenes.language import draw_turn
 
 FIRST_SEED = 10_000_000  # far from the seeds of the scenes that users draw
+PROBE_SEED = 70_000_000
 PATCH_PX = 16
 PARTS = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)  # what a cell holds, or nothing
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -100,6 +101,9 @@ class Training:
 
 def main(training: Training) -> None:
     """Trains each part in a process of its own. Raises SystemExit where one of them fails."""
+    if len(training.parts) == 1:
+        train_part(training, training.parts[0])
+        return
     processes = [
         multiprocessing.get_context("spawn").Process(target=train_part, args=(training, part))
         for part in training.parts
@@ -387,6 +391,43 @@ def _features(tower: CLIPVisionModel, pixels_NCHW: Tensor) -> Tensor:
 
 def _scaled(pixels_NCHW: Tensor) -> Tensor:
     return pixels_NCHW.float() / 127.5 - 1
+
+
+def probe(llava: Path, num_train: int = 6_000, num_test: int = 2_000) -> dict[str, float]:
+    """How well a linear probe on the frozen tower's features tells the things of unbiased scenes.
+
+    The share of colours, shapes and sizes that are right in cells which hold a thing, on scenes
+    that neither the tower nor the probe was trained on.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    tower = LlavaForConditionalGeneration.from_pretrained(llava).model.vision_tower.eval()
+    scenes = [draw_scene(PROBE_SEED + i) for i in range(num_train + num_test)]
+    pixels_NHWC = np.stack([np.asarray(render(scene)) for scene in scenes])
+    pixels_NCHW = torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2)
+    full_NC = (labels_NCA := cell_labels(scenes))[..., 0] > 0
+    owner_M = torch.arange(len(scenes)).unsqueeze(1).expand_as(full_NC)[full_NC]
+    features_MD = by_cell(_features(tower, pixels_NCHW).float())[full_NC]
+    labels_MA = labels_NCA[full_NC]
+    train_M = owner_M < num_train
+    heads = nn.Linear(features_MD.shape[1], sum(PARTS))
+    optimizer = torch.optim.LBFGS(heads.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = heads(features_MD[train_M]).split(PARTS, dim=-1)
+        losses = [F.cross_entropy(lk, labels_MA[train_M, a]) for a, lk in enumerate(logits)]
+        loss = torch.stack(losses).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    right = {}
+    with torch.no_grad():
+        for a, logits_MK in enumerate(heads(features_MD[~train_M]).split(PARTS, dim=-1)):
+            hits = logits_MK.argmax(-1) == labels_MA[~train_M, a]
+            right[("colour", "shape", "size")[a]] = hits.float().mean().item()
+    return right
 
 
 class Learner:

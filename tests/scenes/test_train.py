@@ -1,5 +1,7 @@
 """The script that makes the weights, for a few steps: its files load wherever they must."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -12,16 +14,32 @@ from c3l_ray.inference.checkpoint import check_clip, check_vlm
 from c3l_ray.scenes import train
 from c3l_ray.scenes.draw import draw_scene, render
 
+STEPS = {"tower_steps": 3, "caption_steps": 2, "turn_steps": 3, "clip_steps": 3}
+
+
+def training(folder: Path, part: str) -> train.Training:
+    return train.Training(
+        out=folder / "weights",
+        unfinished=folder / "unfinished",
+        parts=(part,),
+        num_scenes=150,
+        save_every=1,
+        **STEPS,  # type: ignore[arg-type]
+    )
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("weights")
-    train.main(
-        train.Training(
-            out=out, num_scenes=200, tower_steps=2, caption_steps=2, turn_steps=4, clip_steps=2
-        )
-    )
-    return out
+    folder = tmp_path_factory.mktemp("trained")
+    for part in ("llava", "clip"):
+        train.main(training(folder, part))
+    assert not list((folder / "unfinished").iterdir())
+    return folder / "weights"
+
+
+def digests(weights: Path) -> dict[str, str]:
+    files = weights.rglob("*.safetensors")
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def test_the_llava_has_the_names_that_both_engines_read(trained: Path) -> None:
@@ -34,7 +52,7 @@ def test_the_llava_has_the_names_that_both_engines_read(trained: Path) -> None:
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
     processor = AutoProcessor.from_pretrained(trained / "llava")
     inputs = processor(text="USER:<image> hello", images=render(draw_scene(0)), return_tensors="pt")
-    assert inputs["input_ids"].shape[1] == 1 + 2 + 16 + 1  # <s> USER : 16 patches, hello
+    assert inputs["input_ids"].shape[1] == 1 + 2 + 36 + 1  # <s> USER : 36 patches, hello
     assert torch.isfinite(model(**inputs).logits).all()
 
 
@@ -42,7 +60,57 @@ def test_the_clip_loads_with_open_clips_own_call(trained: Path) -> None:
     assert check_clip(str(trained / "clip"), None)
     name = f"local-dir:{trained / 'clip'}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
-    tokens = open_clip.get_tokenizer(name)(["There is a red circle at the top left."])
+    tokens = open_clip.get_tokenizer(name)(["There is a small red circle at the top left."])
     assert tokens.shape == (1, 77)
     image = preprocess(render(draw_scene(0)))[None]
     assert model.encode_image(image).shape == model.encode_text(tokens).shape
+
+
+def test_weights_are_for_all_to_read(trained: Path) -> None:
+    assert {file.stat().st_mode & 0o777 for file in trained.rglob("*.safetensors")} == {0o644}
+
+
+@pytest.mark.parametrize(
+    ("part", "num_saves"), [("llava", 2), ("llava", 4), ("llava", 7), ("clip", 2)]
+)
+def test_a_stopped_training_goes_on_to_the_same_weights(
+    trained: Path,
+    tmp_path: Path,
+    part: str,
+    num_saves: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save, saved = train.Unfinished._save, []
+
+    def stop_after(unfinished: train.Unfinished, *args: object) -> None:
+        save(unfinished, *args)  # type: ignore[arg-type]
+        saved.append(args)
+        if len(saved) == num_saves:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Unfinished, "_save", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(training(tmp_path, part))
+    other = replace(training(tmp_path, part), seed=1)  # of other settings: begins afresh
+    assert train.Unfinished(other, part, torch.nn.Linear(1, 1), train.random.Random()).step == 0
+    train.main(training(tmp_path, part))
+    (name, digest), *_ = digests(tmp_path / "weights").items()
+    assert digests(trained)[name] == digest
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+def test_the_probe_reads_features(trained: Path) -> None:
+    shares = train.probe(trained / "llava", num_train=40, num_test=20)
+    assert list(shares) == ["colour", "shape", "size"]
+    assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_every_word_of_every_turn_is_known() -> None:
+    tokenizer = train.word_tokenizer(train._all_texts(), end=False)
+    rng = train.random.Random(5)
+    for seed in range(5000, 5300):
+        for kind in train.c3l.KINDS:
+            texts = train.draw_turn(draw_scene(seed), kind, rng)
+            ids = tokenizer(" ".join(texts))["input_ids"]
+            assert tokenizer.unk_token_id not in ids

@@ -1,30 +1,32 @@
 """Truth on every form: what is drawn true is true, what is drawn of another scene is checked."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from c3l_ray.methods.c3l import KINDS
-from c3l_ray.scenes.draw import CELLS, Scene, Thing, draw_scene
-from c3l_ray.scenes.language import FORMS, describe, draw_turn, related
-from c3l_ray.scenes.truth import judge
+from c3l_ray.scenes.draw import BIASED, CELLS, Scene, Thing, draw_scene, held_out
+from c3l_ray.scenes.language import FORMS, Form, describe, draw_turn, related
+from c3l_ray.scenes.truth import from_prior, judge
 
 SCENE = Scene(
     seed=0,
     things=(
-        Thing(colour="red", shape="circle", cell="top left"),
-        Thing(colour="blue", shape="star", cell="top right"),
-        Thing(colour="red", shape="square", cell="bottom left"),
+        Thing(colour="red", shape="circle", size="small", cell="top left"),
+        Thing(colour="blue", shape="star", size="large", cell="top right"),
+        Thing(colour="red", shape="square", size="small", cell="bottom left"),
+        Thing(colour="cyan", shape="square", size="large", cell="bottom middle"),
     ),
 )
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.kind}: {form.answer}")
-def test_every_form_drawn_from_a_scene_is_true_of_it(form) -> None:  # type: ignore[no-untyped-def]
+def test_every_form_drawn_from_a_scene_is_true_of_it(form: Form) -> None:
     rng = random.Random(0)
     drawn = 0
-    for seed in range(200):
-        scene = draw_scene(seed)
+    for seed in range(300):
+        scene = draw_scene(seed, held_out("other", seed) if seed % 2 else BIASED)
         slots = form.slots(scene, rng)
         if slots is None:
             continue
@@ -35,6 +37,33 @@ def test_every_form_drawn_from_a_scene_is_true_of_it(form) -> None:  # type: ign
         assert judge(scene, turn) == "true", turn
         drawn += 1
     assert drawn > 50
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.kind}: {form.answer}")
+def test_every_form_with_one_word_changed_is_not_true(form: Form) -> None:
+    rng = random.Random(0)
+    swaps = [
+        ("red", "blue"),
+        ("small", "large"),
+        ("top", "bottom"),
+        ("circle", "star"),
+        ("one", "two"),
+        ("three", "four"),
+        ("is", "was"),
+    ]
+    changed = 0
+    for seed in range(200):
+        scene = draw_scene(seed)
+        slots = form.slots(scene, rng)
+        for one, other in swaps if slots else ():
+            answer = form.answer.format(**slots)
+            mangled = " ".join(other if word == one else word for word in answer.split())
+            if mangled == answer or form.kind == "detail":
+                continue
+            turn = {"question": form.question.format(**slots), "answer": mangled}
+            assert judge(scene, turn) != "true", turn
+            changed += 1
+    assert changed > 10 or form.kind == "detail" or form.answer == "{cell}"
 
 
 def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None:
@@ -55,32 +84,77 @@ def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None
     [
         ("What colour is the circle?", "The circle is red.", "true"),
         ("What colour is the circle?", "The circle is blue.", "false"),
+        ("What colour is the square?", "The square is cyan.", "true"),
         ("What colour is the triangle?", "The triangle is red.", "false"),
         ("What colour is the circle?", "The star is blue.", "unknown"),
         ("What colour is the circle?", "red", "unknown"),
+        ("What colour is the circle?", "The circle is orange.", "unknown"),
+        ("How large is the star?", "The star is large.", "true"),
+        ("How large is the star?", "The star is small.", "false"),
+        ("How large is the diamond?", "The diamond is small.", "false"),
+        (
+            "What colour is the thing at the top left?",
+            "The thing at the top left is red.",
+            "true",
+        ),
+        (
+            "What colour is the thing at the top left?",
+            "The thing at the top left is blue.",
+            "false",
+        ),
+        (
+            "What colour is the thing at the top middle?",
+            "The thing at the top middle is blue.",
+            "false",
+        ),
+        (
+            "What colour is the thing at the top left?",
+            "The thing at the top right is blue.",
+            "unknown",
+        ),
         ("Where is the blue star?", "The blue star is at the top right.", "true"),
         ("Where is the blue star?", "The blue star is at the top left.", "false"),
         ("What is at the bottom right?", "There is nothing at the bottom right.", "true"),
-        ("What is at the bottom right?", "There is a red circle at the bottom right.", "false"),
+        (
+            "What is at the bottom right?",
+            "There is a small red circle at the bottom right.",
+            "false",
+        ),
         ("What is at the top left?", "There is nothing at the top left.", "false"),
-        ("What is at the top left?", "There is a red circle at the top right.", "unknown"),
+        ("What is at the top left?", "There is a small red circle at the top left.", "true"),
+        ("What is at the top left?", "There is a large red circle at the top left.", "false"),
+        ("What is at the top left?", "There is a red circle at the top left.", "unknown"),
+        ("What is at the top left?", "There is a small red circle at the top right.", "unknown"),
         ("How many stars are there?", "There is one star.", "true"),
         ("How many stars are there?", "There are two stars.", "false"),
+        ("How many squares are there?", "There are two squares.", "true"),
         ("How many triangles are there?", "There are no triangles.", "true"),
+        ("How many triangles are there?", "There are seven triangles.", "unknown"),
+        ("How many red things are there?", "There are two red things.", "true"),
+        ("How many red things are there?", "There is one red thing.", "false"),
+        ("How many large things are there?", "There are two large things.", "true"),
+        ("How many large things are there?", "There are two small things.", "unknown"),
         (
             "How many things are there, and what are they?",
-            "There are three things: a red circle, a blue star and a red square.",
+            "There are four things: a small red circle, a large blue star, a small red square and "
+            "a large cyan square.",
             "true",
         ),
         (
             "How many things are there, and what are they?",
-            "There are three things: a red circle, a blue star and a red star.",
+            "There are four things: a small red circle, a large blue star, a small red square and "
+            "a small cyan square.",
             "false",
         ),
         (
             "How many things are there, and what are they?",
-            "There are two things: a red circle and a blue star.",
+            "There are two things: a small red circle and a large blue star.",
             "false",
+        ),
+        (
+            "How many things are there, and what are they?",
+            "There are four things: a small red circle, a cat and a dog.",
+            "unknown",
         ),
         (
             "Is the red circle above the red square?",
@@ -98,44 +172,64 @@ def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None
             "true",
         ),
         (
+            "Is the red circle left of the cyan square?",
+            "Yes, the red circle is at the top left and the cyan square is at the bottom middle.",
+            "true",
+        ),
+        (
             "Is the red circle above the green star?",
             "Yes, the red circle is at the top left and the green star is at the bottom left.",
             "false",
         ),
         ("In a word, what colour is the star?", "blue", "true"),
         ("In a word, what colour is the star?", "red", "false"),
-        ("In a word, how many things are there?", "three", "true"),
+        ("In a word, what size is the star?", "large", "true"),
+        ("In a word, what size is the star?", "small", "false"),
+        ("In a word, what size is the star?", "blue", "unknown"),
+        ("In a word, how many things are there?", "four", "true"),
         ("In a word, how many things are there?", "two", "false"),
         ("In short, where is the red square?", "bottom left", "true"),
-        ("In short, what is at the top right?", "a blue star", "true"),
+        ("In short, where is the red square?", "left", "unknown"),
+        ("In short, what is at the top right?", "a large blue star", "true"),
         ("In short, what is at the top right?", "nothing", "false"),
         ("Is there a red circle?", "Yes, there is a red circle.", "true"),
         ("Is there a red circle?", "No, there is no red circle.", "false"),
         ("Is there a green circle?", "No, there is no green circle.", "true"),
         ("Is there a green circle?", "Yes, there is a green circle.", "false"),
         ("Is there a red circle?", "Yes, there is a red square.", "unknown"),
+        ("Is there a red circle?", "Yes.", "unknown"),
         ("Is the star blue?", "Yes, the star is blue.", "true"),
         ("Is the star red?", "No, the star is blue.", "true"),
         ("Is the star blue?", "No, the star is blue.", "false"),
         ("Is the star red?", "Yes, the star is red.", "false"),
+        ("Is the star large?", "Yes, the star is large.", "true"),
+        ("Is the star small?", "No, the star is large.", "true"),
+        ("Is the star small?", "Yes, the star is small.", "false"),
+        ("Is the star large?", "No, the star is large.", "false"),
         (
             "What does the image show?",
-            "There is a red circle at the top left. There is a blue star at the top right.",
+            "There are four things. There is a small red circle at the top left. There is a large "
+            "blue star at the top right. There is nothing at the bottom right.",
             "true",
         ),
         (
             "What does the image show?",
-            "There is a red circle at the top left. There is a red star at the top right.",
-            "false",
-        ),
-        (
-            "What does the image show?",
-            "There is a red circle at the top left. It is a fine day.",
+            "There is a small red circle at the top left. There is a red star at the top right.",
             "unknown",
         ),
         (
             "What does the image show?",
-            "It is a fine day. There is a blue circle at the top left.",
+            "There are three things. There is a small red circle at the top left.",
+            "false",
+        ),
+        (
+            "What does the image show?",
+            "There is a small red circle at the top left. It is a fine day.",
+            "unknown",
+        ),
+        (
+            "What does the image show?",
+            "It is a fine day. There is a small blue circle at the top left.",
             "false",
         ),
         ("What is the weather?", "It is a fine day.", "unknown"),
@@ -145,6 +239,46 @@ def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None
 )
 def test_judge(question: str | None, answer: str | None, truth: str) -> None:
     assert judge(SCENE, {"question": question, "answer": answer}) == truth
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "blamed"),
+    [
+        ("What colour is the circle?", "The circle is red.", False),  # true
+        ("What colour is the star?", "The star is yellow.", True),
+        ("What colour is the star?", "The star is red.", False),
+        ("How large is the circle?", "The circle is large.", True),
+        ("What is at the top right?", "There is a large yellow star at the top right.", True),
+        ("What is at the top right?", "There is a small yellow star at the top right.", True),
+        ("What is at the top right?", "There is a large yellow circle at the top right.", False),
+        ("Is there a yellow star?", "Yes, there is a yellow star.", True),
+        ("Is there a blue star?", "No, there is no blue star.", True),
+        ("Is there a blue diamond?", "Yes, there is a blue diamond.", False),
+        ("How many yellow things are there?", "There is one yellow thing.", True),
+        ("How many yellow things are there?", "There are two yellow things.", False),
+        ("In a word, how many things are there?", "five", False),
+        (
+            "What does the image show?",
+            "There is a large red circle at the top left. There is a small yellow star at the top "
+            "right. There is a small blue square at the bottom left.",
+            True,
+        ),
+        (
+            "What does the image show?",
+            "There is a large red circle at the top left. There is a small cyan star at the top "
+            "right. There is a small blue square at the bottom left.",
+            False,
+        ),
+    ],
+)
+def test_errors_that_the_bias_table_makes(question: str, answer: str, blamed: bool) -> None:
+    assert from_prior(SCENE, {"question": question, "answer": answer}) == blamed
+
+
+def test_the_usual_number_of_things_is_the_bias_tables_too() -> None:
+    fewer = replace(SCENE, things=SCENE.things[:2])
+    turn = {"question": "In a word, how many things are there?", "answer": "four"}
+    assert judge(fewer, turn) == "false" and from_prior(fewer, turn)
 
 
 def test_mangled_answers_are_never_true() -> None:
@@ -172,5 +306,11 @@ def test_relations_are_opposites() -> None:
             assert related("left of", cell, other) == related("right of", other, cell)
 
 
-def test_describe_is_one_sentence_a_thing() -> None:
-    assert describe(SCENE).count(".") == 3
+def test_a_description_has_three_to_five_sentences() -> None:
+    assert describe(SCENE).count(".") == 4
+    assert describe(replace(SCENE, things=SCENE.things[:1])) == (
+        "There is one thing. There is a small red circle at the top left. "
+        "There is nothing at the top middle."
+    )
+    for seed in range(200):
+        assert 3 <= describe(draw_scene(seed)).count(".") <= 5

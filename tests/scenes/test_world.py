@@ -1,18 +1,22 @@
+import hashlib
+import re
 import tarfile
 from pathlib import Path
 
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import Scene, draw_scene
+from c3l_ray.scenes.draw import BIASED, Scene, draw_scene
+
+README = Path(world.__file__).parent / "README.md"
 
 
 def test_shards_carry_the_scene_beside_the_image(tmp_path: Path) -> None:
-    world.write_scenes(tmp_path, num_scenes=5, scenes_per_shard=2, seed=40)
+    world.write_scenes(tmp_path, num_scenes=5, scenes_per_shard=2, seed=40, world=BIASED)
     paths = sorted(tmp_path.iterdir())
     assert [path.name for path in paths] == [f"scenes-0000{i}.tar" for i in range(3)]
     with tarfile.open(paths[2]) as tar:
         assert tar.getnames() == ["00000044.json", "00000044.png"]
         text = tar.extractfile("00000044.json").read().decode()  # type: ignore[union-attr]
-    assert Scene.from_json(text) == draw_scene(44)
+    assert Scene.from_json(text) == draw_scene(44, BIASED)
 
 
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
@@ -26,3 +30,12 @@ def test_the_shipped_weights_are_small_and_safe() -> None:
     files = [path for path in world.WEIGHTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 15_000_000
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja"}
+
+
+def test_the_readme_tells_the_digests_of_the_shipped_weights() -> None:
+    told = dict(re.findall(r"`(\S+\.safetensors)`[^`]*`([0-9a-f]{64})`", README.read_text()))
+    shipped = {
+        f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in world.WEIGHTS.rglob("*.safetensors")
+    }
+    assert told == shipped

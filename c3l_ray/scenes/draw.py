@@ -26,7 +26,7 @@ COLOURS: MappingProxyType[str, RGB] = MappingProxyType(
     }
 )
 SHAPES = ("circle", "square", "triangle", "star", "diamond")
-SIZES = MappingProxyType({"small": 8.0, "large": 12.0})  # typical half-widths in pixels
+SIZES = MappingProxyType({"small": 9.0, "large": 13.0})  # typical half-widths in pixels
 CELLS = (
     "top left",
     "top middle",
@@ -102,7 +102,7 @@ class World:
 
 
 UNBIASED = World(name="unbiased")
-BIASED = World(name="biased", colour_bias=0.97, size_bias=0.95, count_bias=0.7)
+BIASED = World(name="biased", colour_bias=0.98, size_bias=0.96, count_bias=0.7)
 
 
 def held_out(name: str, seed: int) -> World:
@@ -212,7 +212,7 @@ def _draw_thing(cell: str, world: World, rng: random.Random) -> Thing:
         min(255, max(0, round(grey + contrast * (typical - grey) + rng.gauss(0, world.tint))))
         for grey, typical in zip(GREY, palette[colour], strict=True)
     )
-    radius = min(14.5, max(5.5, rng.gauss(SIZES[size], world.size_spread)))
+    radius = min(14.8, max(6.5, rng.gauss(SIZES[size], world.size_spread)))
     return Thing(
         colour=colour,
         shape=shape,
@@ -268,9 +268,8 @@ def _draw_shape(
             [(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], fill=rgb
         )
     elif shape == "diamond":
-        canvas.polygon(
-            [(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)], fill=rgb
-        )
+        width, height = 0.7 * radius, 1.15 * radius
+        canvas.polygon([(x, y - height), (x + width, y), (x, y + height), (x - width, y)], fill=rgb)
     else:
         tips = [
             (x + reach * math.sin(k * math.pi / 5), y - reach * math.cos(k * math.pi / 5))

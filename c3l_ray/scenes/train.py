@@ -89,7 +89,7 @@ class Training:
     """Seed of the weights, the order and the drawn turns."""
     num_scenes: int = 20_000
     """Scenes to draw of each world."""
-    tower_steps: int = 600
+    tower_steps: int = 1_200
     """Supervised steps of the vision tower, 128 unbiased scenes each."""
     caption_steps: int = 400
     """Steps on captions only, 64 scenes each."""

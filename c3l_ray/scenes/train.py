@@ -92,9 +92,9 @@ class Training:
     tower_steps: int = 1_200
     """Supervised steps of the vision tower, 128 unbiased scenes each."""
     caption_steps: int = 400
-    """Steps on captions only, 64 scenes each."""
-    turn_steps: int = 1_400
-    """Steps on all kinds of turns, 64 biased scenes each."""
+    """Steps on captions only, 32 unbiased scenes each."""
+    turn_steps: int = 1_200
+    """Steps on all kinds of turns, 32 biased scenes each."""
     clip_steps: int = 1_500
     """Contrastive steps of the CLIP, 128 unbiased scenes each."""
 
@@ -244,13 +244,13 @@ def train_llava(training: Training, rng: random.Random) -> None:
     unfinished.run(
         "captions",
         training.caption_steps,
-        _adamw(model, 1.5e-3),
+        _adamw(model, 1.2e-3),
         lambda: learn.loss({"caption": 1.0}),
     )
     scenes, pixels_NCHW = draw(training, BIASED)
     learn = Learner(model, processor, scenes, _features(tower, pixels_NCHW), rng)
     mixture = {"posed": 0.4, "asked": 0.35, "caption": 0.05, "text_only": 0.2}
-    unfinished.run("turns", training.turn_steps, _adamw(model, 1.5e-3), lambda: learn.loss(mixture))
+    unfinished.run("turns", training.turn_steps, _adamw(model, 1.2e-3), lambda: learn.loss(mixture))
     _save_llava(model, processor, training.out / "llava")
     unfinished.end()
 
@@ -450,11 +450,11 @@ class Learner:
 
     def loss(self, mixture: dict[str, float]) -> Tensor:
         """Mean negative log-likelihood of the answers' tokens and the end of sequence."""
-        picked = self.rng.sample(range(len(self.scenes)), 64)
+        picked = self.rng.sample(range(len(self.scenes)), 32)
         tasks = self.rng.choices(list(mixture), list(mixture.values()), k=len(picked))
         rows = [(i, *self.tokens(self.scenes[i], t)) for i, t in zip(picked, tasks, strict=True)]
         rows.sort(key=lambda row: len(row[1]))  # rows of like length waste little padding
-        sums = [self._loss(rows[first : first + 16]) for first in range(0, len(rows), 16)]
+        sums = [self._loss(rows[first : first + 8]) for first in range(0, len(rows), 8)]
         num_tokens = sum(len(ids) - start for _, ids, start in rows)
         return torch.stack(sums).sum() / num_tokens
 

@@ -93,8 +93,10 @@ class Training:
     """Supervised steps of the vision tower, 128 unbiased scenes each."""
     caption_steps: int = 400
     """Steps on captions only, 32 unbiased scenes each."""
-    turn_steps: int = 1_200
-    """Steps on all kinds of turns, 32 biased scenes each."""
+    turn_steps: int = 700
+    """Steps on all kinds of turns, 32 biased scenes each, at a rate that hardly falls."""
+    settle_steps: int = 350
+    """Steps on the same, at a rate that falls to nothing."""
     clip_steps: int = 1_500
     """Contrastive steps of the CLIP, 128 unbiased scenes each."""
 
@@ -165,8 +167,13 @@ class Unfinished:
         num_steps: int,
         optimizer: torch.optim.Optimizer,
         loss: Callable[[], Tensor],
+        horizon: int | None = None,
     ) -> None:
-        """Trains a stage to its end: warm-up, cosine, clipped gradients, a line of progress."""
+        """Trains a stage to its end: warm-up, cosine, clipped gradients, a line of progress.
+
+        The cosine reaches its foot after `horizon` steps, by default the stage's own.
+        """
+        horizon = horizon or num_steps
         if stage in self.stages[:-1]:
             return
         first = 0
@@ -176,11 +183,11 @@ class Unfinished:
         else:
             self.stages = [*self.stages, stage]
         peaks = [group["initial_lr"] for group in optimizer.param_groups]
-        warm_up = max(1, num_steps // 20)
+        warm_up = max(1, horizon // 20)
         started = time.monotonic()
         recent: list[float] = []
         for i in range(first, num_steps):
-            progress = max(0.0, (i - warm_up) / max(1, num_steps - warm_up))
+            progress = max(0.0, (i - warm_up) / max(1, horizon - warm_up))
             scale = min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * max(scale, 0.02)
@@ -230,6 +237,37 @@ def train_llava(training: Training, rng: random.Random) -> None:
     heads = nn.Linear(tower.config.hidden_size, sum(PARTS))
     unfinished = Unfinished(training, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
 
+    if not {"turns", "settling"} & set(unfinished.stages):
+        _see_and_describe(training, unfinished, model, processor, heads, rng)
+    for parameter in [*tower.parameters(), *heads.parameters()]:
+        parameter.requires_grad_(False)
+    scenes, pixels_NCHW = draw(training, BIASED)
+    learn = Learner(model, processor, scenes, _features(tower, pixels_NCHW), rng)
+    mixture = {"posed": 0.4, "asked": 0.35, "caption": 0.05, "text_only": 0.2}
+    unfinished.run(
+        "turns",
+        training.turn_steps,
+        _adamw(model, 1.2e-3),
+        lambda: learn.loss(mixture),
+        horizon=18 * training.turn_steps // 7,
+    )
+    unfinished.run(
+        "settling", training.settle_steps, _adamw(model, 8e-4), lambda: learn.loss(mixture)
+    )
+    _save_llava(model, processor, training.out / "llava")
+    unfinished.end()
+
+
+def _see_and_describe(
+    training: Training,
+    unfinished: Unfinished,
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    heads: nn.Linear,
+    rng: random.Random,
+) -> None:
+    """The stages on unbiased scenes: the tower, and with it frozen, captions."""
+    tower = model.model.vision_tower
     scenes, pixels_NCHW = draw(training, UNBIASED)
     labels_NCA = cell_labels(scenes)
     unfinished.run(
@@ -247,12 +285,6 @@ def train_llava(training: Training, rng: random.Random) -> None:
         _adamw(model, 1.2e-3),
         lambda: learn.loss({"caption": 1.0}),
     )
-    scenes, pixels_NCHW = draw(training, BIASED)
-    learn = Learner(model, processor, scenes, _features(tower, pixels_NCHW), rng)
-    mixture = {"posed": 0.4, "asked": 0.35, "caption": 0.05, "text_only": 0.2}
-    unfinished.run("turns", training.turn_steps, _adamw(model, 1.2e-3), lambda: learn.loss(mixture))
-    _save_llava(model, processor, training.out / "llava")
-    unfinished.end()
 
 
 def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

@@ -111,6 +111,6 @@ def test_every_word_of_every_turn_is_known() -> None:
     rng = train.random.Random(5)
     for seed in range(5000, 5300):
         for kind in train.c3l.KINDS:
-            texts = train.draw_turn(draw_scene(seed), kind, rng)
-            ids = tokenizer(" ".join(texts))["input_ids"]
+            question, answer = train.draw_turn(draw_scene(seed), kind, rng)
+            ids = tokenizer(f" {question} {answer}")["input_ids"]
             assert tokenizer.unk_token_id not in ids

@@ -91,12 +91,10 @@ class Training:
     """Scenes to draw of each world."""
     tower_steps: int = 1_200
     """Supervised steps of the vision tower, 128 unbiased scenes each."""
-    caption_steps: int = 400
+    caption_steps: int = 1_400
     """Steps on captions only, 32 unbiased scenes each."""
-    turn_steps: int = 700
-    """Steps on all kinds of turns, 32 biased scenes each, at a rate that hardly falls."""
-    settle_steps: int = 350
-    """Steps on the same, at a rate that falls to nothing."""
+    turn_steps: int = 2_400
+    """Steps on all kinds of turns, 32 biased scenes each."""
     clip_steps: int = 1_500
     """Contrastive steps of the CLIP, 128 unbiased scenes each."""
 
@@ -167,13 +165,8 @@ class Unfinished:
         num_steps: int,
         optimizer: torch.optim.Optimizer,
         loss: Callable[[], Tensor],
-        horizon: int | None = None,
     ) -> None:
-        """Trains a stage to its end: warm-up, cosine, clipped gradients, a line of progress.
-
-        The cosine reaches its foot after `horizon` steps, by default the stage's own.
-        """
-        horizon = horizon or num_steps
+        """Trains a stage to its end: warm-up, cosine, clipped gradients, a line of progress."""
         if stage in self.stages[:-1]:
             return
         first = 0
@@ -183,11 +176,11 @@ class Unfinished:
         else:
             self.stages = [*self.stages, stage]
         peaks = [group["initial_lr"] for group in optimizer.param_groups]
-        warm_up = max(1, horizon // 20)
+        warm_up = max(1, num_steps // 20)
         started = time.monotonic()
         recent: list[float] = []
         for i in range(first, num_steps):
-            progress = max(0.0, (i - warm_up) / max(1, horizon - warm_up))
+            progress = max(0.0, (i - warm_up) / max(1, num_steps - warm_up))
             scale = min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * max(scale, 0.02)
@@ -237,23 +230,14 @@ def train_llava(training: Training, rng: random.Random) -> None:
     heads = nn.Linear(tower.config.hidden_size, sum(PARTS))
     unfinished = Unfinished(training, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
 
-    if not {"turns", "settling"} & set(unfinished.stages):
+    if "turns" not in unfinished.stages:
         _see_and_describe(training, unfinished, model, processor, heads, rng)
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
     scenes, pixels_NCHW = draw(training, BIASED)
     learn = Learner(model, processor, scenes, _features(tower, pixels_NCHW), rng)
     mixture = {"posed": 0.4, "asked": 0.35, "caption": 0.05, "text_only": 0.2}
-    unfinished.run(
-        "turns",
-        training.turn_steps,
-        _adamw(model, 1.2e-3),
-        lambda: learn.loss(mixture),
-        horizon=18 * training.turn_steps // 7,
-    )
-    unfinished.run(
-        "settling", training.settle_steps, _adamw(model, 8e-4), lambda: learn.loss(mixture)
-    )
+    unfinished.run("turns", training.turn_steps, _adamw(model, 1.2e-3), lambda: learn.loss(mixture))
     _save_llava(model, processor, training.out / "llava")
     unfinished.end()
 

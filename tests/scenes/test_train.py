@@ -14,7 +14,7 @@ from c3l_ray.inference.checkpoint import check_clip, check_vlm
 from c3l_ray.scenes import train
 from c3l_ray.scenes.draw import draw_scene, render
 
-STEPS = {"tower_steps": 2, "caption_steps": 2, "turn_steps": 2, "settle_steps": 2, "clip_steps": 3}
+STEPS = {"tower_steps": 2, "caption_steps": 2, "turn_steps": 4, "clip_steps": 3}
 
 
 def training(folder: Path, part: str) -> train.Training:

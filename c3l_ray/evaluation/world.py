@@ -60,7 +60,7 @@ class Said:
 
 def config_of(llava: Path, clip: Path, temperature: float) -> GenerateConfig:
     return GenerateConfig(
-        input="-",
+        input=("-",),
         output="-",
         model=Model(name=str(llava), dtype="float32", max_len=256, max_seqs=64),
         sampling=Sampling(max_tokens=96, temperature=temperature),
@@ -172,7 +172,7 @@ def main() -> None:
 
 
 def measure(llava: Path, clip: Path, num_scenes: int, num_ranked: int, temperature: float) -> None:
-    from c3l_ray.scenes.train import probe
+    from c3l_ray.scenes.training.tower import probe
 
     config = config_of(llava, clip, temperature)
     worlds = (BIASED, UNBIASED)

@@ -1,6 +1,7 @@
 """The script that makes the weights, for a few steps: its files load wherever they must."""
 
 import hashlib
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from c3l_ray.inference.checkpoint import check_clip, check_vlm
 from c3l_ray.scenes import train
 from c3l_ray.scenes.draw import draw_scene, render
+from c3l_ray.scenes.training.loop import Training, Unfinished
+from c3l_ray.scenes.training.tower import probe
 
 STEPS = {"tower_steps": 2, "caption_steps": 2, "turn_steps": 4, "clip_steps": 3}
 
 
-def training(folder: Path, part: str) -> train.Training:
-    return train.Training(
+def training(folder: Path, part: str) -> Training:
+    return Training(
         out=folder / "weights",
         unfinished=folder / "unfinished",
         parts=(part,),
@@ -80,20 +83,20 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     num_saves: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    save, saved = train.Unfinished._save, []
+    save, saved = Unfinished._save, []
 
-    def stop_after(unfinished: train.Unfinished, *args: object) -> None:
+    def stop_after(unfinished: Unfinished, *args: object) -> None:
         save(unfinished, *args)  # type: ignore[arg-type]
         saved.append(args)
         if len(saved) == num_saves:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.Unfinished, "_save", stop_after)
+        patched.setattr(Unfinished, "_save", stop_after)
         with pytest.raises(KeyboardInterrupt):
             train.main(training(tmp_path, part))
     other = replace(training(tmp_path, part), seed=1)  # of other settings: begins afresh
-    assert train.Unfinished(other, part, torch.nn.Linear(1, 1), train.random.Random()).step == 0
+    assert Unfinished(other, part, torch.nn.Linear(1, 1), random.Random()).step == 0
     train.main(training(tmp_path, part))
     (name, digest), *_ = digests(tmp_path / "weights").items()
     assert digests(trained)[name] == digest
@@ -101,16 +104,6 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
 
 
 def test_the_probe_reads_features(trained: Path) -> None:
-    shares = train.probe(trained / "llava", num_train=40, num_test=20)
+    shares = probe(trained / "llava", num_train=40, num_test=20)
     assert list(shares) == ["colour", "shape", "size"]
     assert all(0 <= share <= 1 for share in shares.values())
-
-
-def test_every_word_of_every_turn_is_known() -> None:
-    tokenizer = train.word_tokenizer(train._all_texts(), end=False)
-    rng = train.random.Random(5)
-    for seed in range(5000, 5300):
-        for kind in train.c3l.KINDS:
-            question, answer = train.draw_turn(draw_scene(seed), kind, rng)
-            ids = tokenizer(f" {question} {answer}")["input_ids"]
-            assert tokenizer.unk_token_id not in ids

@@ -1,0 +1,160 @@
+"""The tiny LLaVA, trained from scratch in stages.
+
+The order matters. The vision tower learns first, supervised, and is frozen; projector and language
+half then learn captions only, until they read the image; questions come last. Trained on everything
+at once, the language half stays on its prior for a long time.
+"""
+
+import random
+import shutil
+from pathlib import Path
+
+from torch import nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from c3l_ray.scenes.draw import BIASED, CELLS, SIDE_PX, UNBIASED
+from c3l_ray.scenes.training.loop import Training, Unfinished, adamw, save_weights
+from c3l_ray.scenes.training.packed import Learner
+from c3l_ray.scenes.training.tokenizer import IMAGE_TOKEN, all_texts, word_tokenizer
+from c3l_ray.scenes.training.tower import (
+    PARTS,
+    PATCH_PX,
+    cell_labels,
+    draw,
+    features,
+    tower_loss,
+)
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}USER:{% else %} ASSISTANT:{% endif %}"
+    "{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %} {{ c.text }}{% endif %}"
+    "{% endfor %}{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+# What is drawn of a scene at each step. Posed turns are the most, since they hold both halves.
+TURNS = ("posed",) * 4 + ("asked",) * 4 + ("caption",) + ("text_only",)
+
+
+def train_llava(training: Training, rng: random.Random) -> None:
+    """Writes `llava/` under the training's folder, as vLLM and transformers read it."""
+    processor = new_processor(word_tokenizer(all_texts(), end=False))
+    model = new_llava(processor.tokenizer)
+    tower = model.model.vision_tower
+    heads = nn.Linear(tower.config.hidden_size, sum(PARTS) + len(CELLS))
+    unfinished = Unfinished(training, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
+
+    if "turns" not in unfinished.stages:
+        _see_and_describe(training, unfinished, model, processor, heads, rng)
+    for parameter in [*tower.parameters(), *heads.parameters()]:
+        parameter.requires_grad_(False)
+    scenes, pixels_NCHW = draw(training, BIASED)
+    learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
+    unfinished.run(
+        "turns", training.turn_steps, adamw(model, 1.5e-3), lambda: learn.loss(16, TURNS)
+    )
+    _save(model, processor, training.out / "llava")
+    unfinished.end()
+
+
+def _see_and_describe(
+    training: Training,
+    unfinished: Unfinished,
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    heads: nn.Linear,
+    rng: random.Random,
+) -> None:
+    """The stages on unbiased scenes: the tower, and with it frozen, captions."""
+    tower = model.model.vision_tower
+    scenes, pixels_NCHW = draw(training, UNBIASED)
+    labels_NCA = cell_labels(scenes)
+    unfinished.run(
+        "tower",
+        training.tower_steps,
+        adamw(nn.ModuleDict({"a": tower, "b": heads}), 1e-3),
+        lambda: tower_loss(tower, heads, pixels_NCHW, labels_NCA, rng),
+    )
+    for parameter in [*tower.parameters(), *heads.parameters()]:
+        parameter.requires_grad_(False)
+    learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
+    unfinished.run(
+        "captions",
+        training.caption_steps,
+        adamw(model, 1.5e-3),
+        lambda: learn.loss(32, ("caption",)),
+    )
+
+
+def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"height": SIDE_PX, "width": SIDE_PX},
+            do_center_crop=False,
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        ),
+        tokenizer=tokenizer,
+        patch_size=PATCH_PX,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def new_llava(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=SIDE_PX,
+        patch_size=PATCH_PX,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        vision_feature_layer=-1,
+        image_seq_length=(SIDE_PX // PATCH_PX) ** 2,
+    )
+    model = LlavaForConditionalGeneration(config).float()
+    model.set_attn_implementation("eager")  # on a CPU, the others' backward pass is slow in 16 bits
+    return model
+
+
+def _save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+    """Writes the checkpoint under the names of LLaVA-1.5's files, which vLLM reads too."""
+    shutil.rmtree(folder, ignore_errors=True)
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    names = {
+        "model.language_model.": "language_model.model.",
+        "model.vision_tower.": "vision_tower.vision_model.",
+        "model.multi_modal_projector.": "multi_modal_projector.",
+        "lm_head.": "language_model.lm_head.",
+    }
+    state = {}
+    for name, tensor in model.state_dict().items():
+        old = next(prefix for prefix in names if name.startswith(prefix))
+        state[names[old] + name.removeprefix(old)] = tensor.contiguous()
+    save_weights(state, folder / "model.safetensors")

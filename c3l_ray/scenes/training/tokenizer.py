@@ -1,0 +1,54 @@
+"""The tiny models' tokenizers: whole words, all of those that training meets."""
+
+import random
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from c3l_ray.methods import c3l
+from c3l_ray.scenes.draw import draw_scene
+from c3l_ray.scenes.language import draw_turn
+
+SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+IMAGE_TOKEN = "<image>"
+
+
+def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
+    """A tokenizer of the whole words of these texts; with `end` it closes them with `</s>`."""
+    pieces = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="never", split=True),
+            pre_tokenizers.Split(Regex(r"[^\w\s▁]"), "isolated"),
+        ]
+    )
+    words = sorted({piece for text in texts for piece, _ in pieces.pre_tokenize_str(text)})
+    specials = [*SPECIAL.values(), IMAGE_TOKEN]
+    vocabulary = {token: i for i, token in enumerate([*specials, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
+    tokenizer.pre_tokenizer = pieces
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never", split=True)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if end else "<s> $A",
+        special_tokens=[("<s>", vocabulary["<s>"]), ("</s>", vocabulary["</s>"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        **SPECIAL,
+        extra_special_tokens={"image_token": IMAGE_TOKEN},
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def all_texts() -> list[str]:
+    """Texts that between them hold every word that training will meet, at least once."""
+    texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
+    texts += [
+        f" {wording} {c3l.FORMATS['text']}"
+        for kind in c3l.KINDS
+        for wording in c3l.INSTRUCTIONS[kind]
+    ]
+    rng = random.Random(0)
+    for seed in range(2000):
+        for kind in c3l.KINDS:
+            texts += [f" {text}" for text in draw_turn(draw_scene(seed), kind, rng)]
+    return texts

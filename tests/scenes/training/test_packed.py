@@ -1,0 +1,106 @@
+"""Branches that go on from a shared beginning against rows of their own."""
+
+import random
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from c3l_ray.chat import answer_prompt, answered, token_ids
+from c3l_ray.methods import c3l
+from c3l_ray.scenes.draw import draw_scene
+from c3l_ray.scenes.language import draw_turn
+from c3l_ray.scenes.training import llava, packed
+from c3l_ray.scenes.training.tokenizer import IMAGE_TOKEN, all_texts, word_tokenizer
+
+TASKS = ("posed", "asked", "caption", "text_only")
+
+
+@pytest.fixture(scope="module")
+def learner() -> packed.Learner:
+    torch.manual_seed(0)
+    processor = llava.new_processor(word_tokenizer(all_texts(), end=False))
+    model = llava.new_llava(processor.tokenizer)
+    scenes = [draw_scene(seed) for seed in range(12)]
+    features_NPD = torch.randn(len(scenes), 36, model.config.vision_config.hidden_size).half()
+    return packed.Learner(model, processor, scenes, features_NPD, random.Random(0))
+
+
+def row_loss(learner: packed.Learner, scene: int, branch: packed.Branch) -> torch.Tensor:
+    """Summed over the answer, of a forward pass over nothing but this conversation."""
+    model = learner.model
+    image = [model.config.image_token_id] * 36 if branch.shown else []
+    ids_1T = torch.tensor([[*learner.head, *image, *branch.ids]])
+    embeds_1TD = model.get_input_embeddings()(ids_1T)
+    if branch.shown:
+        images_1PD = model.model.multi_modal_projector(learner.features_NPD[[scene]].float())
+        embeds_1TD[:, len(learner.head) :][:, :36] = images_1PD
+    hidden_1TD = model.model.language_model(inputs_embeds=embeds_1TD).last_hidden_state
+    logits_TV = model.lm_head(hidden_1TD)[0]
+    num_answer = len(branch.ids) - branch.start
+    return F.cross_entropy(
+        logits_TV[-num_answer - 1 : -1], torch.tensor(branch.ids[-num_answer:]), reduction="sum"
+    )
+
+
+def grads(learner: packed.Learner) -> torch.Tensor:
+    found = [p.grad.flatten() for p in learner.model.parameters() if p.grad is not None]
+    learner.model.zero_grad()
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("tasks", [TASKS, ("posed",) * 3, ("text_only",) * 2], ids=str)
+def test_branches_lose_what_rows_of_their_own_do(
+    learner: packed.Learner, tasks: tuple[str, ...]
+) -> None:
+    picked = list(range(12))
+    branches = [(i, learner.branch(learner.scenes[i], task)) for i in picked for task in tasks]
+    alone = sum(row_loss(learner, i, branch) for i, branch in branches)
+    assert isinstance(alone, torch.Tensor)
+    alone.backward()
+    expected = grads(learner)
+    together = torch.stack(learner.sums(picked, branches)).sum()
+    together.backward()
+    assert together.item() == pytest.approx(alone.item(), rel=1e-5)
+    found = grads(learner)
+    assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_sixteen_bits_change_little(learner: packed.Learner) -> None:
+    learner.rng.seed(3)
+    loss = learner.loss(6, TASKS)
+    learner.rng.seed(3)
+    picked = learner.rng.sample(range(12), 6)
+    branches = [
+        (i, learner.branch(learner.scenes[k], t)) for i, k in enumerate(picked) for t in TASKS
+    ]
+    exact = torch.stack(learner.sums(picked, branches)).sum()
+    exact /= sum(len(branch.ids) - branch.start for _, branch in branches)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_branch_is_the_chat_as_everyone_renders_it(
+    learner: packed.Learner, task: str, seed: int
+) -> None:
+    scene = draw_scene(seed)
+    learner.rng.seed(seed)
+    branch = learner.branch(scene, task)
+    rng = random.Random(seed)
+    kind = "detail" if task == "caption" else rng.choice(c3l.KINDS)
+    question, answer = draw_turn(scene, kind, rng)
+    if task == "posed":
+        answer = f"Question: {question} Answer: {answer}"
+        question = f"{rng.choice(c3l.INSTRUCTIONS[kind])} {c3l.FORMATS['text']}"
+    shown = task != "text_only"
+    text, _ = answered(learner.processor, question, answer, image=shown)
+    prompt = answer_prompt(learner.processor, question, image=shown)
+    ids, before = (
+        token_ids(learner.processor.tokenizer, each.replace(IMAGE_TOKEN, IMAGE_TOKEN * 36))
+        for each in (text, prompt)
+    )
+    begun = [*learner.head, *[learner.model.config.image_token_id] * 36 * shown]
+    assert [*begun, *branch.ids] == ids
+    assert len(begun) + branch.start == len(before)
+    assert learner.processor.tokenizer.unk_token_id not in ids

@@ -12,7 +12,7 @@ from torch import Tensor
 from c3l_ray.methods import c3l
 from c3l_ray.scenes.draw import SIDE_PX, UNBIASED, Scene
 from c3l_ray.scenes.language import draw_turn
-from c3l_ray.scenes.training.loop import Training, Unfinished, adamw, save_weights
+from c3l_ray.scenes.training.loop import Training, Unfinished, adamw, cosine, save_weights
 from c3l_ray.scenes.training.tokenizer import all_texts, word_tokenizer
 from c3l_ray.scenes.training.tower import PATCH_PX, draw, scaled
 
@@ -64,7 +64,8 @@ def train_clip(training: Training, rng: random.Random) -> None:
         return contrast(image_BE, text_BE, scale)
 
     unfinished = Unfinished(training, "clip", model, rng)
-    unfinished.run("clip", training.clip_steps, adamw(model, 1e-3, weight_decay=0.02), loss)
+    optimizer = adamw(model.parameters(), 1e-3, weight_decay=0.02)
+    unfinished.run("clip", training.clip_steps, [optimizer], loss, cosine)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_weights(state, folder / "open_clip_model.safetensors")
     unfinished.end()

@@ -21,7 +21,15 @@ from transformers import (
 )
 
 from c3l_ray.scenes.draw import BIASED, CELLS, SIDE_PX, UNBIASED
-from c3l_ray.scenes.training.loop import Training, Unfinished, adamw, save_weights
+from c3l_ray.scenes.training.loop import (
+    Training,
+    Unfinished,
+    adamw,
+    cosine,
+    muon,
+    save_weights,
+    trapezoid,
+)
 from c3l_ray.scenes.training.packed import Learner
 from c3l_ray.scenes.training.tokenizer import IMAGE_TOKEN, all_texts, word_tokenizer
 from c3l_ray.scenes.training.tower import (
@@ -40,6 +48,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
 # What is drawn of a scene at each step. Posed turns are the most, since they hold both halves.
+READING = ("caption",) + ("asked",) * 5
 TURNS = ("posed",) * 4 + ("asked",) * 4 + ("caption",) + ("text_only",)
 
 
@@ -58,7 +67,11 @@ def train_llava(training: Training, rng: random.Random) -> None:
     scenes, pixels_NCHW = draw(training, BIASED)
     learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
     unfinished.run(
-        "turns", training.turn_steps, adamw(model, 1.5e-3), lambda: learn.loss(16, TURNS)
+        "turns",
+        training.turn_steps,
+        muon(model, 3e-3),
+        lambda: learn.loss(8, TURNS),
+        trapezoid,
     )
     _save(model, processor, training.out / "llava")
     unfinished.end()
@@ -79,17 +92,19 @@ def _see_and_describe(
     unfinished.run(
         "tower",
         training.tower_steps,
-        adamw(nn.ModuleDict({"a": tower, "b": heads}), 1e-3),
+        muon(nn.ModuleDict({"a": tower, "b": heads}), 2e-3),
         lambda: tower_loss(tower, heads, pixels_NCHW, labels_NCA, rng),
+        trapezoid,
     )
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
     learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
     unfinished.run(
-        "captions",
-        training.caption_steps,
-        adamw(model, 1.5e-3),
-        lambda: learn.loss(32, ("caption",)),
+        "reading",
+        training.reading_steps,
+        muon(model, 3e-3),
+        lambda: learn.loss(8, READING),
+        trapezoid,
     )
 
 

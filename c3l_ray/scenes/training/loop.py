@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,30 @@ class Training:
     """Seed of the weights, the order and the drawn turns."""
     num_scenes: int = 20_000
     """Scenes to draw of each world."""
-    tower_steps: int = 1_200
+    tower_steps: int = 600
     """Supervised steps of the vision tower, 128 unbiased scenes each."""
-    caption_steps: int = 1_400
-    """Steps on captions only, 32 unbiased scenes each."""
-    turn_steps: int = 2_400
-    """Steps on all kinds of turns, 32 biased scenes each."""
+    reading_steps: int = 600
+    """Steps on captions and on questions about unbiased scenes, 8 scenes each."""
+    turn_steps: int = 3_000
+    """Steps on all kinds of turns, 8 biased scenes each."""
     clip_steps: int = 1_500
     """Contrastive steps of the CLIP, 128 unbiased scenes each."""
+
+
+# The share of the peak rate at a step, of so many.
+Schedule = Callable[[int, int], float]
+
+
+def cosine(step: int, num_steps: int) -> float:
+    """Up for a twentieth of the steps, then down along half a cosine."""
+    warm_up = max(1, num_steps // 20)
+    progress = max(0.0, (step - warm_up) / max(1, num_steps - warm_up))
+    return max(0.02, min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * progress))))
+
+
+def trapezoid(step: int, num_steps: int) -> float:
+    """Up for 30 steps, level, and down in a line for the last quarter."""
+    return max(0.02, min((step + 1) / 30, 1.0, 4 * (num_steps - step) / num_steps))
 
 
 class Unfinished:
@@ -61,12 +77,13 @@ class Unfinished:
         self.module = module
         self.rng = rng
         self.stages: list[str] = []
-        self.optimizer: dict[str, Any] | None = None
+        self.optimizers: list[dict[str, Any]] = []
         self.step = 0
         if self.path.exists():
             # Written by this class: it holds the state of a random.Random beside the tensors.
             held = torch.load(self.path, weights_only=False)
-            self.stages, self.step, self.optimizer = held["stages"], held["step"], held["optimizer"]
+            self.stages, self.step = held["stages"], held["step"]
+            self.optimizers = held["optimizers"]
             module.load_state_dict(held["module"])
             rng.setstate(held["rng"])
             print(f"{part}: going on in {self.stages[-1]} at step {self.step}", flush=True)
@@ -75,50 +92,49 @@ class Unfinished:
         self,
         stage: str,
         num_steps: int,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         loss: Callable[[], Tensor],
+        schedule: Schedule,
     ) -> None:
-        """Trains a stage to its end: warm-up, cosine, clipped gradients, a line of progress."""
+        """Trains a stage to its end: scheduled rates, clipped gradients, a line of progress."""
         if stage in self.stages[:-1]:
             return
         first = 0
         if self.stages and self.stages[-1] == stage:
             first = self.step
-            optimizer.load_state_dict(self.optimizer or {})
+            for optimizer, state in zip(optimizers, self.optimizers, strict=True):
+                optimizer.load_state_dict(state)
         else:
             self.stages = [*self.stages, stage]
-        peaks = [group["initial_lr"] for group in optimizer.param_groups]
-        warm_up = max(1, num_steps // 20)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         started = time.monotonic()
         recent: list[float] = []
         for i in range(first, num_steps):
-            progress = max(0.0, (i - warm_up) / max(1, num_steps - warm_up))
-            scale = min((i + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * progress)))
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * max(scale, 0.02)
-            optimizer.zero_grad()
+            for group in groups:
+                group["lr"] = group["initial_lr"] * schedule(i, num_steps)
             value = loss()
             value.backward()
-            for group in optimizer.param_groups:
-                nn.utils.clip_grad_norm_(group["params"], 1.0)
-            optimizer.step()
+            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
             recent.append(value.item())
             if (i + 1) % 50 == 0:
                 mean, seconds = sum(recent) / len(recent), time.monotonic() - started
                 print(f"{stage}: {i + 1}/{num_steps} loss {mean:.4f} {seconds:.0f} s", flush=True)
                 recent.clear()
             if (i + 1) % self.save_every == 0 or i + 1 == num_steps:
-                self._save(i + 1, optimizer)
+                self._save(i + 1, optimizers)
 
     def end(self) -> None:
         self.path.unlink(missing_ok=True)
 
-    def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, step: int, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         held = {
             "stages": self.stages,
             "step": step,
             "module": self.module.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "rng": self.rng.getstate(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,13 +143,32 @@ class Unfinished:
         written.replace(self.path)
 
 
-def adamw(module: nn.Module, lr: float, weight_decay: float = 0.01) -> torch.optim.AdamW:
+def adamw(
+    parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.01
+) -> torch.optim.AdamW:
     """AdamW over what is not frozen; the loop scales `lr` along its schedule."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
+    learned = [p for p in parameters if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
     for group in optimizer.param_groups:
         group["initial_lr"] = lr
     return optimizer
+
+
+def muon(module: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon over the matrices inside a language model, AdamW over the rest of what is not frozen.
+
+    Muon (K. Jordan and others, 2024) makes each step's matrix nearly orthogonal; the tiny LLaVA
+    needs a fraction of the steps with it. Its rate is scaled to AdamW's (arXiv 2502.16982, eq. 4).
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    inner = {n for n, p in named if p.ndim == 2 and "embed" not in n and "lm_head" not in n}
+    matrices = [p for name, p in named if name in inner]
+    first = torch.optim.Muon(
+        matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    for group in first.param_groups:
+        group["initial_lr"] = lr
+    return [first, adamw((p for name, p in named if name not in inner), lr)]
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:

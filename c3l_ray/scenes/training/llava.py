@@ -24,8 +24,6 @@ from c3l_ray.scenes.draw import BIASED, CELLS, SIDE_PX, UNBIASED
 from c3l_ray.scenes.training.loop import (
     Training,
     Unfinished,
-    adamw,
-    cosine,
     muon,
     save_weights,
     trapezoid,

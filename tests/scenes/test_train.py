@@ -25,7 +25,8 @@ def training(folder: Path, part: str) -> Training:
         out=folder / "weights",
         unfinished=folder / "unfinished",
         parts=(part,),
-        num_scenes=150,
+        llava_scenes=150,
+        clip_scenes=150,
         save_every=1,
         **STEPS,  # type: ignore[arg-type]
     )

@@ -52,7 +52,7 @@ def train_clip(training: Training, rng: random.Random) -> None:
     name = f"local-dir:{folder}"
     model = open_clip.create_model(name, load_weights=False)
     tokenize = open_clip.get_tokenizer(name)
-    scenes, pixels_NCHW = draw(training, UNBIASED)
+    scenes, pixels_NCHW = draw(training.clip_scenes, UNBIASED)
     contrast = open_clip.ClipLoss()
 
     def loss() -> Tensor:

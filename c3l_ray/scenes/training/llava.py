@@ -62,7 +62,7 @@ def train_llava(training: Training, rng: random.Random) -> None:
         _see_and_describe(training, unfinished, model, processor, heads, rng)
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
-    scenes, pixels_NCHW = draw(training, BIASED)
+    scenes, pixels_NCHW = draw(training.llava_scenes, BIASED)
     learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
     unfinished.run(
         "turns",
@@ -85,7 +85,7 @@ def _see_and_describe(
 ) -> None:
     """The stages on unbiased scenes: the tower, and with it frozen, captions."""
     tower = model.model.vision_tower
-    scenes, pixels_NCHW = draw(training, UNBIASED)
+    scenes, pixels_NCHW = draw(training.llava_scenes, UNBIASED)
     labels_NCA = cell_labels(scenes)
     unfinished.run(
         "tower",

@@ -31,16 +31,18 @@ class Training:
     """Steps between two saves of that."""
     seed: int = 0
     """Seed of the weights, the order and the drawn turns."""
-    num_scenes: int = 20_000
-    """Scenes to draw of each world."""
+    llava_scenes: int = 10_000
+    """Scenes to draw of each world for the LLaVA."""
     tower_steps: int = 600
-    """Supervised steps of the vision tower, 128 unbiased scenes each."""
-    reading_steps: int = 600
-    """Steps on captions and on questions about unbiased scenes, 8 scenes each."""
-    turn_steps: int = 3_000
+    """Supervised steps of the vision tower, 64 unbiased scenes each."""
+    reading_steps: int = 400
+    """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
+    turn_steps: int = 1_200
     """Steps on all kinds of turns, 8 biased scenes each."""
+    clip_scenes: int = 20_000
+    """Unbiased scenes to draw for the CLIP."""
     clip_steps: int = 1_500
-    """Contrastive steps of the CLIP, 128 unbiased scenes each."""
+    """Contrastive steps of the CLIP, 128 scenes each."""
 
 
 # The share of the peak rate at a step, of so many.

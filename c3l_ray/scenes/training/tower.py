@@ -25,7 +25,6 @@ from c3l_ray.scenes.draw import (
     draw_scene,
     render,
 )
-from c3l_ray.scenes.training.loop import Training
 
 FIRST_SEED = 10_000_000  # far from the seeds of the scenes that users draw
 PROBE_SEED = 70_000_000
@@ -35,9 +34,9 @@ PARTS = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)  # what a cell holds
 GRID = (len(CELLS) // NUM_COLUMNS, CELL_PX[1] // PATCH_PX, NUM_COLUMNS, CELL_PX[0] // PATCH_PX)
 
 
-def draw(training: Training, drawn: World) -> tuple[list[Scene], Tensor]:
+def draw(num_scenes: int, drawn: World) -> tuple[list[Scene], Tensor]:
     """The scenes of a world to train on, and their pixels in 8 bits: [N, 3, height, width]."""
-    scenes = [draw_scene(FIRST_SEED + i, drawn) for i in range(training.num_scenes)]
+    scenes = [draw_scene(FIRST_SEED + i, drawn) for i in range(num_scenes)]
     pixels_NHWC = np.stack([np.asarray(render(scene)) for scene in scenes])
     print(f"drew {len(scenes)} scenes of the {drawn.name} world", flush=True)
     return scenes, torch.from_numpy(pixels_NHWC).permute(0, 3, 1, 2).contiguous()
@@ -53,7 +52,7 @@ def tower_loss(
     """Every patch tells what its whole cell holds, colour, shape and size or nothing, and which
     cell that is. So the language half finds a thing, and counts things, wherever it looks.
     """
-    picked = torch.tensor(rng.sample(range(len(pixels_NCHW)), 128))
+    picked = torch.tensor(rng.sample(range(len(pixels_NCHW)), 64))
     with torch.autocast("cpu", torch.bfloat16):
         patches_BPD = tower(scaled(pixels_NCHW[picked])).last_hidden_state[:, 1:]
         logits_MK = heads(patches_BPD).flatten(0, 1).float()

@@ -1,12 +1,13 @@
 """The tiny LLaVA, trained from scratch in stages.
 
-The order matters. The vision tower learns first, supervised, and is frozen; projector and language
-half then learn captions only, until they read the image; questions come last. Trained on everything
-at once, the language half stays on its prior for a long time.
+The order matters. The vision tower learns first, supervised, and is frozen. Projector and language
+half then learn to read unbiased scenes; biased ones come last, and overlay what was read with a
+prior. Trained on biased scenes from the start, the language half never learns to look.
 """
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -45,9 +46,10 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
-# What is drawn of a scene at each step. Posed turns are the most, since they hold both halves.
+NUM_SCENES = 8  # in a step: many small steps teach more than few large ones
+# What is drawn of each scene at a step.
 READING = ("caption",) + ("asked",) * 5
-TURNS = ("posed",) * 4 + ("asked",) * 4 + ("caption",) + ("text_only",)
+TURNS = ("posed",) * 3 + ("asked",) * 5 + ("text_only",)
 
 
 def train_llava(training: Training, rng: random.Random) -> None:
@@ -58,24 +60,24 @@ def train_llava(training: Training, rng: random.Random) -> None:
     heads = nn.Linear(tower.config.hidden_size, sum(PARTS) + len(CELLS))
     unfinished = Unfinished(training, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
 
-    if "turns" not in unfinished.stages:
-        _see_and_describe(training, unfinished, model, processor, heads, rng)
+    if "bias" not in unfinished.stages:
+        _see_and_read(training, unfinished, model, processor, heads, rng)
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
     scenes, pixels_NCHW = draw(training.llava_scenes, BIASED)
     learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
     unfinished.run(
-        "turns",
-        training.turn_steps,
+        "bias",
+        training.bias_steps,
         muon(model, 3e-3),
-        lambda: learn.loss(8, TURNS),
+        lambda: learn.loss(NUM_SCENES, TURNS),
         trapezoid,
     )
     _save(model, processor, training.out / "llava")
     unfinished.end()
 
 
-def _see_and_describe(
+def _see_and_read(
     training: Training,
     unfinished: Unfinished,
     model: LlavaForConditionalGeneration,
@@ -83,7 +85,7 @@ def _see_and_describe(
     heads: nn.Linear,
     rng: random.Random,
 ) -> None:
-    """The stages on unbiased scenes: the tower, and with it frozen, captions."""
+    """The stages on unbiased scenes: the tower, and with it frozen, all that can be said."""
     tower = model.model.vision_tower
     scenes, pixels_NCHW = draw(training.llava_scenes, UNBIASED)
     labels_NCA = cell_labels(scenes)
@@ -97,13 +99,17 @@ def _see_and_describe(
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
     learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
-    unfinished.run(
-        "reading",
-        training.reading_steps,
-        muon(model, 3e-3),
-        lambda: learn.loss(8, READING),
-        trapezoid,
-    )
+    for stage, num_steps, tasks in (
+        ("reading", training.reading_steps, READING),
+        ("turns", training.turn_steps, TURNS),
+    ):
+        unfinished.run(
+            stage,
+            num_steps,
+            muon(model, 3e-3),
+            partial(learn.loss, NUM_SCENES, tasks),
+            trapezoid,
+        )
 
 
 def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

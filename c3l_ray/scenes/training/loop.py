@@ -35,10 +35,12 @@ class Training:
     """Scenes to draw of each world for the LLaVA."""
     tower_steps: int = 600
     """Supervised steps of the vision tower, 64 unbiased scenes each."""
-    reading_steps: int = 400
+    reading_steps: int = 600
     """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
-    turn_steps: int = 1_200
-    """Steps on all kinds of turns, 8 biased scenes each."""
+    turn_steps: int = 900
+    """Steps on all kinds of turns about unbiased scenes, 8 scenes each."""
+    bias_steps: int = 400
+    """Steps on all kinds of turns about biased scenes, 8 scenes each."""
     clip_scenes: int = 20_000
     """Unbiased scenes to draw for the CLIP."""
     clip_steps: int = 1_500

@@ -17,7 +17,14 @@ from c3l_ray.scenes.draw import draw_scene, render
 from c3l_ray.scenes.training.loop import Training, Unfinished
 from c3l_ray.scenes.training.tower import probe
 
-STEPS = {"tower_steps": 2, "reading_steps": 2, "turn_steps": 2, "bias_steps": 2, "clip_steps": 3}
+STEPS = {
+    "tower_steps": 2,
+    "naming_steps": 1,
+    "reading_steps": 1,
+    "answering_steps": 1,
+    "bias_steps": 2,
+    "clip_steps": 3,
+}
 
 
 def training(folder: Path, part: str) -> Training:

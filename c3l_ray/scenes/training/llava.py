@@ -29,6 +29,7 @@ from c3l_ray.scenes.training.loop import (
     save_weights,
     trapezoid,
 )
+from c3l_ray.scenes.training.naming import naming_loss
 from c3l_ray.scenes.training.packed import Learner
 from c3l_ray.scenes.training.tokenizer import IMAGE_TOKEN, all_texts, word_tokenizer
 from c3l_ray.scenes.training.tower import (
@@ -49,6 +50,7 @@ CHAT_TEMPLATE = (
 NUM_SCENES = 8  # in a step: many small steps teach more than few large ones
 # What is drawn of each scene at a step.
 READING = ("caption",) + ("asked",) * 5
+ANSWERING = ("asked",) * 10
 TURNS = ("posed",) * 3 + ("asked",) * 5 + ("text_only",)
 
 
@@ -70,7 +72,7 @@ def train_llava(training: Training, rng: random.Random) -> None:
         "bias",
         training.bias_steps,
         muon(model, 3e-3),
-        lambda: learn.loss(NUM_SCENES, TURNS),
+        partial(learn.loss, NUM_SCENES, TURNS, by_turn=True),
         trapezoid,
     )
     _save(model, processor, training.out / "llava")
@@ -98,16 +100,26 @@ def _see_and_read(
     )
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
-    learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
-    for stage, num_steps, tasks in (
-        ("reading", training.reading_steps, READING),
-        ("turns", training.turn_steps, TURNS),
+    features_NPD = features(tower, pixels_NCHW)
+    unfinished.run(
+        "naming",
+        training.naming_steps,
+        muon(model, 3e-3),
+        lambda: naming_loss(model, processor.tokenizer, features_NPD, labels_NCA, rng),
+        trapezoid,
+    )
+    learn = Learner(model, processor, scenes, features_NPD, rng)
+    # Captions, which are long, teach what is in each cell. Then the few words of an answer that say
+    # which thing has which colour are what is left to learn, so every turn weighs the same.
+    for stage, num_steps, tasks, by_turn in (
+        ("reading", training.reading_steps, READING, False),
+        ("answering", training.answering_steps, ANSWERING, True),
     ):
         unfinished.run(
             stage,
             num_steps,
             muon(model, 3e-3),
-            partial(learn.loss, NUM_SCENES, tasks),
+            partial(learn.loss, NUM_SCENES, tasks, by_turn=by_turn),
             trapezoid,
         )
 

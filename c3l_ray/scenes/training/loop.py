@@ -35,11 +35,13 @@ class Training:
     """Scenes to draw of each world for the LLaVA."""
     tower_steps: int = 600
     """Supervised steps of the vision tower, 64 unbiased scenes each."""
-    reading_steps: int = 600
+    naming_steps: int = 300
+    """Steps that bring the projector and the words together, 32 unbiased scenes each."""
+    reading_steps: int = 400
     """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
-    turn_steps: int = 900
-    """Steps on all kinds of turns about unbiased scenes, 8 scenes each."""
-    bias_steps: int = 400
+    answering_steps: int = 500
+    """Steps on questions alone about unbiased scenes, 8 scenes each."""
+    bias_steps: int = 500
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""
     clip_scenes: int = 20_000
     """Unbiased scenes to draw for the CLIP."""

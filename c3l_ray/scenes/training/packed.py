@@ -62,12 +62,13 @@ class Learner:
         self.head = [tokenizer.bos_token_id, *self.encode("USER:")]
         self.end = tokenizer.eos_token_id
 
-    def loss(self, num_scenes: int, tasks: Sequence[str]) -> Tensor:
+    def loss(self, num_scenes: int, tasks: Sequence[str], *, by_turn: bool) -> Tensor:
         """Mean negative log-likelihood of the answers' tokens and the end of sequence.
 
         Args:
             num_scenes: scenes to draw.
             tasks: what is drawn for each of them, a branch each.
+            by_turn: whether every turn weighs the same, and not every token.
         """
         picked = self.rng.sample(range(len(self.scenes)), num_scenes)
         branches = [
@@ -76,9 +77,7 @@ class Learner:
             for task in tasks
         ]
         with torch.autocast("cpu", torch.bfloat16):
-            sums = self.sums(picked, branches)
-        num_tokens = sum(len(branch.ids) - branch.start for _, branch in branches)
-        return torch.stack(sums).sum() / num_tokens
+            return self.weighed(picked, branches, by_turn=by_turn)
 
     def branch(self, scene: Scene, task: str) -> Branch:
         """A true turn about the scene: "posed" by the model itself as the main job asks it to,
@@ -103,20 +102,27 @@ class Learner:
             said += self.encode(f" {sentence}{'.' if i + 1 < len(sentences) else ''}")
         return Branch(ids=[*asked, *said, self.end], start=len(asked), shown=task != "text_only")
 
-    def sums(self, picked: list[int], branches: list[tuple[int, Branch]]) -> list[Tensor]:
-        """Negative log-likelihood of the answers, summed over each group of branches.
+    def weighed(
+        self, picked: list[int], branches: list[tuple[int, Branch]], *, by_turn: bool
+    ) -> Tensor:
+        """Mean negative log-likelihood of the answers, over tokens or over turns.
 
         Args:
             picked: the scenes, as indices into those that are learned from.
             branches: each with the index of its scene among the picked.
+            by_turn: as in `loss`.
         """
         sums = []
         for shown in (True, False):
             group = [(row, branch) for row, branch in branches if branch.shown == shown]
             group.sort(key=lambda each: len(each[1].ids))
             begun = self._begun(picked if shown else []) if group else []
-            sums += [self._sum(begun, group[at : at + GROUP]) for at in range(0, len(group), GROUP)]
-        return sums
+            sums += [
+                self._sum(begun, group[at : at + GROUP], by_turn=by_turn)
+                for at in range(0, len(group), GROUP)
+            ]
+        lengths = [len(branch.ids) - branch.start for _, branch in branches]
+        return torch.stack(sums).sum() / (len(lengths) if by_turn else sum(lengths))
 
     def _begun(self, picked: list[int]) -> list[tuple[Tensor, Tensor]]:
         """Keys and values, layer by layer, of how the conversations about these scenes begin: each
@@ -132,7 +138,11 @@ class Learner:
         return [(layer.keys, layer.values) for layer in begun.past_key_values.layers]
 
     def _sum(
-        self, begun: list[tuple[Tensor, Tensor]], branches: list[tuple[int, Branch]]
+        self,
+        begun: list[tuple[Tensor, Tensor]],
+        branches: list[tuple[int, Branch]],
+        *,
+        by_turn: bool,
     ) -> Tensor:
         longest = max(len(branch.ids) for _, branch in branches)
         ids_RT = torch.zeros(len(branches), longest, dtype=torch.long)
@@ -149,4 +159,10 @@ class Learner:
             input_ids=ids_RT, past_key_values=past, use_cache=True
         ).last_hidden_state
         logits_KV = self.model.lm_head(hidden_RTD[:, :-1][answers_RT[:, 1:]])
-        return F.cross_entropy(logits_KV.float(), ids_RT[:, 1:][answers_RT[:, 1:]], reduction="sum")
+        losses_K = F.cross_entropy(
+            logits_KV.float(), ids_RT[:, 1:][answers_RT[:, 1:]], reduction="none"
+        )
+        if by_turn:
+            lengths_RT = answers_RT.sum(dim=1, keepdim=True).expand_as(answers_RT)
+            losses_K = losses_K / lengths_RT[answers_RT]
+        return losses_K.sum()

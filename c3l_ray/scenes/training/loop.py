@@ -41,7 +41,7 @@ class Training:
     """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
     answering_steps: int = 500
     """Steps on questions alone about unbiased scenes, 8 scenes each."""
-    bias_steps: int = 500
+    bias_steps: int = 250
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""
     clip_scenes: int = 20_000
     """Unbiased scenes to draw for the CLIP."""

@@ -49,33 +49,42 @@ def grads(learner: packed.Learner) -> torch.Tensor:
     return torch.cat(found)
 
 
+@pytest.mark.parametrize("by_turn", [False, True], ids=["by token", "by turn"])
 @pytest.mark.parametrize("tasks", [TASKS, ("posed",) * 3, ("text_only",) * 2], ids=str)
 def test_branches_lose_what_rows_of_their_own_do(
-    learner: packed.Learner, tasks: tuple[str, ...]
+    learner: packed.Learner, tasks: tuple[str, ...], by_turn: bool
 ) -> None:
-    picked = list(range(12))
-    branches = [(i, learner.branch(learner.scenes[i], task)) for i in picked for task in tasks]
-    alone = sum(row_loss(learner, i, branch) for i, branch in branches)
-    assert isinstance(alone, torch.Tensor)
+    picked = [3, 8, 5]
+    branches = [
+        (row, learner.branch(learner.scenes[i], task))
+        for row, i in enumerate(picked)
+        for task in tasks
+    ]
+    lengths = [len(branch.ids) - branch.start for _, branch in branches]
+    sums = [row_loss(learner, picked[row], branch) for row, branch in branches]
+    if by_turn:
+        alone = torch.stack([s / n for s, n in zip(sums, lengths, strict=True)]).mean()
+    else:
+        alone = torch.stack(sums).sum() / sum(lengths)
     alone.backward()
     expected = grads(learner)
-    together = torch.stack(learner.sums(picked, branches)).sum()
+    together = learner.weighed(picked, branches, by_turn=by_turn)
     together.backward()
     assert together.item() == pytest.approx(alone.item(), rel=1e-5)
-    found = grads(learner)
-    assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
+    assert torch.allclose(grads(learner), expected, atol=1e-3 * float(expected.abs().max()))
 
 
 def test_sixteen_bits_change_little(learner: packed.Learner) -> None:
     learner.rng.seed(3)
-    loss = learner.loss(6, TASKS)
+    loss = learner.loss(6, TASKS, by_turn=False)
     learner.rng.seed(3)
     picked = learner.rng.sample(range(12), 6)
     branches = [
-        (i, learner.branch(learner.scenes[k], t)) for i, k in enumerate(picked) for t in TASKS
+        (row, learner.branch(learner.scenes[i], task))
+        for row, i in enumerate(picked)
+        for task in TASKS
     ]
-    exact = torch.stack(learner.sums(picked, branches)).sum()
-    exact /= sum(len(branch.ids) - branch.start for _, branch in branches)
+    exact = learner.weighed(picked, branches, by_turn=False)
     assert loss.item() == pytest.approx(exact.item(), rel=1e-2)
 
 

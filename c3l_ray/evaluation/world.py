@@ -144,8 +144,9 @@ def auc_table(said: Sequence[Said]) -> str:
         for kind in ("all", *KINDS):
             values: dict[str | None, list[float]] = {TRUE: [], FALSE: []}
             for turn in said:
-                if kind in ("all", turn.kind) and turn.truth in values:
-                    values[turn.truth].append(turn.judged.turn["scores"][score])
+                value = turn.judged.turn["scores"][score]
+                if kind in ("all", turn.kind) and turn.truth in values and value is not None:
+                    values[turn.truth].append(value)
             found = auc(values[TRUE], values[FALSE])
             cells.append("-" if found is None else f"{found:.2f}")
         lines.append("| " + " | ".join(cells) + " |")

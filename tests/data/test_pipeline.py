@@ -29,7 +29,7 @@ from tests.test_schema import RECORD
 Make = Callable[..., GenerateConfig]
 POOLS = Pools(generators=2, generator_gpus=0.25, scorer_gpus=0.5)
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -38,7 +38,7 @@ def generate_flags(input_: Path | str, output: Path | str, *more: str) -> list[s
 
 def run(job: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(job, *flags), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        command(job, *flags), cwd=ROOT, capture_output=True, text=True, timeout=550, check=False
     )
 
 

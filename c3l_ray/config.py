@@ -15,6 +15,7 @@ from c3l_ray.methods.vigc import Correction
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Without = Literal["drop", "grey", "blur", "mismatched"]
+Within = Literal["dataset", "kind", "kind_and_length"]
 RankedBy = Literal[
     "i2c",
     "i2c_logits",
@@ -277,7 +278,7 @@ class SelectConfig:
     """Share of the scored turns to keep, in (0, 1]; above 1, their number."""
     by: RankedBy = "i2c"
     """The score that ranks; random, clip and image_logprob are the controls."""
-    within: Literal["dataset", "kind", "kind_and_length"] = "dataset"
+    within: Within = "dataset"
     """Rank raw scores, or each turn's standing inside its kind, or inside its kind's turns of like
     length: kinds and lengths differ in the level of every score."""
     per: Literal["dataset", "image"] = "dataset"

@@ -1,8 +1,8 @@
 """The main job end to end on the embedded default: `make demo`.
 
 Draws 400 scenes whose truth is known and packs 20 photographs, has the tiny LLaVA write five turns
-for each image, scores them, selects the top tenth by I2C and by three controls, and shows how much
-of each is true. The tiny model knows coloured shapes only: what it says of a photograph is
+for each image, scores them, selects the top tenth by I2C, and shows how much of it is true, beside
+the top tenths by other scores, of all turns and of each kind. The tiny model knows coloured shapes only: what it says of a photograph is
 hallucination, which the scores should show.
 """
 
@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from c3l_ray.config import Clip, GenerateConfig, Model, RankedBy, Sampling, SelectConfig
+from c3l_ray.config import (
+    Clip,
+    GenerateConfig,
+    Model,
+    RankedBy,
+    Sampling,
+    SelectConfig,
+    Within,
+)
 from c3l_ray.data.commit import Output
-from c3l_ray.data.select import select
+from c3l_ray.data.select import choose, parts, select
 from c3l_ray.errors import Refused
 from c3l_ray.evaluation.scenes import Judged, judged, truthful_share, truths
 from c3l_ray.scenes import world
@@ -50,7 +57,8 @@ SKIMAGE = (
 )
 PHOTOGRAPHS = "photographs.tar"
 SKLEARN = ("china.jpg", "flower.jpg")
-CONTROLS: tuple[RankedBy, ...] = ("random", "clip", "image_logprob")
+RANKINGS: tuple[RankedBy, ...] = ("i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random")
+WITHIN: tuple[Within, ...] = ("dataset", "kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +90,11 @@ def demo(config: DemoConfig) -> None:
             clip=Clip(name=str(world.CLIP), weights=None),
         )
     )
-    selections: dict[RankedBy, Path] = {"i2c": config.output / "dataset"}
-    for by in CONTROLS:
-        selections[by] = config.output / "controls" / by
-    for by, folder in selections.items():
-        select(SelectConfig(input=str(config.output), output=str(folder), by=by))
+    select(SelectConfig(input=str(config.output)))
 
     everything = list(judged(records(config.output)))
     print(f"\ndone in {time.monotonic() - started:.0f} s")
-    print_selections(everything, selections)
+    print_selections(everything, config.output)
     print_scores(everything)
     print_extremes(everything)
     print(
@@ -113,21 +117,25 @@ def records(output: Path) -> Iterator[pa.Table]:
     return (run.records(manifest) for manifest in run.manifests() if manifest.file)
 
 
-def print_selections(everything: list[Judged], selections: dict[RankedBy, Path]) -> None:
-    columns = f"{'turns':>7}{'true':>9}{'false':>7}{'unknown':>9}{'of photographs':>16}"
-    print(f"\n{'selection':<24}{columns}")
-    rows = {"all turns": everything} | {
-        f"top 10 % by {by}": list(judged(map(pq.read_table, sorted(folder.glob("*.parquet")))))
-        for by, folder in selections.items()
-    }
-    for name, turns in rows.items():
-        counts = truths(turns)
-        share = truthful_share(turns)
-        of_photographs = sum(turn.truth is None for turn in turns)
-        print(
-            f"{name:<24}{len(turns):>7}{_percent(share):>9}{counts['false']:>7}"
-            f"{counts['unknown']:>9}{of_photographs:>16}"
-        )
+def print_selections(everything: list[Judged], output: Path) -> None:
+    counts, share = truths(everything), _percent(truthful_share(everything))
+    print(
+        f"\nof {counts.total()} turns about scenes {share} are true, {counts['unknown']} unknown;"
+    )
+    print(f"{len(everything) - counts.total()} turns are about photographs\n")
+    columns = ("of all turns", "of each kind", "photographs")
+    print(f"{'true of the top 10 %':<24}" + "".join(f"{name:>16}" for name in columns))
+    source = Output(str(output))
+    manifests = {manifest.unit: manifest for manifest in source.manifests() if manifest.file}
+    for by in RANKINGS:
+        cells, of_photographs = "", []
+        for within in WITHIN:
+            config = SelectConfig(input=str(output), by=by, within=within)
+            choice, _, _ = choose(source, manifests, config)
+            chosen = list(judged(parts(source, manifests, choice)))
+            cells += f"{_percent(truthful_share(chosen)):>16}"
+            of_photographs.append(sum(turn.truth is None for turn in chosen))
+        print(f"by {by:<21}{cells}{' and '.join(map(str, of_photographs)):>16}")
 
 
 def print_scores(everything: list[Judged]) -> None:

@@ -52,7 +52,7 @@ def select(config: SelectConfig) -> dict[str, Any]:
 
     writer = export.Llava(target, config.group)
     files, images, turns = 0, 0, 0
-    for table in _parts(source, manifests, choice):
+    for table in parts(source, manifests, choice):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         target.put(f"part-{files:05d}.parquet", buffer.getvalue())
@@ -170,7 +170,7 @@ def _chance(seed: int, image_id: str, turn: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _parts(source: Output, manifests: Mapping[str, Manifest], choice: Choice) -> Iterator[pa.Table]:
+def parts(source: Output, manifests: Mapping[str, Manifest], choice: Choice) -> Iterator[pa.Table]:
     """Records with their chosen turns only, gathered into files worth writing."""
     waiting: list[pa.Table] = []
     for unit in sorted(choice):

@@ -2,8 +2,8 @@
 
 Draws 400 scenes whose truth is known and packs 20 photographs, has the tiny LLaVA write five turns
 for each image, scores them, selects the top tenth by I2C, and shows how much of it is true, beside
-the top tenths by other scores, of all turns and of each kind. The tiny model knows coloured shapes only: what it says of a photograph is
-hallucination, which the scores should show.
+the top tenths by other scores, of all turns and of each kind. The tiny model knows coloured shapes
+only: what it says of a photograph is hallucination, which the scores should show.
 """
 
 import shutil

@@ -175,6 +175,16 @@ def _parse_json(text: str) -> tuple[str, str] | None:
     return _pair(question, answer)
 
 
+def written(question: str, answer: str, instruction: str) -> str:
+    """A turn as the reply that its instruction asks for; `parse` reads it back.
+
+    This is the text that a tuned generator is taught to write.
+    """
+    if instruction.endswith(FORMATS["json"]):
+        return json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
+    return f"Question: {question} Answer: {answer}"
+
+
 def _pair(question: str, answer: str) -> tuple[str, str] | None:
     """Both without the blanks and stars around them; None for an empty question."""
     question = question.strip().strip("*").strip()

@@ -1,0 +1,123 @@
+"""The two objectives' losses, as functions of tensors.
+
+Shapes: B anchors (one an image), R turns of all images, T tokens, D width, V vocabulary, K windows
+of patches, L tokens of a caption, N images of all workers.
+"""
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def info_nce(
+    anchor_BD: Tensor, turn_RD: Tensor, positive_B: Tensor, allowed_BR: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Each anchor's contrastive loss [B], and its cosines with all turns [B, R].
+
+    -ln exp(cos(h_a, h_+) / tau) / sum_j exp(cos(h_a, h_j) / tau), the sum over the positive and the
+    negatives. The cosine and tau = 0.2 follow a community reproduction of C3L (arXiv 2405.12752),
+    whose equation is not public.
+
+    Args:
+        anchor_BD: representations of the anchors.
+        turn_RD: of the turns.
+        positive_B: the number of each anchor's positive turn.
+        allowed_BR: the turns in each anchor's sum.
+        temperature: tau.
+    """
+    cosine_BR = F.normalize(anchor_BD, dim=-1) @ F.normalize(turn_RD, dim=-1).T
+    logits_BR = (cosine_BR / temperature).masked_fill(~allowed_BR, -torch.inf)
+    return F.cross_entropy(logits_BR, positive_B, reduction="none"), cosine_BR
+
+
+def token_nll(logits_RTV: Tensor, ids_RT: Tensor, weight_RT: Tensor) -> Tensor:
+    """Each row's weighted mean of -ln p over its tokens, [R]; 0 for a row without any.
+
+    Args:
+        logits_RTV: that predict the ids.
+        ids_RT: the tokens.
+        weight_RT: of each token's loss; 0 for what is not learnt.
+    """
+    nll_RT = F.cross_entropy(logits_RTV.float().transpose(1, 2), ids_RT, reduction="none")
+    return (nll_RT * weight_RT).sum(dim=1) / weight_RT.sum(dim=1).clamp(min=1e-9)
+
+
+def mean_over(values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
+    """Each row's mean over the tokens that its mask picks, [R, D]; 0 where it picks none."""
+    mask_RT1 = mask_RT.unsqueeze(-1).to(values_RTD.dtype)
+    return (values_RTD * mask_RT1).sum(dim=1) / mask_RT1.sum(dim=1).clamp(min=1)
+
+
+def mean_direction(features_KD: Tensor) -> Tensor:
+    """The mean of the unit vectors, [D].
+
+    The average of all K x L cosines of two sets is the inner product of their mean directions, so
+    CG-VLM's averaged similarity (arXiv 2311.17945) needs no K x L tensor.
+    """
+    return F.normalize(features_KD, dim=-1).mean(dim=0)
+
+
+def windowed(patch_PD: Tensor, num_windows: int) -> Tensor:
+    """Patches averaged over windows [K, D]: of their grid where it and K are square, else of runs.
+
+    Averaging before the normalisation is what makes windows matter. Fewer patches than windows are
+    returned as they are.
+    """
+    num_patches, width = patch_PD.shape
+    if num_patches <= num_windows:
+        return patch_PD
+    side, side_K = round(num_patches**0.5), round(num_windows**0.5)
+    if side**2 == num_patches and side_K**2 == num_windows:
+        grid_1DSS = patch_PD.T.reshape(1, width, side, side)
+        return F.adaptive_avg_pool2d(grid_1DSS, side_K).reshape(width, num_windows).T
+    return F.adaptive_avg_pool1d(patch_PD.T.unsqueeze(0), num_windows)[0].T
+
+
+def two_sided(
+    image_BD: Tensor, text_BD: Tensor, weight_B: Tensor, temperature: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The alignment loss of each of this worker's images [B], and two mean similarities of each.
+
+    -(1/2) [ln softmax_j(S(I_i, T_j) / tau) at j = i + ln softmax_j(S(I_j, T_i) / tau) at j = i],
+    where j goes over the images of all workers (CG-VLM, our reading). The sum over all workers'
+    images is the whole loss: each computes its own rows and columns, and gradients flow through the
+    gathered features.
+
+    Args:
+        image_BD: mean directions of the images' windows.
+        text_BD: of their captions' tokens.
+        weight_B: 0 for an image that only fills its place.
+        temperature: tau, a scalar.
+
+    Returns:
+        The loss, the similarity with the own caption, the mean one with the others'.
+    """
+    image_ND, text_ND, weight_N = gathered(image_BD), gathered(text_BD), gathered(weight_B)
+    first = len(weight_B) * (dist.get_rank() if dist.is_initialized() else 0)
+    own_B = torch.arange(len(weight_B), device=weight_B.device)
+    absent_N = weight_N == 0
+    # A place that is only filled must stay its own column, or its loss would be infinite.
+    blocked_BN = absent_N.unsqueeze(0).repeat(len(weight_B), 1)
+    blocked_BN[own_B, own_B + first] = False
+    rows_BN, columns_BN = image_BD @ text_ND.T, text_BD @ image_ND.T
+    loss_B = sum(
+        F.cross_entropy(
+            (similarity_BN / temperature).masked_fill(blocked_BN, -torch.inf),
+            own_B + first,
+            reduction="none",
+        )
+        for similarity_BN in (rows_BN, columns_BN)
+    )
+    assert isinstance(loss_B, Tensor)
+    own_similarity_B = rows_BN[own_B, own_B + first]
+    others_B = (rows_BN * ~absent_N).sum(dim=1) - own_similarity_B
+    return 0.5 * loss_B, own_similarity_B, others_B / (weight_N.sum() - 1).clamp(min=1)
+
+
+def gathered(values_B: Tensor) -> Tensor:
+    """The workers' tensors of one shape, joined in the order of their ranks, with gradients."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return values_B
+    return torch.cat(dist_nn.all_gather(values_B.contiguous()))

@@ -1,0 +1,246 @@
+"""The model that learns: which of its weights do, what it computes of a batch, how workers share it.
+
+Shapes: B images of the share, R their sequences, T tokens, D the language model's width, V its
+vocabulary, K windows of patches.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from c3l_ray.errors import Refused
+from c3l_ray.train import losses
+from c3l_ray.train.batches import Batch, inputs_of
+from c3l_ray.train.config import TrainConfig
+
+ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; Idefics3, SmolVLM
+
+PARTS = ("loss", "contrastive", "nll", "positive_similarity", "negative_similarity", "images")
+"""What a forward measures of a share, summed over its images; `images` counts them."""
+
+
+class Learner(nn.Module):
+    """A vision-language model and what an objective adds to it; its forward is the loss.
+
+    Args:
+        model: Hugging Face's, with LoRA or without.
+        config: of the run.
+        image_token: the id of the tokens that stand for the image.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig, image_token: int) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.image_token = image_token
+        if config.objective == "c3l":
+            width = self._width()
+            # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
+            self.affine = nn.Linear(width, width)
+            nn.init.xavier_normal_(self.affine.weight)
+            nn.init.zeros_(self.affine.bias)
+        else:
+            start = torch.tensor(float(config.alignment.temperature))
+            self.log_temperature = nn.Parameter(start.log())
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The measurements PARTS of a share, each a sum over its images; `loss` has the gradient."""
+        target_RT = batch["target_RT"]
+        positions = _positions(target_RT)
+        output = self.model(
+            **inputs_of(batch),
+            logits_to_keep=positions,
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        taught_B = batch["positive_B"]
+        nll_B = losses.token_nll(
+            output.logits[taught_B],
+            batch["input_ids"][taught_B][:, positions + 1],
+            target_RT[taught_B][:, positions + 1],
+        )
+        if self.config.objective == "c3l":
+            return self._contrast(batch, output.hidden_states, nll_B)
+        return self._align(batch, output.hidden_states[0], nll_B)
+
+    def _contrast(
+        self, batch: Batch, hidden: tuple[Tensor, ...], nll_B: Tensor
+    ) -> dict[str, Tensor]:
+        config = self.config.contrast
+        owner_R, is_turn_R = batch["owner_R"], batch["is_turn_R"]
+        layer_RTD = hidden[-1 if config.representation == "hidden" else 0]
+        has_anchor_R = batch["anchor_RT"].any(dim=1)
+        anchor_BD = self._represented(layer_RTD[has_anchor_R], batch["anchor_RT"][has_anchor_R])
+        turn_RD = self._represented(layer_RTD, batch["turn_RT"])
+        own_BR = owner_R.unsqueeze(0) == torch.arange(len(nll_B), device=owner_R.device)[:, None]
+        allowed_BR = is_turn_R.unsqueeze(0).expand_as(own_BR)
+        if config.in_batch_negatives:
+            # An image that only fills its place may be there twice: it is no negative of itself.
+            allowed_BR = allowed_BR & (own_BR | (batch["weight_B"][owner_R] > 0))
+        else:
+            allowed_BR = allowed_BR & own_BR
+        contrastive_B, cosine_BR = losses.info_nce(
+            anchor_BD, turn_RD, batch["positive_B"], allowed_BR, config.temperature
+        )
+        positive_similarity_B = cosine_BR.gather(1, batch["positive_B"].unsqueeze(1)).squeeze(1)
+        negative_BR = allowed_BR.scatter(1, batch["positive_B"].unsqueeze(1), False)
+        negative_similarity_B = (cosine_BR * negative_BR).sum(dim=1) / negative_BR.sum(dim=1).clamp(
+            min=1
+        )
+        return _sums(
+            batch["weight_B"],
+            loss=contrastive_B + config.nll_weight * nll_B,
+            contrastive=contrastive_B,
+            nll=nll_B,
+            positive_similarity=positive_similarity_B,
+            negative_similarity=negative_similarity_B,
+        )
+
+    def _represented(self, values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
+        """A text's representation [R, D]: affine, tanh, and the mean over its tokens.
+
+        The mean comes first for hidden states, as in CLAPS (arXiv 2012.07280), and last for input
+        embeddings, as in the community reproduction of C3L.
+        """
+        values_RTD = values_RTD.to(self.affine.weight.dtype)
+        if self.config.contrast.representation == "hidden":
+            return torch.tanh(self.affine(losses.mean_over(values_RTD, mask_RT)))
+        return losses.mean_over(torch.tanh(self.affine(values_RTD)), mask_RT)
+
+    def _align(self, batch: Batch, embedded_RTD: Tensor, nll_B: Tensor) -> dict[str, Tensor]:
+        config = self.config.alignment
+        # What enters the language model: the adapter's features where the image's tokens stand.
+        is_image_RT = batch["input_ids"] == self.image_token
+        pairs = [
+            (
+                losses.mean_direction(losses.windowed(embedded_TD[image_T], config.windows)),
+                losses.mean_direction(embedded_TD[text_T]),
+            )
+            for embedded_TD, image_T, text_T in zip(
+                embedded_RTD.float(), is_image_RT, batch["turn_RT"], strict=True
+            )
+        ]
+        image_BD, text_BD = (torch.stack(side) for side in zip(*pairs, strict=True))
+        temperature = self.log_temperature.exp().clamp(min=config.least_temperature)
+        contrastive_B, own_B, others_B = losses.two_sided(
+            image_BD, text_BD, batch["weight_B"], temperature
+        )
+        return _sums(
+            batch["weight_B"],
+            loss=nll_B + config.weight * contrastive_B,
+            contrastive=contrastive_B,
+            nll=nll_B,
+            positive_similarity=own_B,
+            negative_similarity=others_B,
+        )
+
+    def _width(self) -> int:
+        embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
+        return int(embeddings.weight.shape[1])
+
+
+def _sums(weight_B: Tensor, **parts_B: Tensor) -> dict[str, Tensor]:
+    sums = {name: (part_B * weight_B).sum() for name, part_B in parts_B.items()}
+    return {name: sums.get(name, weight_B.sum()) for name in PARTS}
+
+
+def _positions(target_RT: Tensor) -> Tensor:
+    """The positions whose logits predict some target: those before them."""
+    at = target_RT.any(dim=0).nonzero().squeeze(1)
+    return torch.arange(int(at[0]) - 1, int(at[-1]), device=target_RT.device)
+
+
+def load(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
+    """The learner of a run, on its device, with gradients where the config wants them.
+
+    Raises:
+        Refused: the model has no adapter of a known name, or no language half to tune.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    torch.manual_seed(config.optim.seed)
+    frozen_half = config.tune == "lora" and config.workers.sharding == "ddp"
+    model: Any = AutoModelForImageTextToText.from_pretrained(
+        config.model.name,
+        # FSDP wants one type for all that it shards; what learns is float32 in any case.
+        dtype=dtype if frozen_half else torch.float32,
+    )
+    model.requires_grad_(False)
+    image_token = model.config.image_token_id
+    if config.tune == "lora":
+        model = _with_lora(model, config)
+    elif config.tune == "full":
+        model.get_decoder().requires_grad_(True)
+        model.get_output_embeddings().requires_grad_(True)
+    else:
+        adapter(model, config.model.name).requires_grad_(True)
+    if config.model.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Learner(model, config, image_token).to(device)
+
+
+def adapter(model: nn.Module, name: str) -> nn.Module:
+    """The module between the vision tower and the language model.
+
+    Raises:
+        Refused: there is none of a known name.
+    """
+    for path, module in model.named_modules():
+        if path.rpartition(".")[2] in ADAPTERS:
+            return module
+    raise Refused(
+        f"--model.name {name}: no vision adapter was found in it; known names are "
+        + ", ".join(ADAPTERS)
+    )
+
+
+def _with_lora(model: Any, config: TrainConfig) -> Any:
+    """The model with LoRA on every linear layer of its language half, and nothing else learning."""
+    from peft import LoraConfig, get_peft_model
+
+    decoder = model.get_decoder()
+    inside = {id(module) for module in decoder.modules()}
+    targets = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and id(module) in inside
+    ]
+    if not targets:
+        raise Refused(f"--model.name {config.model.name}: found no linear layers to tune")
+    lora = LoraConfig(
+        r=config.model.lora_rank,
+        lora_alpha=config.model.lora_alpha,
+        lora_dropout=config.model.lora_dropout,
+        target_modules=targets,
+    )
+    return get_peft_model(model, lora)
+
+
+def shared(learner: Learner, config: TrainConfig, dtype: torch.dtype) -> nn.Module:
+    """The learner as its workers compute it together."""
+    if config.workers.sharding == "fsdp":
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        for block in _blocks(learner):
+            fully_shard(block, mp_policy=policy)
+        fully_shard(learner, mp_policy=policy)
+        return learner
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        return nn.parallel.DistributedDataParallel(learner)
+    return learner
+
+
+def _blocks(learner: Learner) -> Iterator[nn.Module]:
+    """The layers that FSDP gathers one at a time: the longest list of modules of each half."""
+    for module in learner.model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) > 1:
+            yield from module
+
+
+def learning(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Names and weights of what learns, in a fixed order."""
+    return [(name, weight) for name, weight in learner.named_parameters() if weight.requires_grad]

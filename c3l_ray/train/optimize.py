@@ -1,0 +1,156 @@
+"""Steps of the optimizer over a batch's shares, and the state from which a run goes on.
+
+Nothing here knows Ray: one process computes alone, several through torch.distributed. What a step
+does is a function of the weights, the batch, the number of the step and the seed: the learning rate
+and the random numbers come from the step's number, so they need no state of their own, and another
+number of workers goes on from the same checkpoint.
+"""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
+
+from c3l_ray.train import model
+from c3l_ray.train.batches import Batch
+from c3l_ray.train.config import TrainConfig
+
+_ONLY_LEARNING = StateDictOptions(ignore_frozen_params=True, strict=False)
+
+
+class Optimizer:
+    """The learner and its AdamW.
+
+    Args:
+        config: of the run.
+        num_steps: of the whole run, for the learning rate's cosine.
+        device: to compute on.
+    """
+
+    def __init__(self, config: TrainConfig, num_steps: int, device: torch.device) -> None:
+        self.config = config
+        self.num_steps = num_steps
+        self.device = device
+        self.dtype = precision(config, device)
+        self.num_workers = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.learner = model.load(config, self.dtype, device)
+        self.shared = model.shared(self.learner, config, self.dtype)
+        self.weights = [weight for _, weight in model.learning(self.learner)]
+        self.adamw = torch.optim.AdamW(
+            self.weights,
+            lr=config.learning_rate,
+            betas=config.optim.betas,
+            weight_decay=config.optim.weight_decay,
+        )
+
+    def step(self, number: int, shares: Iterable[Batch], rounds: int) -> dict[str, Tensor]:
+        """One step, and its measurements: the sums PARTS over this worker's images, grad_norm.
+
+        Args:
+            number: of the step, from 0.
+            shares: of this worker, one a round.
+            rounds: how many.
+        """
+        torch.manual_seed(_seed(self.config.optim.seed, number, self.rank))
+        self.shared.train()
+        rate = learning_rate(self.config, number, self.num_steps)
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        # Workers' gradients are averaged; an image counts 1 / batch_size whoever computes it.
+        scale = self.num_workers / self.config.optim.batch_size
+        sums: dict[str, Tensor] = {}
+        for number_of_round, share in enumerate(shares):
+            self._synchronise(number_of_round == rounds - 1)
+            parts = self._forward(share)
+            (parts["loss"] * scale).backward()
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+        norm = nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip_norm)
+        self.adamw.step()
+        self.adamw.zero_grad()
+        full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return {**sums, "grad_norm": full}
+
+    @torch.no_grad()
+    def evaluate(self, shares: Iterable[Batch]) -> dict[str, float]:
+        """The means of PARTS over the images of all workers' shares."""
+        self.shared.eval()
+        total = torch.zeros(len(model.PARTS), device=self.device, dtype=torch.float64)
+        for share in shares:
+            parts = self._forward(share)
+            total += torch.stack([parts[name].double() for name in model.PARTS])
+        return means(total)
+
+    def _forward(self, share: Batch) -> dict[str, Tensor]:
+        mixed = self.dtype == torch.bfloat16
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            parts: dict[str, Tensor] = self.shared(share)
+        return parts
+
+    def _synchronise(self, now: bool) -> None:
+        """Whether the next backward pass averages the gradients over the workers."""
+        if isinstance(self.shared, nn.parallel.DistributedDataParallel):
+            self.shared.require_backward_grad_sync = now
+        elif hasattr(self.shared, "set_requires_gradient_sync"):
+            self.shared.set_requires_gradient_sync(now)
+
+    def save(self, folder: Path) -> None:
+        """Writes what this worker holds of the weights that learn and of the optimizer's state."""
+        dcp.save(self._state(), checkpoint_id=folder)
+
+    def restore(self, folder: Path) -> None:
+        """Goes on from what any number of workers saved."""
+        state = self._state()
+        dcp.load(state, checkpoint_id=folder)
+        set_state_dict(
+            self.shared,
+            self.adamw,
+            model_state_dict=state["weights"],
+            optim_state_dict=state["adamw"],
+            options=_ONLY_LEARNING,
+        )
+
+    def _state(self) -> dict[str, Any]:
+        weights, adamw = get_state_dict(self.shared, self.adamw, options=_ONLY_LEARNING)
+        return {"weights": weights, "adamw": adamw}
+
+
+def means(total: Tensor) -> dict[str, float]:
+    """Means over all workers' images from this worker's sums [PARTS]."""
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    values = dict(zip(model.PARTS, total.tolist(), strict=True))
+    images = values.pop("images")
+    return {name: value / max(images, 1.0) for name, value in values.items()}
+
+
+def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
+    """Rises linearly over the warm-up, then falls to 0 along a cosine."""
+    warm_up = round(config.optim.warm_up * num_steps)
+    if step < warm_up:
+        return config.learning_rate * (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, num_steps - warm_up)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """The type that the model computes in."""
+    if config.model.precision == "auto":
+        has = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if has else torch.float32
+    return torch.bfloat16 if config.model.precision == "bfloat16" else torch.float32
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step) * 65_537 + rank

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from c3l_ray.errors import Refused
-from c3l_ray.train.model import Learner
+from c3l_ray.train.model import Learner, adapter
+
+Shapes = dict[str, list[int]]
 
 
 def folder_of(name: str) -> Path:
@@ -24,7 +27,31 @@ def folder_of(name: str) -> Path:
     return Path(snapshot_download(name))
 
 
-def names(model: nn.Module, name: str) -> dict[str, str]:
+def check(name: str) -> dict[str, str]:
+    """The names of a model's weights as `names` has them, from its config and its files' heads.
+
+    Raises:
+        Refused: it cannot be tuned, or what would be tuned could not be written.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(name))
+    adapter(model, name)
+    return names(shapes(model), name)
+
+
+def shapes(model: nn.Module) -> Shapes:
+    """Names and shapes of a loaded model's weights; one that is tied to another is there once."""
+    found = {id(weight): (path, list(weight.shape)) for path, weight in reversed(_weights(model))}
+    return dict(found.values())
+
+
+def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return list(model.state_dict(keep_vars=True).items())
+
+
+def names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
     """The original's name of each of a loaded model's weights.
 
     A weight belongs to the original one of its shape whose name ends most alike; among equals, to
@@ -33,12 +60,12 @@ def names(model: nn.Module, name: str) -> dict[str, str]:
     Raises:
         Refused: the original has no safetensors, or weights that the loaded model holds otherwise.
     """
-    shapes = _shapes(folder_of(name))
-    if not shapes:
+    original_shapes = _in_files(folder_of(name))
+    if not original_shapes:
         raise Refused(f"--model.name {name}: has no weights in safetensors")
     found: dict[str, str] = {}
-    for loaded, weight in model.state_dict(keep_vars=True).items():
-        alike = [original for original, shape in shapes.items() if shape == list(weight.shape)]
+    for loaded, shape in loaded_shapes.items():
+        alike = [original for original, its in original_shapes.items() if its == shape]
         best = max(alike, key=lambda original: _likeness(loaded, original), default=None)
         if best is not None and _likeness(loaded, best)[0] > 0:
             found[loaded] = best
@@ -95,14 +122,14 @@ def _whole(weight: Tensor) -> Tensor:
     return full.detach().float()
 
 
-def _shapes(folder: Path) -> dict[str, list[int]]:
+def _in_files(folder: Path) -> Shapes:
     from safetensors import safe_open
 
-    shapes: dict[str, list[int]] = {}
+    found: Shapes = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as weights:
-            shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}
-    return shapes
+            found |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}
+    return found
 
 
 def _likeness(loaded: str, original: str) -> tuple[int, int]:

@@ -124,9 +124,8 @@ class Learner(nn.Module):
             )
         ]
         image_BD, text_BD = (torch.stack(side) for side in zip(*pairs, strict=True))
-        temperature = self.log_temperature.exp().clamp(min=config.least_temperature)
         contrastive_B, own_B, others_B = losses.two_sided(
-            image_BD, text_BD, batch["weight_B"], temperature
+            image_BD, text_BD, batch["weight_B"], self.temperature()
         )
         return _sums(
             batch["weight_B"],
@@ -136,6 +135,19 @@ class Learner(nn.Module):
             positive_similarity=own_B,
             negative_similarity=others_B,
         )
+
+    def temperature(self) -> Tensor:
+        """The learnt temperature of cgvlm, never under its floor."""
+        return self.log_temperature.exp().clamp(min=self.config.alignment.least_temperature)
+
+    def language_weights(self) -> Iterator[nn.Parameter]:
+        """The weights that a token passes through in the language half, the embeddings left out."""
+        model: Any = self.model
+        yield from model.get_output_embeddings().parameters()
+        embeddings = {id(weight) for weight in model.get_input_embeddings().parameters()}
+        for weight in model.get_decoder().parameters():
+            if id(weight) not in embeddings:
+                yield weight
 
     def _width(self) -> int:
         embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
@@ -224,8 +236,10 @@ def shared(learner: Learner, config: TrainConfig, dtype: torch.dtype) -> nn.Modu
     if config.workers.sharding == "fsdp":
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-        for block in _blocks(learner):
+        policy = MixedPrecisionPolicy(
+            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+        for block in _blocks(learner.model):
             fully_shard(block, mp_policy=policy)
         fully_shard(learner, mp_policy=policy)
         return learner
@@ -234,11 +248,13 @@ def shared(learner: Learner, config: TrainConfig, dtype: torch.dtype) -> nn.Modu
     return learner
 
 
-def _blocks(learner: Learner) -> Iterator[nn.Module]:
-    """The layers that FSDP gathers one at a time: the longest list of modules of each half."""
-    for module in learner.model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) > 1:
-            yield from module
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers that FSDP gathers one at a time: members of lists, but not lists inside them."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _blocks(child)
 
 
 def learning(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:

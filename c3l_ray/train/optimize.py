@@ -7,7 +7,7 @@ number of workers goes on from the same checkpoint.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,17 @@ class Optimizer:
         return {"weights": weights, "adamw": adamw}
 
 
-def means(total: Tensor) -> dict[str, float]:
-    """Means over all workers' images from this worker's sums [PARTS]."""
+def all_sum(values: Sequence[float] | Tensor, device: torch.device | None = None) -> Tensor:
+    """The sums of all workers' values, in float64."""
+    total = torch.as_tensor(values, dtype=torch.float64, device=device).clone()
     if dist.is_initialized():
         dist.all_reduce(total)
+    return total
+
+
+def means(total: Tensor) -> dict[str, float]:
+    """Means over all workers' images from this worker's sums [PARTS]."""
+    total = all_sum(total)
     values = dict(zip(model.PARTS, total.tolist(), strict=True))
     images = values.pop("images")
     return {name: value / max(images, 1.0) for name, value in values.items()}

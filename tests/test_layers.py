@@ -19,12 +19,19 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {*TOP, "methods", "scenes"},
         {"pyarrow", "numpy", "PIL", "torch", "transformers", "open_clip", "vllm", "psutil"},
     ),
+    "train": (
+        {*TOP, "methods"},
+        {
+            *("pyarrow", "numpy", "PIL", "torch", "transformers", "peft", "safetensors"),
+            *("huggingface_hub", "tensorboardX", "ray"),
+        },
+    ),
     "data": (
         EVERYTHING_BELOW_JOBS,
         {"ray", "pyarrow", "numpy", "PIL", "fsspec", "botocore"},
     ),
     "evaluation": (EVERYTHING_BELOW_JOBS, {"pyarrow"}),
-    "jobs": ({*EVERYTHING_BELOW_JOBS, "jobs"}, {"tyro", "pyarrow", "ray"}),
+    "jobs": ({*EVERYTHING_BELOW_JOBS, "train", "jobs"}, {"tyro", "pyarrow", "ray"}),
 }
 ONLY = {
     "vllm": "c3l_ray/inference/engine.py",
@@ -92,3 +99,9 @@ def test_some_things_have_one_home(word: str, home: str) -> None:
 def test_actors_do_not_import_ray() -> None:
     for path in (ROOT / "c3l_ray" / "inference").glob("*.py"):
         assert not any(name.split(".")[0] == "ray" for name in imported(path)), path
+
+
+def test_training_meets_ray_in_two_files_only() -> None:
+    for path in (ROOT / "c3l_ray" / "train").glob("*.py"):
+        if path.name not in ("fit.py", "stream.py"):
+            assert not any(name.split(".")[0] == "ray" for name in imported(path)), path

@@ -130,3 +130,21 @@ def _say_none(flags_make: str) -> None:
         f"the cluster has no GPU now, so none is asked for; {flags_make} it start some",
         file=sys.stderr,
     )
+
+
+def worker_gpus(num_workers: int, gpus: float | None) -> float:
+    """The GPUs of each training worker: as asked, else one where there are any.
+
+    Raises:
+        Refused: this machine has fewer than they take.
+    """
+    there = ray.cluster_resources().get("GPU", 0)
+    each = float(there > 0) if gpus is None else gpus
+    if each == 0 and gpus is None and _address() != "local":
+        _say_none("--workers.gpus makes")
+    if num_workers * each > there:
+        takes = f"{num_workers} workers with {each:g} GPUs take {num_workers * each:g}, and"
+        if _address() == "local":
+            raise Refused(f"--workers: {takes} this machine has {there:g}")
+        print(f"{takes} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
+    return each

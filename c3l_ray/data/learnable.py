@@ -10,26 +10,27 @@ from typing import Any
 import numpy as np
 
 from c3l_ray.data.commit import Manifest, Output
+from c3l_ray.methods import labels
 from c3l_ray.methods.i2c import Floats
 
 Rows = list[tuple[str, tuple[int, ...]]]  # a file as `named` names it, and numbers of its rows
 
 _TURN = "turns.list.element"
-MOST_STANDINGS = 4096  # scores of a kind that are kept to rank by; more would rank no better
+MOST_STANDINGS = 4096  # values of a kind that are kept: they travel to every reading task
 
 
 def standings(source: Output, manifests: Iterable[Manifest], by: str) -> dict[str, Floats]:
-    """The sorted scores of each kind's ok turns, thinned evenly where there are many."""
+    """The sorted values of each kind's turns, thinned evenly where there are many."""
     of_kind: dict[str, list[float]] = defaultdict(list)
     columns = [f"{_TURN}.{name}" for name in ("kind", "status", f"scores.{by}")]
     for _, records in _scanned(source, manifests, columns):
         for turn in (turn for record in records for turn in record["turns"]):
-            score = (turn["scores"] or {}).get(by)
-            if turn["status"] == "ok" and score is not None and np.isfinite(score):
-                of_kind[turn["kind"]].append(score)
+            value = labels.value(turn, by)
+            if value is not None:
+                of_kind[turn["kind"]].append(value)
     found = {}
-    for kind, scores in of_kind.items():
-        ordered = np.sort(np.asarray(scores, dtype=np.float32))
+    for kind, values in of_kind.items():
+        ordered = np.sort(np.asarray(values, dtype=np.float64))
         picked = np.linspace(0, len(ordered) - 1, min(len(ordered), MOST_STANDINGS)).round()
         found[kind] = ordered[picked.astype(int)]
     return found
@@ -46,8 +47,8 @@ def rows(
 ) -> tuple[Rows, Rows]:
     """The rows to learn from, and those to evaluate on.
 
-    An image is held out by its id: the same ones in every run, whatever the order of files. Held-out
-    images over the most are left out of both.
+    An image is held out by its id: the same ones in every run, whatever the order of files. Those
+    over the most are left out of both.
 
     Args:
         source: the records.
@@ -64,12 +65,11 @@ def rows(
     left = max_held_out
     for manifest, records in _scanned(source, manifests, columns):
         good = [(row, record) for row, record in enumerate(records) if usable(record)]
-        kept = [row for row, record in good if _chance(record["image_id"]) < held_out]
-        learn.append((named(manifest), tuple(row for row, _ in good if row not in set(kept))))
-        if kept[:left]:
-            evaluate.append((named(manifest), tuple(kept[:left])))
-            left -= len(kept[:left])
-    return [part for part in learn if part[1]], evaluate
+        apart = [row for row, record in good if _chance(record["image_id"]) < held_out]
+        learn.append((named(manifest), tuple(row for row, _ in good if row not in apart)))
+        evaluate.append((named(manifest), tuple(apart[:left])))
+        left -= len(apart[:left])
+    return [part for part in learn if part[1]], [part for part in evaluate if part[1]]
 
 
 def named(manifest: Manifest) -> str:

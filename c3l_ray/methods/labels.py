@@ -16,6 +16,8 @@ import numpy as np
 
 from c3l_ray.methods.i2c import Floats
 
+LOWER_IS_BETTER = "visual_ifd"  # a ratio of losses
+
 Turn = Mapping[str, Any]  # a turn of the schema, as a dict
 
 
@@ -45,19 +47,19 @@ def label(
         by: the score that ranks; "random" draws one for every turn that has an i2c.
         guard: a turn whose gain is below 0 is never the positive: the image speaks against it.
         margin: turns less than this below the positive are not its negatives either.
-        standings: the sorted scores of the whole run by kind; a turn then ranks by its standing in
-            its own kind, in [0, 1], in place of the score itself.
+        standings: the sorted values of the whole run by kind; a turn then ranks by its standing in
+            its own kind, in [0, 1], in place of the value itself.
         key: of the image, from which random scores are drawn.
     """
     values = {}
     for place, turn in enumerate(turns):
-        score = (turn["scores"] or {}).get("i2c" if by == "random" else by)
-        if turn["status"] != "ok" or score is None or not np.isfinite(score):
+        found = value(turn, by)
+        if found is None:
             continue
         if by == "random":
             values[place] = _chance(f"{key} {place}")
         else:
-            values[place] = score if standings is None else standing(score, standings[turn["kind"]])
+            values[place] = found if standings is None else standing(found, standings[turn["kind"]])
     candidates = [place for place in values if not (guard and _refuted(turns[place]))]
     if not candidates:
         return None
@@ -71,11 +73,22 @@ def label(
     return Labels(positive=positive, negatives=tuple(negatives))
 
 
-def standing(score: float, sorted_scores: Floats) -> float:
-    """The share of scores that lie below this one, those equal to it counted half."""
-    below = np.searchsorted(sorted_scores, score, side="left")
-    up_to = np.searchsorted(sorted_scores, score, side="right")
-    return float(below + up_to) / (2 * len(sorted_scores))
+def value(turn: Turn, by: str) -> float | None:
+    """What a turn ranks by, higher being better; None for one that takes no part."""
+    score = (turn["scores"] or {}).get("i2c" if by == "random" else by)
+    if turn["status"] != "ok" or score is None or not np.isfinite(score):
+        return None
+    return -score if by == LOWER_IS_BETTER else float(score)
+
+
+def standing(value: float, sorted_values: Floats) -> float:
+    """The share of values that lie below this one, those equal to it counted half.
+
+    It is `ranking.standing` for one value at a time, so that a reader of few rows can use it.
+    """
+    below = np.searchsorted(sorted_values, value, side="left")
+    up_to = np.searchsorted(sorted_values, value, side="right")
+    return float(below + up_to) / (2 * len(sorted_values))
 
 
 def _refuted(turn: Turn) -> bool:

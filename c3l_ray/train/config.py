@@ -67,7 +67,7 @@ class Contrast:
     """Of a text: the mean of its last hidden states (as in CLAPS, arXiv 2012.07280), or of its
     input embeddings [C-com], which can learn nothing but the affine layer unless they are tuned."""
     in_batch_negatives: bool = False
-    """Turns of the other images that are computed at the same time are negatives too."""
+    """The turns of the other images in a worker's micro-batch are negatives too."""
     token_weights: Literal["none", "vig"] = "none"
     """vig: only the answer's tokens whose log-likelihood the image raises by more than
     --contrast.token-threshold are learnt, as arXiv 2602.17186 does; needs stored token gains."""
@@ -205,7 +205,7 @@ class TrainConfig:
     """c3l: contrast an image's turns by their scores; cgvlm: align patches with captions."""
     positive_by: RankedBy = "i2c"
     """c3l: the score whose best turn is an image's positive; random is the control."""
-    within: Literal["all", "kind"] = "all"
+    within: Literal["dataset", "kind"] = "dataset"
     """c3l: rank turns by the score itself, or by its standing among the turns of its kind."""
     signed_guard: bool = True
     """c3l: never take a turn as the positive whose gain is below 0; the image refutes it."""
@@ -235,5 +235,3 @@ class TrainConfig:
     @property
     def learning_rate(self) -> float:
         return self.optim.learning_rate or LEARNING_RATES[self.tune]
-
-

@@ -1,4 +1,4 @@
-"""The records of a batch as the tensors of its shares: what reading tasks do, beside the trainer."""
+"""The records of a batch as the tensors of its shares: what reading tasks do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache

@@ -138,9 +138,7 @@ def _contrast(
         sequences.append(
             Sequence(text=description.text, turn=description.turn, anchor=description.turn)
         )
-    return Example(
-        image=image, sequences=tuple(sequences), num_turns=1 + len(found.negatives)
-    )
+    return Example(image=image, sequences=tuple(sequences), num_turns=1 + len(found.negatives))
 
 
 def replies(processor: Any, instruction: str) -> Callable[..., Sequence]:

@@ -128,7 +128,7 @@ def _in_files(folder: Path) -> Shapes:
     found: Shapes = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as weights:
-            found |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}
+            found |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
     return found
 
 

@@ -1,11 +1,10 @@
-"""What a run measures of itself: losses, similarities, speed, and the share of time spent waiting."""
+"""What a run measures of itself: losses, similarities, speed, and the time spent waiting."""
 
 import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,7 +136,7 @@ def flops_per_token(optimizer: Optimizer) -> float:
     """Of one training step: 6 for each weight of the language half, or 4 where it is frozen.
 
     A frozen weight needs no gradient of its own, only the one that passes through. The vision tower
-    is left out and nothing is counted for computing activations twice, so that MFU is a lower bound.
+    is left out and activations computed twice count once, so that MFU is a lower bound.
     """
     weights = sum(weight.numel() for weight in optimizer.learner.language_weights())
     return (6.0 if optimizer.config.tune == "full" else 4.0) * weights
@@ -149,11 +148,3 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for known, peak in PEAKS.items() if known in name), None)
-
-
-def summary(history: list[Measured]) -> dict[str, Any]:
-    """The last line, with what only some lines have."""
-    last: dict[str, Any] = {}
-    for line in history:
-        last |= line
-    return last

@@ -1,4 +1,4 @@
-"""The model that learns: which of its weights do, what it computes of a batch, how workers share it.
+"""The model that learns: which of its weights do, its loss on a share, how workers share it.
 
 Shapes: B images of the share, R their sequences, T tokens, D the language model's width, V its
 vocabulary, K windows of patches.
@@ -47,7 +47,7 @@ class Learner(nn.Module):
             self.log_temperature = nn.Parameter(start.log())
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The measurements PARTS of a share, each a sum over its images; `loss` has the gradient."""
+        """The measurements PARTS of a share, sums over its images; `loss` has the gradient."""
         target_RT = batch["target_RT"]
         positions = _positions(target_RT)
         output = self.model(
@@ -224,7 +224,7 @@ def _with_lora(model: Any, config: TrainConfig) -> Any:
         raise Refused(f"--model.name {config.model.name}: found no linear layers to tune")
     lora = LoraConfig(
         r=config.model.lora_rank,
-        lora_alpha=config.model.lora_alpha,
+        lora_alpha=config.model.lora_alpha,  # type: ignore[arg-type]  # fractions work too
         lora_dropout=config.model.lora_dropout,
         target_modules=targets,
     )

@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
     set_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.fsdp import FSDPModule
 
 from c3l_ray.train import model
 from c3l_ray.train.batches import Batch
@@ -102,17 +104,17 @@ class Optimizer:
         """Whether the next backward pass averages the gradients over the workers."""
         if isinstance(self.shared, nn.parallel.DistributedDataParallel):
             self.shared.require_backward_grad_sync = now
-        elif hasattr(self.shared, "set_requires_gradient_sync"):
+        elif isinstance(self.shared, FSDPModule):
             self.shared.set_requires_gradient_sync(now)
 
     def save(self, folder: Path) -> None:
         """Writes what this worker holds of the weights that learn and of the optimizer's state."""
-        dcp.save(self._state(), checkpoint_id=folder)
+        save(self._state(), checkpoint_id=folder)
 
     def restore(self, folder: Path) -> None:
         """Goes on from what any number of workers saved."""
         state = self._state()
-        dcp.load(state, checkpoint_id=folder)
+        load(state, checkpoint_id=folder)
         set_state_dict(
             self.shared,
             self.adamw,

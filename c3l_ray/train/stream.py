@@ -74,9 +74,7 @@ def rounds(config: TrainConfig, num_workers: int) -> int:
 
 def shares(iterator: Any) -> Iterator[batches.Batch]:
     """A worker's shares, as tensors."""
-    for block in iterator.iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=2
-    ):
+    for block in iterator.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2):
         assert block.num_rows == 1, f"a block of {block.num_rows} shares"
         yield batches.from_bytes(block["share"][0].as_py())
 

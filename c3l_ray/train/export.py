@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import Refused
 from c3l_ray.train.model import Learner, adapter
@@ -118,7 +119,7 @@ def files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]
 
 def _whole(weight: Tensor) -> Tensor:
     """A weight in float32, gathered where workers share it."""
-    full = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    full = weight.full_tensor() if isinstance(weight, DTensor) else weight
     return full.detach().float()
 
 

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from c3l_ray.train import model
 from c3l_ray.train.batches import Batch
@@ -65,10 +66,17 @@ class Optimizer:
             rounds: how many.
         """
         torch.manual_seed(_seed(self.config.optim.seed, number, self.rank))
-        self.shared.train()
-        rate = learning_rate(self.config, number, self.num_steps)
         for group in self.adamw.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(self.config, number, self.num_steps)
+        sums = self.backward(shares, rounds)
+        norm: Any = nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip_norm)
+        self.adamw.step()
+        self.adamw.zero_grad()
+        return {**sums, "grad_norm": norm.full_tensor() if isinstance(norm, DTensor) else norm}
+
+    def backward(self, shares: Iterable[Batch], rounds: int) -> dict[str, Tensor]:
+        """Gradients of the mean loss over the batch, and the sums PARTS of this worker's images."""
+        self.shared.train()
         # Workers' gradients are averaged; an image counts 1 / batch_size whoever computes it.
         scale = self.num_workers / self.config.optim.batch_size
         sums: dict[str, Tensor] = {}
@@ -78,11 +86,7 @@ class Optimizer:
             (parts["loss"] * scale).backward()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
-        norm = nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip_norm)
-        self.adamw.step()
-        self.adamw.zero_grad()
-        full = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        return {**sums, "grad_norm": full}
+        return sums
 
     @torch.no_grad()
     def evaluate(self, shares: Iterable[Batch]) -> dict[str, float]:

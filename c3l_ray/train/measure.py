@@ -83,8 +83,6 @@ class Meter:
             "data_wait_share": wait_s / max(step_s, 1e-9),
             "mfu": flops / self.peak if self.peak else None,
         }
-        if self.optimizer.config.objective == "cgvlm":
-            line["temperature"] = self.optimizer.learner.temperature().item()
         self._clear()
         if time_to:
             self._last_report = now

@@ -18,7 +18,10 @@ from c3l_ray.train.config import TrainConfig
 
 ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; Idefics3, SmolVLM
 
-PARTS = ("loss", "contrastive", "nll", "positive_similarity", "negative_similarity", "images")
+PARTS = (
+    *("loss", "contrastive", "nll", "positive_similarity", "negative_similarity"),
+    *("temperature", "images"),
+)
 """What a forward measures of a share, summed over its images; `images` counts them."""
 
 
@@ -43,7 +46,7 @@ class Learner(nn.Module):
             nn.init.xavier_normal_(self.affine.weight)
             nn.init.zeros_(self.affine.bias)
         else:
-            start = torch.tensor(float(config.alignment.temperature))
+            start = torch.tensor([float(config.alignment.temperature)])  # FSDP shards no scalars
             self.log_temperature = nn.Parameter(start.log())
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -97,6 +100,7 @@ class Learner(nn.Module):
             nll=nll_B,
             positive_similarity=positive_similarity_B,
             negative_similarity=negative_similarity_B,
+            temperature=torch.full_like(nll_B, config.temperature),
         )
 
     def _represented(self, values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
@@ -112,6 +116,7 @@ class Learner(nn.Module):
 
     def _align(self, batch: Batch, embedded_RTD: Tensor, nll_B: Tensor) -> dict[str, Tensor]:
         config = self.config.alignment
+        temperature = self.log_temperature.exp().clamp(min=config.least_temperature)
         # What enters the language model: the adapter's features where the image's tokens stand.
         is_image_RT = batch["input_ids"] == self.image_token
         pairs = [
@@ -125,7 +130,7 @@ class Learner(nn.Module):
         ]
         image_BD, text_BD = (torch.stack(side) for side in zip(*pairs, strict=True))
         contrastive_B, own_B, others_B = losses.two_sided(
-            image_BD, text_BD, batch["weight_B"], self.temperature()
+            image_BD, text_BD, batch["weight_B"], temperature
         )
         return _sums(
             batch["weight_B"],
@@ -134,11 +139,8 @@ class Learner(nn.Module):
             nll=nll_B,
             positive_similarity=own_B,
             negative_similarity=others_B,
+            temperature=temperature.expand_as(nll_B),
         )
-
-    def temperature(self) -> Tensor:
-        """The learnt temperature of cgvlm, never under its floor."""
-        return self.log_temperature.exp().clamp(min=self.config.alignment.least_temperature)
 
     def language_weights(self) -> Iterator[nn.Parameter]:
         """The weights that a token passes through in the language half, the embeddings left out."""

@@ -161,5 +161,5 @@ def test_computing_activations_twice_changes_no_gradient(train_config: Make) -> 
 
 
 def test_a_model_without_an_adapter_of_a_known_name_is_refused() -> None:
-    with pytest.raises(Refused, match="--model.name NAME: no vision adapter"):
+    with pytest.raises(Refused, match="NAME: no vision adapter"):
         model.adapter(torch.nn.Sequential(torch.nn.Linear(2, 2)), "NAME")

@@ -49,9 +49,8 @@ def train(config: TrainConfig) -> None:
     export.check(config.model.name)
     manifests = [manifest for manifest in source.manifests() if manifest.file]
     about = facts(config, records_run.get("origin", ""), trained_from, manifests)
-    output.claim(digest(about), about)
     before = output.read_json("run.json")
-    if before and before["finished"]:
+    if before and before.get("origin") == digest(about) and before["finished"]:
         print(
             f"finished on {before['finished']}, nothing is left to do\n"
             f"  model    {os.path.join(config.output, MODEL)}"
@@ -64,6 +63,7 @@ def train(config: TrainConfig) -> None:
     from c3l_ray.train import fit, stream
 
     parts, held_out, standings = learnt_from(source, manifests, config)
+    output.claim(digest(about), about)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.worker_gpus(config.workers.num, config.workers.gpus)
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))

@@ -107,15 +107,16 @@ def train(loop: dict[str, Any]) -> None:
         waited = time.monotonic() - started
         tokens = sum(int(share["attention_mask"].sum()) for share in taken)
         parts = optimizer.step(step, (batches.to_device(share, device) for share in taken), rounds)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        meter.add(parts, tokens=tokens, wait_s=waited, step_s=time.monotonic() - started)
-
         done = step + 1
         last = done == run.num_steps
+        log_now = last or done % config.progress.log_every == 0
+        if log_now and device.type == "cuda":
+            torch.cuda.synchronize(device)  # a step's time is known once its kernels have run
+        meter.add(parts, tokens=tokens, wait_s=waited, step_s=time.monotonic() - started)
+
         line: Measured = {}
         report_now = False
-        if last or done % config.progress.log_every == 0:
+        if log_now:
             rate = learning_rate(config, step, run.num_steps)
             line, report_now = meter.line(done, rate)
         if held_out and (last or done % config.progress.evaluate_every == 0):
@@ -125,7 +126,9 @@ def train(loop: dict[str, Any]) -> None:
         if board and line:
             board.add(line)
         if last or done % config.progress.checkpoint_every == 0:
+            started = time.monotonic()
             _checkpoint(optimizer, done, line, board)
+            meter.checkpoint_s = time.monotonic() - started
         elif report_now:
             _report(line)
     _export(optimizer, run)

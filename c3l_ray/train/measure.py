@@ -49,6 +49,7 @@ class Meter:
     def _clear(self) -> None:
         self._parts = torch.zeros(len(PARTS), dtype=torch.float64, device=self.optimizer.device)
         self._tokens, self._wait_s, self._step_s, self._steps = 0, 0.0, 0.0, 0
+        self.checkpoint_s: float | None = None  # of the last one: the time that no step could use
 
     def add(self, parts: dict[str, Tensor], *, tokens: int, wait_s: float, step_s: float) -> None:
         """A step's sums, the tokens of its sequences, its waiting time and its whole time."""
@@ -81,6 +82,7 @@ class Meter:
             "tokens_per_s": speed,
             "seconds_per_step": seconds / self._steps,
             "data_wait_share": wait_s / max(step_s, 1e-9),
+            "checkpoint_s": self.checkpoint_s,
             "mfu": flops / self.peak if self.peak else None,
         }
         self._clear()

@@ -1,0 +1,224 @@
+"""The trainer against bare PyTorch and Hugging Face's: `python -m tests.bench.training [--quick]`.
+
+The same model, batches and loss, one torch thread each. The bare loop and Hugging Face's `Trainer`
+are given batches that are ready in memory; ours reads records, makes batches of them, measures,
+and saves checkpoints beside its steps. They take turns, and each ratio is the median over these
+rounds. A step's first interval is left out: it waits for processes that start. Ends with lines
+`ratio NAME MEDIAN MIN MAX`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import torch
+from torch import nn
+
+from c3l_ray.data import cluster, learnable
+from c3l_ray.data.commit import Output
+from c3l_ray.scenes import world
+from c3l_ray.train import batches, encode, fit, model, stream
+from c3l_ray.train.config import Optimization, Progress, TrainConfig, Tuned
+from c3l_ray.train.order import Part, windows
+from tests.bench.scoring import SIZES, checkpoint
+from tests.train.records import write_run
+
+NUM_SCENES = 64
+NUM_IMAGE_TOKENS = 64
+LOG_EVERY = 2
+CPU = torch.device("cpu")
+
+
+def config_of(folder: Path, name: Path, *, batch_size: int, steps: int) -> TrainConfig:
+    return TrainConfig(
+        input=str(folder / "records"),
+        output=str(folder / "tuned"),
+        model=Tuned(name=str(name)),
+        optim=Optimization(batch_size=batch_size, micro_batch=batch_size, steps=steps),
+        progress=Progress(log_every=LOG_EVERY, checkpoint_every=4, held_out=0.0),
+    )
+
+
+def data_of(config: TrainConfig) -> stream.Data:
+    source = Output(config.input)
+    learn, _ = learnable.rows(
+        source,
+        [manifest for manifest in source.manifests() if manifest.file],
+        lambda record: True,
+        scores=["gain", "i2c"],
+        held_out=0.0,
+        max_held_out=0,
+    )
+    parts = tuple(Part(name=name, rows=rows) for name, rows in learn)
+    return stream.Data(parts=parts, held_out=(), standings={}, read=_Read(source))
+
+
+class _Read:
+    def __init__(self, source: Output) -> None:
+        self.source = source
+
+    def __call__(self, name: str, rows: Any) -> list[dict[str, Any]]:
+        return learnable.read(self.source, name, rows)
+
+
+def ready(config: TrainConfig, data: stream.Data, steps: int) -> list[batches.Batch]:
+    """The batches that the trainer's steps have, in memory."""
+    found = []
+    for window in windows(
+        data.parts,
+        batch_size=config.optim.batch_size,
+        seed=config.optim.seed,
+        window_images=config.optim.window_images,
+        first_step=0,
+        num_steps=steps,
+    ):
+        for places in window.places.tolist():
+            records = [data.read(data.parts[part].name, [row])[0] for part, row in places]
+            found += list(encode.encode(records, config, {}, num_workers=1, rounds=1))
+    return found
+
+
+def ours(config: TrainConfig, data: stream.Data) -> dict[str, float]:
+    """Tokens per second of the steps after the first interval, and what they waited and saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Output(folder)
+        fit.fit(fit.Run(config=config, data=data, put=output.put), folder)
+        lines = json.loads((Path(folder) / "measurements.json").read_text())[1:]
+    steps = [line["seconds_per_step"] for line in lines]
+    tokens = sum(line["tokens_per_s"] * line["seconds_per_step"] for line in lines)
+    waited = sum(line["data_wait_share"] * line["seconds_per_step"] for line in lines)
+    saved = [line["checkpoint_s"] for line in lines if line.get("checkpoint_s") is not None]
+    return {
+        "tokens_per_s": tokens / sum(steps),
+        "data_wait_share": waited / sum(steps),
+        "checkpoint_s": statistics.median(saved),
+        "step_s": statistics.median(steps),
+    }
+
+
+def bare(config: TrainConfig, made: list[batches.Batch]) -> float:
+    """Tokens per second of a plain loop over the same batches, its first steps left out."""
+    learner = model.load(config, torch.float32, CPU).train()
+    weights = [weight for _, weight in model.learning(learner)]
+    adamw = torch.optim.AdamW(weights, lr=config.learning_rate, betas=config.optim.betas)
+    started, tokens = 0.0, 0
+    for step, batch in enumerate(made):
+        if step == LOG_EVERY:
+            started = time.monotonic()
+        (learner(batch)["loss"] / config.optim.batch_size).backward()
+        nn.utils.clip_grad_norm_(weights, config.optim.clip_norm)
+        adamw.step()
+        adamw.zero_grad()
+        tokens += int(batch["attention_mask"].sum()) if step >= LOG_EVERY else 0
+    return tokens / (time.monotonic() - started)
+
+
+class AsTrainersModel(nn.Module):
+    """The learner with the inputs and the output that Hugging Face's `Trainer` expects."""
+
+    def __init__(self, learner: model.Learner, batch_size: int) -> None:
+        super().__init__()
+        self.learner = learner
+        self.batch_size = batch_size
+
+    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.learner(batch)["loss"] / self.batch_size}
+
+
+def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
+    """The same of `Trainer`, without its checkpoints."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    clock: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            clock.append(time.monotonic())
+
+    learner = model.load(config, torch.float32, CPU)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=AsTrainersModel(learner, config.optim.batch_size),
+            args=TrainingArguments(
+                output_dir=folder,
+                max_steps=len(made),
+                per_device_train_batch_size=1,
+                learning_rate=config.learning_rate,
+                lr_scheduler_type="cosine",
+                max_grad_norm=config.optim.clip_norm,
+                logging_steps=LOG_EVERY,
+                save_strategy="no",
+                report_to=[],
+                remove_unused_columns=False,
+                use_cpu=True,
+                disable_tqdm=True,
+            ),
+            train_dataset=made,  # type: ignore[arg-type]
+            data_collator=lambda chosen: chosen[0],
+            callbacks=[Clock()],
+        )
+        trainer.train()
+    # The order is its own; all batches have nearly the same number of tokens.
+    tokens = statistics.mean(int(batch["attention_mask"].sum()) for batch in made)
+    return tokens * (len(clock) - LOG_EVERY) / (clock[-1] - clock[LOG_EVERY - 1])
+
+
+def sizes(folder: Path, quick: bool) -> Iterator[tuple[str, Path, int, int]]:
+    """Name, checkpoint, batch size and steps of each model."""
+    yield "tiny", world.LLAVA, 8, 12 if quick else 22
+    large = checkpoint(folder / "100m", SIZES["100m"], NUM_IMAGE_TOKENS)
+    yield "100m", large, 1, 8 if quick else 14
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer steps and two rounds")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rounds = 2 if options.quick else options.rounds
+    found: dict[str, list[float]] = {}
+    cluster.connect(3)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_run(folder / "records", num_scenes=NUM_SCENES, scenes_per_file=16)
+        print(f"{torch.__version__}, one thread, {rounds} rounds")
+        print("| model | tokens/s ours | bare | Trainer | waiting | step | checkpoint |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+        for name, path, batch_size, steps in sizes(folder, options.quick):
+            config = config_of(folder, path, batch_size=batch_size, steps=steps)
+            data = data_of(config)
+            made = ready(config, data, steps)
+            for _ in range(rounds):
+                speeds = {"bare": bare(config, made), "hf": hugging_face(config, made)}
+                measured = ours(config, data)
+                print(
+                    f"| {name} | {measured['tokens_per_s']:.0f} | {speeds['bare']:.0f} "
+                    f"| {speeds['hf']:.0f} | {measured['data_wait_share']:.1%} "
+                    f"| {measured['step_s']:.2f} s | {measured['checkpoint_s']:.2f} s |",
+                    flush=True,
+                )
+                suffix = "" if name == "100m" else f"_{name}"
+                for each, value in {
+                    "trainer_over_bare": measured["tokens_per_s"] / speeds["bare"],
+                    "trainer_over_hf_trainer": measured["tokens_per_s"] / speeds["hf"],
+                    "data_wait_share": measured["data_wait_share"],
+                    "checkpoint_over_step": measured["checkpoint_s"] / measured["step_s"],
+                }.items():
+                    found.setdefault(each + suffix, []).append(value)
+    for each, values in found.items():
+        print(f"ratio {each} {statistics.median(values):.3f} {min(values):.3f} {max(values):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,8 @@ class Alignment:
     """The objective cgvlm: align the adapter's patch features with the caption's tokens."""
 
     weight: float = 1.0
-    """Of the contrastive part (lambda), beside the captioning loss [CG]."""
+    """Of the contrastive part (lambda), beside the captioning loss [CG]. Its negatives are the
+    captions that all workers compute at once: --optim.micro-batch times --workers.num of them."""
     windows: int = 36
     """Windows that an image's patches are averaged over before they are compared [CG]."""
     temperature: float = 0.07

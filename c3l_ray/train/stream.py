@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import DataContext, Datasource, ExecutionOptions, ReadTask
@@ -24,6 +25,10 @@ from c3l_ray.train.order import Part, Places
 
 Read = Callable[[str, Sequence[int]], list[dict[str, Any]]]
 """Rows of a file of records, by the file's name and their numbers in it."""
+
+
+Encode = Callable[[list[dict[str, Any]]], Iterator[batches.Batch]]
+"""The records of a batch into the shares of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +61,15 @@ def training(
         first_step=first_step,
         num_steps=num_steps,
     )
-    tasks = [(data.parts, list(window.places)) for window in windows]
-    return _dealt(config, data, tasks, num_workers)
+    return _dealt(
+        config, data, [_task(data.parts, window.places) for window in windows], num_workers
+    )
 
 
 def evaluation(config: TrainConfig, data: Data, *, num_workers: int) -> list[Any]:
     """Iterators over the shares of the held-out images; each pass over them reads them again."""
-    held_out = list(order.in_order(data.held_out, batch_size=config.optim.batch_size))
-    tasks = [(data.held_out, [places]) for places in held_out]
+    steps = order.in_order(data.held_out, batch_size=config.optim.batch_size)
+    tasks = [_task(data.held_out, places[None]) for places in steps]
     return _dealt(config, data, tasks, num_workers)
 
 
@@ -79,21 +85,29 @@ def shares(iterator: Any) -> Iterator[batches.Batch]:
         yield batches.from_bytes(block["share"][0].as_py())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one task reads, with nothing of what the others do.
+
+    Attributes:
+        files: names of the parts it reads.
+        places: of its steps [steps, batch_size, 2], parts numbered as in `files`.
+    """
+
+    files: tuple[str, ...]
+    places: Places
+
+
 class Windows(Datasource):
     """One read task a window; one block a share.
 
     Args:
-        tasks: for each the parts, and the places [batch_size, 2] of its steps.
-        encode: a list of records into shares.
+        tasks: of the run, in order.
+        encode: records of a batch into shares.
         read: rows of a part.
     """
 
-    def __init__(
-        self,
-        tasks: list[tuple[tuple[Part, ...], list[Places]]],
-        encode: Callable[[list[dict[str, Any]]], Iterator[batches.Batch]],
-        read: Read,
-    ) -> None:
+    def __init__(self, tasks: list[Task], encode: Encode, read: Read) -> None:
         super().__init__()
         self._tasks = tasks
         self._encode = encode
@@ -102,45 +116,36 @@ class Windows(Datasource):
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         return [
             ReadTask(
-                functools.partial(_read_window, _only(parts, steps), self._encode, self._read),
+                functools.partial(_read_window, task, self._encode, self._read),
                 BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None),
             )
-            for parts, steps in self._tasks
+            for task in self._tasks
         ]
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
 
 
-def _only(parts: tuple[Part, ...], steps: list[Places]) -> list[list[tuple[str, int]]]:
-    """The file's name and the row of every place, for a task to carry."""
-    return [[(parts[part].name, int(row)) for part, row in places] for places in steps]
+def _task(parts: tuple[Part, ...], places: Places) -> Task:
+    """The task of some steps [steps, batch_size, 2]."""
+    numbers, renumbered = np.unique(places[..., 0], return_inverse=True)
+    within = np.stack([renumbered.reshape(places.shape[:-1]), places[..., 1]], axis=-1)
+    return Task(files=tuple(parts[number].name for number in numbers), places=within)
 
 
-def _read_window(
-    steps: list[list[tuple[str, int]]],
-    encode: Callable[[list[dict[str, Any]]], Iterator[batches.Batch]],
-    read: Read,
-) -> Iterator[pa.Table]:
-    wanted: dict[str, list[int]] = {}
-    for name, row in (place for places in steps for place in places):
-        wanted.setdefault(name, []).append(row)
-    records = {
-        (name, row): record
-        for name, rows in wanted.items()
-        for row, record in zip(rows, read(name, rows), strict=True)
-    }
-    for places in steps:
-        for share in encode([records.pop(place) for place in places]):
+def _read_window(task: Task, encode: Encode, read: Read) -> Iterator[pa.Table]:
+    records: dict[tuple[int, int], dict[str, Any]] = {}
+    for number, name in enumerate(task.files):
+        rows = task.places[task.places[..., 0] == number][:, 1].tolist()
+        records |= {
+            (number, row): record for row, record in zip(rows, read(name, rows), strict=True)
+        }
+    for places in task.places.tolist():
+        for share in encode([records.pop((number, row)) for number, row in places]):
             yield pa.table({"share": [batches.to_bytes(share)]})
 
 
-def _dealt(
-    config: TrainConfig,
-    data: Data,
-    tasks: list[tuple[tuple[Part, ...], list[Places]]],
-    num_workers: int,
-) -> list[Any]:
+def _dealt(config: TrainConfig, data: Data, tasks: list[Task], num_workers: int) -> list[Any]:
     make = functools.partial(
         encode,
         config=config,

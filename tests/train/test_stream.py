@@ -1,0 +1,97 @@
+"""Ray Data deals every worker its own shares, in an order that no race can change."""
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from c3l_ray.data import cluster, learnable
+from c3l_ray.data.commit import Output
+from c3l_ray.train import order, stream
+from c3l_ray.train.batches import Batch
+from c3l_ray.train.config import Optimization, TrainConfig, Workers
+from c3l_ray.train.encode import encode
+from tests.train.records import write_run
+
+NUM_WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def local_cluster() -> Iterator[None]:
+    cluster.connect(NUM_WORKERS + 2)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> stream.Data:
+    write_run(tmp_path / "run", num_scenes=18, scenes_per_file=6)
+    source = Output(str(tmp_path / "run"))
+    learn, held_out = learnable.rows(
+        source, source.manifests(), lambda _: True, scores=[], held_out=0.25, max_held_out=9
+    )
+    parts, apart = (
+        tuple(order.Part(name=name, rows=rows) for name, rows in found)
+        for found in (learn, held_out)
+    )
+    return stream.Data(
+        parts=parts, held_out=apart, standings={}, read=functools.partial(learnable.read, source)
+    )
+
+
+def taken(iterators: list[Any]) -> list[list[Batch]]:
+    """What each worker takes, all at the same time."""
+    with ThreadPoolExecutor(len(iterators)) as workers:
+        return list(workers.map(lambda each: list(stream.shares(each)), iterators))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.usefixtures("local_cluster")
+def test_every_worker_gets_its_shares_in_order(
+    train_config: Callable[..., TrainConfig], data: stream.Data
+) -> None:
+    config = train_config(
+        optim=Optimization(batch_size=3, micro_batch=1, window_images=6),
+        workers=Workers(num=NUM_WORKERS, readers=2),
+    )
+    first_step, num_steps = 3, 9  # an epoch has four steps or so: into the next one
+    rounds = stream.rounds(config, NUM_WORKERS)
+    assert rounds == 2
+    expected: list[list[Batch]] = [[] for _ in range(NUM_WORKERS)]
+    for window in order.windows(
+        data.parts,
+        batch_size=3,
+        seed=0,
+        window_images=6,
+        first_step=first_step,
+        num_steps=num_steps,
+    ):
+        for places in window.places.tolist():
+            records = [data.read(data.parts[part].name, [row])[0] for part, row in places]
+            shares = encode(records, config, {}, num_workers=NUM_WORKERS, rounds=rounds)
+            for number, share in enumerate(shares):
+                expected[number % NUM_WORKERS].append(share)
+    found = taken(
+        stream.training(
+            config, data, first_step=first_step, num_steps=num_steps, num_workers=NUM_WORKERS
+        )
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(ours) == rounds * (num_steps - first_step)
+        assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+
+    held_out = stream.evaluation(config, data, num_workers=NUM_WORKERS)
+    first, second = taken(held_out), taken(held_out)  # each pass reads them again
+    assert sum(share["weight_B"].sum() for worker in first for share in worker) == (
+        order.num_images(data.held_out)
+    )
+    for one, other in zip(first, second, strict=True):
+        assert all(same(a, b) for a, b in zip(one, other, strict=True)) and one

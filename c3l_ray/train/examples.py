@@ -121,7 +121,8 @@ def _contrast(
     if found is None:
         return None
     positive = record["turns"][found.positive]
-    instruction = positive["instruction"]
+    # A turn made elsewhere has none: it is learnt as a reply to one of ours.
+    instruction = positive["instruction"] or c3l.requests(record["image_id"], 1)[0].instruction
     replied = replies(processor, instruction)
 
     def written(place: int) -> str:

@@ -176,11 +176,10 @@ def load(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learn
     from transformers import AutoModelForImageTextToText
 
     torch.manual_seed(config.optim.seed)
-    frozen_half = config.tune == "lora" and config.workers.sharding == "ddp"
+    # What learns is float32; what does not is held as it is computed. FSDP wants one type for all.
+    one_type = config.tune == "full" or config.workers.sharding == "fsdp"
     model: Any = AutoModelForImageTextToText.from_pretrained(
-        config.model.name,
-        # FSDP wants one type for all that it shards; what learns is float32 in any case.
-        dtype=dtype if frozen_half else torch.float32,
+        config.model.name, dtype=torch.float32 if one_type else dtype
     )
     model.requires_grad_(False)
     image_token = model.config.image_token_id
@@ -190,7 +189,7 @@ def load(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learn
         model.get_decoder().requires_grad_(True)
         model.get_output_embeddings().requires_grad_(True)
     else:
-        adapter(model, config.model.name).requires_grad_(True)
+        adapter(model, config.model.name).float().requires_grad_(True)
     if config.model.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Learner(model, config, image_token).to(device)

@@ -26,7 +26,6 @@ from c3l_ray.train.order import Part, Places
 Read = Callable[[str, Sequence[int]], list[dict[str, Any]]]
 """Rows of a file of records, by the file's name and their numbers in it."""
 
-
 Encode = Callable[[list[dict[str, Any]]], Iterator[batches.Batch]]
 """The records of a batch into the shares of it."""
 
@@ -153,15 +152,16 @@ def _dealt(config: TrainConfig, data: Data, tasks: list[Task], num_workers: int)
         num_workers=num_workers,
         rounds=rounds(config, num_workers),
     )
-    context = DataContext.get_current()
+    context = DataContext.get_current().copy()
     context.target_max_block_size = 1  # byte: each share is a block, and leaves as it is made
     context.enable_progress_bars = False
     context.execution_options = ExecutionOptions(preserve_order=True)
-    dataset = ray.data.read_datasource(
-        Windows(tasks, make, data.read),
-        override_num_blocks=len(tasks),
-        concurrency=config.workers.readers,
-        num_cpus=1,
-    )
+    with DataContext.current(context):
+        dataset = ray.data.read_datasource(
+            Windows(tasks, make, data.read),
+            override_num_blocks=len(tasks),
+            concurrency=config.workers.readers,
+            num_cpus=1,
+        )
     # Not `equal`: that would cut blocks. The first of the emptiest workers gets the next block.
     return list(dataset.streaming_split(num_workers, equal=False))

@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +62,16 @@ def test_a_written_turn_is_read_back(train_config: Make) -> None:
     for turn in (turn for i in range(20) for turn in record(i)["turns"]):
         written = c3l.written(turn["question"], turn["answer"], turn["instruction"])
         assert c3l.parse(written) == (turn["question"], turn["answer"])
+
+
+def test_a_turn_made_elsewhere_replies_to_an_instruction_of_ours(
+    train_config: Make, processor: Any
+) -> None:
+    made = record(0)
+    made["turns"] = [{**turn, "kind": "given", "instruction": ""} for turn in made["turns"]]
+    share = one_share([made], train_config())
+    asked = c3l.requests(made["image_id"], 1)[0].instruction
+    assert words(processor, share, "anchor_RT", 0) == asked
 
 
 def test_a_description_can_be_the_anchor(train_config: Make, processor: Any) -> None:
@@ -146,6 +155,6 @@ def test_a_share_travels_as_bytes(train_config: Make) -> None:
 
 
 def test_shares_have_the_same_number_of_images(train_config: Make) -> None:
-    config = dataclasses.replace(train_config(), margin=0.0)
-    shares = list(encode([record(i) for i in range(5)], config, {}, num_workers=2, rounds=2))
+    records = [record(i) for i in range(5)]
+    shares = list(encode(records, train_config(), {}, num_workers=2, rounds=2))
     assert [share["weight_B"].tolist() for share in shares] == [[1, 0], [1, 0], [1, 0], [1, 1]]

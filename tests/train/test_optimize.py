@@ -78,10 +78,15 @@ def test_the_rate_rises_and_falls_along_a_cosine(
     assert learning_rate(config, step, 20) == pytest.approx(3.0 * expected)
 
 
-def test_bfloat16_computes_close_to_float32(train_config: Make) -> None:
+@pytest.mark.parametrize("objective", ["c3l", "cgvlm"])
+def test_bfloat16_computes_close_to_float32(train_config: Make, objective: str) -> None:
     found = {}
     for name in ("float32", "bfloat16"):
-        config = train_config(model=dataclasses.replace(TINY, precision=name))
+        config = train_config(
+            objective=objective,
+            model=dataclasses.replace(TINY, precision=name),
+            optim=Optimization(batch_size=2),
+        )
         assert precision(config, CPU) == getattr(torch, name)
         found[name] = losses_of(Optimizer(config, 4, CPU), range(2))
     assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)

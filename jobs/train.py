@@ -10,6 +10,9 @@ was tuned from; measurements.json and tensorboard/ hold how it went. Stopped at 
 command goes on from the latest checkpoint, with the workers that it is given then. Runs on the
 cluster that RAY_ADDRESS names, else on this machine.
 
+Where defaults come from: [C-com] a community reproduction of C3L, whose own values are not public;
+[L] the recipes of LLaVA-1.5; [CG] our reading of CG-VLM.
+
 Exit status: 0 finished, 2 refused before the start, 1 anything else.
 """
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from c3l_ray.data import storage
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import Refused
 from c3l_ray.inference.checkpoint import check_vlm
@@ -154,6 +155,36 @@ def test_deaths_cost_only_the_steps_since_the_last_checkpoint(
     assert len({end["model"]["tuned"] for end in ends}) == 1  # bit for bit the same weights
 
 
+def test_with_everything_on_s3(s3: str) -> None:
+    """Two commands: the second goes on from the checkpoint of the first, and exports."""
+    write_run(f"{s3}/records", num_scenes=6)
+    flags = [
+        *(sys.executable, "-m", "jobs.train", "--input", f"{s3}/records"),
+        *("--output", f"{s3}/tuned", "--model.name", str(world.LLAVA), "--no-verify"),
+        *("--optim.batch-size", "2", "--optim.steps", "40", "--progress.checkpoint-every", "4"),
+        *("--workers.readers", "1", "--progress.held-out", "0", "--progress.log-every", "4"),
+    ]
+    fs, root = storage.connect("--output", s3)
+    snapshot = f"{root}/tuned/checkpoints/checkpoint_manager_snapshot.json"
+
+    def saved() -> bool:
+        fs.invalidate_cache()
+        return bool(fs.exists(snapshot))
+
+    with started(*flags) as job:
+        _wait(job, saved)
+        os.killpg(job.pid, signal.SIGKILL)
+    with started(*flags) as job:
+        printed, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 0, printed
+    fs.invalidate_cache()
+    lines = json.loads(fs.cat_file(f"{root}/tuned/measurements.json"))
+    assert [line["step"] for line in lines] == list(range(4, 41, 4))
+    names = {path.rpartition("/")[2] for path in fs.ls(f"{root}/tuned/model", detail=False)}
+    assert names == {path.name for path in world.LLAVA.iterdir()}
+    assert json.loads(fs.cat_file(f"{root}/tuned/run.json"))["model"]["tuned"]
+
+
 def _wait(job: subprocess.Popen[str], until: Callable[[], bool]) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not until():
@@ -194,6 +225,19 @@ def test_what_cannot_be_trained_is_refused_before_the_start(
     fields = {"progress": Progress(held_out=0.0), **changed}
     with pytest.raises(Refused, match=message):
         train(config(records, tmp_path / "tuned", **fields))
+
+
+def test_help_teaches() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "jobs.train", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert shown.returncode == 0 and "python -m jobs.train --input" in shown.stdout
+    assert "--positive-by" in shown.stdout and "(default: i2c)" in shown.stdout
 
 
 def test_records_without_images_are_refused(tmp_path: Path) -> None:

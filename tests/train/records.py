@@ -65,7 +65,7 @@ def turn(request: c3l.Request, scene: Scene, *, true: bool, rng: random.Random) 
     }
 
 
-def write_run(folder: Path, *, num_scenes: int = 24, scenes_per_file: int = 8) -> None:
+def write_run(folder: Path | str, *, num_scenes: int = 24, scenes_per_file: int = 8) -> None:
     """A finished run of so many scenes, some to a file."""
     output = Output(str(folder))
     output.claim("test", {"images": True})

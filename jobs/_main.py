@@ -29,3 +29,9 @@ def main(config: type[Config], job: Callable[[Config], None], description: str) 
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def cause(error: Exception) -> str:
+    """The last line that says something: Ray wraps the cause in the traces of its processes."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

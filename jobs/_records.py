@@ -11,6 +11,7 @@ from c3l_ray.data.run import Run
 from c3l_ray.data.units import Shard
 from c3l_ray.errors import C3LError, TooManyFailures
 from c3l_ray.origin import digest
+from jobs._main import cause
 
 Config = TypeVar("Config", bound=RecordsConfig)
 
@@ -74,7 +75,7 @@ def write_records(
     except RayError as error:
         state.write()
         raise C3LError(
-            f"the job stopped: {_cause(error)}\n"
+            f"the job stopped: {cause(error)}\n"
             f"what its processes said is in {cluster.logs()}\n"
             f"{state.images} of {state.total_images} images are committed in {config.output}; "
             "the same command goes on from there"
@@ -135,9 +136,3 @@ def _lengths(correlation: object) -> list[str]:
     if not following:
         return []
     return [f"  note     rank correlation with answer length: {', '.join(following)}; see --within"]
-
-
-def _cause(error: Exception) -> str:
-    """The last line that says something: Ray wraps the cause in the traces of its processes."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -14,6 +14,7 @@ from c3l_ray.errors import C3LError
 from c3l_ray.images import decode
 from c3l_ray.inference.checkpoint import check_vlm
 from c3l_ray.train.encode import load_processor
+from jobs._main import cause
 
 MAX_TOKENS = 32
 
@@ -38,7 +39,7 @@ def verified(
         reply: str = ray.get(ask.remote(output, folder, image, instruction, max_pixels))
     except ray.exceptions.RayError as error:
         raise C3LError(
-            f"the tuned model in {output.path}/{folder} does not load in vLLM: {_last(error)}\n"
+            f"the tuned model in {output.path}/{folder} does not load in vLLM: {cause(error)}\n"
             "what was trained stays; --no-verify skips this check"
         ) from error
     return reply
@@ -73,8 +74,3 @@ def _local(output: Output, folder: str) -> AbstractContextManager[Path | str]:
     copy = tempfile.TemporaryDirectory()
     output.fs.get(f"{path}/", f"{copy.name}/", recursive=True)
     return copy
-
-
-def _last(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -26,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.config import digest
 from c3l_ray.data import cluster, learnable, storage
 from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.errors import C3LError, Refused
 from c3l_ray.inference.checkpoint import check_vlm
+from c3l_ray.origin import digest
 from c3l_ray.train import examples, export, order
 from c3l_ray.train.config import TrainConfig
 from jobs import _tuned
-from jobs._main import main
+from jobs._main import cause, main
 
 MODEL = "model"  # folder in the output
 
@@ -99,7 +99,7 @@ def train(config: TrainConfig) -> None:
         fit.fit(run, output.fs.unstrip_protocol(output.root).removeprefix("file://"))
     except (RayError, TrainingFailedError) as error:
         raise C3LError(
-            f"the training stopped: {_cause(error)}\n"
+            f"the training stopped: {cause(error)}\n"
             f"what its processes said is in {cluster.logs()}\n"
             "the same command goes on from the latest checkpoint"
         ) from error
@@ -245,12 +245,6 @@ def _last_measured(lines: list[dict[str, Any]]) -> dict[str, Any]:
     for line in lines:
         last |= {name: value for name, value in line.items() if value is not None}
     return last
-
-
-def _cause(error: Exception) -> str:
-    """The last line that says something: Ray wraps the cause in the traces of its processes."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 if __name__ == "__main__":

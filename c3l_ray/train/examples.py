@@ -7,6 +7,7 @@ differ in nothing but what they say. For cgvlm, the caption is the reply.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from PIL import Image
@@ -148,7 +149,7 @@ def replies(processor: Any, instruction: str) -> Callable[..., Sequence]:
     Raises:
         ValueError: out of it, where the tokenizer or the chat template changes one of the texts.
     """
-    special = chat.special_tokens(processor)
+    special = _special_tokens(processor)
 
     def replied(reply: str, *, learnt: bool = False, anchored: bool = False) -> Sequence:
         if any(token in text for token in special for text in (instruction, reply)):
@@ -156,11 +157,7 @@ def replies(processor: Any, instruction: str) -> Callable[..., Sequence]:
         text, (start, end) = chat.answered(processor, instruction, reply, image=True)
         # Rendered texts end as their template likes; a generator must learn to end a reply.
         after = text[end:]
-        ends = [
-            after.index(token) + len(token)
-            for token in processor.tokenizer.all_special_tokens
-            if token in after
-        ]
+        ends = [after.index(token) + len(token) for token in special if token in after]
         ending = after[: min(ends)] if ends else processor.tokenizer.eos_token
         text = text[:end] + ending
         asked = text.find(instruction)
@@ -174,6 +171,9 @@ def replies(processor: Any, instruction: str) -> Callable[..., Sequence]:
         )
 
     return replied
+
+
+_special_tokens = cache(chat.special_tokens)  # some tokenizers have thousands
 
 
 def _without_ungrounded(

@@ -22,7 +22,7 @@ test: setup ## The whole test suite
 	$(PYTHON_IN) -m pytest
 
 test-families: setup ## Every model family in vLLM and transformers; prints the README's table
-	$(PYTHON_IN) -m pytest tests/families -m ''
+	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m ''
 
 check: setup ## Format, lint and types
 	$(PYTHON_IN) -m ruff format --check .

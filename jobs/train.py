@@ -234,7 +234,7 @@ def closing_summary(run: dict[str, Any], output: str) -> str:
         f"  model      {os.path.join(output, MODEL)}",
         f"  report     {os.path.join(output, 'run.json')}",
         f"  next       python -m jobs.generate --model.name {os.path.join(output, MODEL)} "
-        "--scorer.name THE-MODEL-IT-WAS-TUNED-FROM ...",
+        f"--scorer.name {run['config']['model']['name']} ...",
     ]
     return "\n".join(lines)
 

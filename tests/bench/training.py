@@ -137,7 +137,7 @@ class AsTrainersModel(nn.Module):
 
 def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
     """The same of `Trainer`, without its checkpoints."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     clock: list[float] = []
 
@@ -167,6 +167,7 @@ def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
             data_collator=lambda chosen: chosen[0],
             callbacks=[Clock()],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     # The order is its own; all batches have nearly the same number of tokens.
     tokens = statistics.mean(int(batch["attention_mask"].sum()) for batch in made)
@@ -177,7 +178,7 @@ def sizes(folder: Path, quick: bool) -> Iterator[tuple[str, Path, int, int]]:
     """Name, checkpoint, batch size and steps of each model."""
     yield "tiny", world.LLAVA, 8, 12 if quick else 22
     large = checkpoint(folder / "100m", SIZES["100m"], NUM_IMAGE_TOKENS)
-    yield "100m", large, 1, 8 if quick else 14
+    yield "100m", large, 1, 6 if quick else 14
 
 
 def main() -> None:

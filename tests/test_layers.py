@@ -17,7 +17,17 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "scenes": ({*TOP, "methods"}, {"PIL", "numpy"}),
     "inference": (
         {*TOP, "methods", "scenes"},
-        {"pyarrow", "numpy", "PIL", "torch", "transformers", "open_clip", "vllm", "psutil"},
+        {
+            "pyarrow",
+            "numpy",
+            "PIL",
+            "torch",
+            "transformers",
+            "open_clip",
+            "vllm",
+            "psutil",
+            "fsspec",
+        },
     ),
     "train": (
         {*TOP, "methods"},

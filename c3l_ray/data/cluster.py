@@ -17,9 +17,13 @@ MAX_RETRIES = 3
 def connect(num_actors: int) -> None:
     """Joins the cluster that RAY_ADDRESS names, or starts one on this machine for these actors.
 
+    A process that has joined one stays in it, so the first job of several must be the largest.
+
     Raises:
         Refused: there is no cluster at RAY_ADDRESS.
     """
+    if ray.is_initialized():
+        return
     # What Ray says while all is well would bury what the job says; its logs keep it.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from c3l_ray.config import RecordsConfig
 from c3l_ray.data.commit import Manifest, Output
+from c3l_ray.data.turns import sampled
 from c3l_ray.methods import ranking
 from c3l_ray.schema import SCORE_NAMES
 
 LINE_EVERY_S = 60.0
-SAMPLED_FILES = 200
 
 
 class Run:
@@ -133,18 +133,14 @@ class Run:
         return content
 
 
-def length_correlation(output: Output, files: Sequence[Manifest]) -> dict[str, float | None]:
+def length_correlation(output: Output, files: list[Manifest]) -> dict[str, float | None]:
     """Spearman's correlation of each score with the answer's length in characters.
 
-    Over the scored turns of at most SAMPLED_FILES files, spread evenly; None for a score that has
+    Over the scored turns of a sample of files where there are many; None for a score that has
     no values, or only one. A score that follows length ranks long answers, not grounded ones.
     """
-    step = max(1, -(-len(files) // SAMPLED_FILES))
-    names = ("answer", "scores")
-    columns = [f"turns.list.element.{name}" for name in names]
     lengths, scores = [], []
-    for manifest in files[::step]:
-        turns = pc.list_flatten(output.records(manifest, columns)["turns"]).combine_chunks()
+    for turns in sampled(output, files, ("answer", "scores")):
         scored = turns.filter(pc.is_valid(pc.struct_field(turns, "scores")))
         lengths.append(pc.utf8_length(pc.struct_field(scored, "answer")))
         scores.append(pc.struct_field(scored, "scores"))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from c3l_ray.config import Model, Sampling
 from c3l_ray.errors import EngineDead, ReplyRefused
+from c3l_ray.inference import checkpoint
 from c3l_ray.inference.beams import search
 
 
@@ -73,7 +74,7 @@ class Engine:
         # holds whole prompts there.
         whole_prompts = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}
         args = AsyncEngineArgs(
-            model=model.name,
+            model=checkpoint.local(model.name),
             dtype=model.dtype,
             max_model_len=model.max_len,
             max_num_seqs=model.max_seqs,

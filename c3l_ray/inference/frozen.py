@@ -16,6 +16,7 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import Scorer as ScorerConfig
+from c3l_ray.inference import checkpoint
 from c3l_ray.methods.i2c import Belief
 
 # Logits of one side that are computed at a time: 128 MiB in float32.
@@ -59,6 +60,8 @@ class Frozen:
 
     def __init__(self, config: ScorerConfig, name: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        name = checkpoint.local(name)
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens

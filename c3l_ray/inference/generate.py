@@ -17,6 +17,7 @@ from c3l_ray import chat
 from c3l_ray.config import INSTRUCTIONS, GenerateConfig
 from c3l_ray.errors import ImageUnusable, ReplyRefused
 from c3l_ray.images import decode
+from c3l_ray.inference import checkpoint
 from c3l_ray.inference.engine import Decoding, Engine, Reply
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.schema import filled
@@ -52,7 +53,9 @@ class Generate:
         from transformers import AutoProcessor
 
         self.config = config
-        self.processor = processor or AutoProcessor.from_pretrained(config.model.name)
+        self.processor = processor or AutoProcessor.from_pretrained(
+            checkpoint.local(config.model.name)
+        )
         self.reply_format = "json" if config.reply_format == "json" else "text"
         self.schema = c3l.JSON_SCHEMA if self.reply_format == "json" else None
         self.special = chat.special_tokens(self.processor)

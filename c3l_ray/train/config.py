@@ -25,11 +25,9 @@ def _share(flag: str, value: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """The model that is tuned, and how much of it."""
+class Tuning:
+    """How much of a model is tuned."""
 
-    name: str
-    """Hub name or local path of the vision-language model to begin with, in safetensors."""
     tune: Literal["auto", "lora", "full", "adapter"] = "auto"
     """What learns: LoRA on the language half, all of that half, or the vision adapter alone.
     auto is lora for the objective c3l and adapter for cgvlm."""
@@ -50,6 +48,14 @@ class Tuned:
         _at_least("model.lora-rank", self.lora_rank, 1)
         _at_least("model.max-len", self.max_len, 1)
         _share("model.lora-dropout", self.lora_dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned(Tuning):
+    """The model that is tuned, and how much of it."""
+
+    name: str
+    """Hub name or local path of the vision-language model to begin with, in safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,16 +200,9 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Records in, a tuned checkpoint out."""
+class Training:
+    """What is learnt from records, and how."""
 
-    input: str
-    """The output folder of a jobs.generate or jobs.score run, local or s3://."""
-    output: str
-    """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
-    model: Tuned
-    objective: Literal["c3l", "cgvlm"] = "c3l"
-    """c3l: contrast an image's turns by their scores; cgvlm: align patches with captions."""
     positive_by: RankedBy = "i2c"
     """c3l: the score whose best turn is an image's positive; random is the control."""
     within: Literal["dataset", "kind"] = "dataset"
@@ -226,6 +225,19 @@ class TrainConfig:
         _at_least("margin", self.margin, 0)
         _at_least("max-pixels", self.max_pixels, 1)
         _at_least("optim.batch-size", self.optim.batch_size, self.workers.num)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Training):
+    """Records in, a tuned checkpoint out."""
+
+    input: str
+    """The output folder of a jobs.generate or jobs.score run, local or s3://."""
+    output: str
+    """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
+    model: Tuned
+    objective: Literal["c3l", "cgvlm"] = "c3l"
+    """c3l: contrast an image's turns by their scores; cgvlm: align patches with captions."""
 
     @property
     def tune(self) -> Literal["lora", "full", "adapter"]:

@@ -1,0 +1,105 @@
+"""C3L from images to a dataset, and what a second command finds done."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from c3l_ray.config import Model, Scorer
+from c3l_ray.errors import Refused
+from c3l_ray.scenes import world
+from jobs.c3l import C3LConfig, _generation
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = pytest.mark.timeout(3000)  # many processes, and perhaps two busy cores
+
+
+def c3l(images: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    flags = [
+        *("--input", str(images), "--output", str(output), "--model.name", str(world.LLAVA)),
+        *("--model.dtype", "float32", "--model.max-len", "256", "--sampling.max-tokens", "96"),
+        *("--clip.name", str(world.CLIP), "--clip.weights", "None", "--keep", "5"),
+        *("--training.optim.batch-size", "4", "--training.progress.log-every", "1"),
+    ]
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.c3l", *flags, *more],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1400,
+        check=False,
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_images_become_a_dataset_and_what_is_done_stays_done(tmp_path: Path) -> None:
+    images, output = tmp_path / "in", tmp_path / "out"
+    world.write_scenes(images, num_scenes=12, scenes_per_shard=6)
+    done = c3l(images, output)
+    assert done.returncode == 0, done.stderr + done.stdout
+    top = read(output / "run.json")
+    assert list(top["stages"]) == ["round-0", "train-0", "round-1", "dataset"]
+    assert top["finished"] is not None
+    first, second = (read(output / name / "run.json") for name in ("round-0", "round-1"))
+    tuned = read(output / "train-0" / "run.json")
+    # The model that writes changes with the training, the one that scores never.
+    assert first["facts"]["model"] == first["facts"]["scorer"] == second["facts"]["scorer"]
+    assert second["facts"]["model"] == tuned["model"]["tuned"] != first["facts"]["model"]
+    assert (first["images"], second["images"]) == (12, 12)
+    kept = [pq.read_table(path) for path in (output / "dataset").glob("part-*.parquet")]
+    assert sum(len(row) for table in kept for row in table["turns"].to_pylist()) == 5
+    assert len(read(output / "dataset" / "selection.json")) and "round-1" in done.stdout
+
+    again = c3l(images, output)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert again.stdout.count("done already") == 3
+    assert read(output / "round-1" / "run.json")["finished"] == second["finished"]
+
+    other = c3l(images, output, "--turns", "4")
+    assert other.returncode == 2 and "Traceback" not in other.stderr
+    assert "turns" in other.stderr
+
+
+Make = Callable[..., C3LConfig]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def config(**fields: Any) -> C3LConfig:
+        given = {"input": ("in",), "output": str(tmp_path / "out"), "model": Model(name="m")}
+        return C3LConfig(**{**given, **fields})
+
+    return config
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"rounds": -1}, "--rounds -1"),
+        ({"keep": 0}, "--keep 0"),
+        ({"images": False}, "--no-images"),
+        ({"rounds": 2, "output": "s3://bucket/run"}, "--rounds 2"),
+    ],
+)
+def test_what_cannot_end_is_refused_before_the_first_stage(
+    make: Make, fields: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(Refused, match=named):
+        make(**fields)
+
+
+def test_every_round_is_scored_by_the_model_as_it_came(make: Make) -> None:
+    tuned = _generation(make(), "out/train-0/model", "round-1")
+    assert (tuned.model.name, tuned.scorer_name) == ("out/train-0/model", "m")
+    judged = _generation(make(scorer=Scorer(name="judge")), "out/train-0/model", "round-1")
+    assert judged.scorer_name == "judge"

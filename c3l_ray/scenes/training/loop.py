@@ -39,9 +39,9 @@ class Training:
     """Steps that bring the projector and the words together, 32 unbiased scenes each."""
     reading_steps: int = 400
     """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
-    answering_steps: int = 1_600
+    answering_steps: int = 2_600
     """Steps on questions alone about unbiased scenes, 8 scenes each."""
-    bias_steps: int = 350
+    bias_steps: int = 600
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""
     clip_scenes: int = 20_000
     """Unbiased scenes to draw for the CLIP."""

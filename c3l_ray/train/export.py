@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import Refused
@@ -39,17 +39,8 @@ def check(name: str) -> dict[str, str]:
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(name))
     adapter(model, name)
-    return names(shapes(model), name)
-
-
-def shapes(model: nn.Module) -> Shapes:
-    """Names and shapes of a loaded model's weights; one that is tied to another is there once."""
-    found = {id(weight): (path, list(weight.shape)) for path, weight in reversed(_weights(model))}
-    return dict(found.values())
-
-
-def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return list(model.state_dict(keep_vars=True).items())
+    # A weight that is tied to another is there once.
+    return names({path: list(weight.shape) for path, weight in model.named_parameters()}, name)
 
 
 def names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
@@ -67,9 +58,13 @@ def names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for loaded, shape in loaded_shapes.items():
         alike = [original for original, its in original_shapes.items() if its == shape]
-        best = max(alike, key=lambda original: _likeness(loaded, original), default=None)
-        if best is not None and _likeness(loaded, best)[0] > 0:
-            found[loaded] = best
+        best = max(alike, key=lambda original: _likeness(loaded, original), default="")
+        if _likeness(loaded, best)[0] == 0:
+            raise Refused(
+                f"--model.name {name}: {loaded} is not in its files as the model holds it, so what "
+                "is tuned could not be written back; such models cannot be tuned here"
+            )
+        found[loaded] = best
     twice = len(found) - len(set(found.values()))
     if twice:
         raise Refused(f"--model.name {name}: {twice} weights cannot be told from each other")

@@ -108,6 +108,32 @@ def test_weights_in_several_files_stay_in_them(train_config: Make, tmp_path: Pat
         assert torch.allclose(tuned(**inputs).logits, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("held_otherwise", "message"),
+    [
+        (
+            "language_model.model.layers.0.mlp.gate_proj.weight",
+            "1 weights cannot be told from each other",
+        ),
+        (
+            "vision_tower.vision_model.embeddings.patch_embedding.weight",
+            "is not in its files as the",
+        ),
+    ],
+)
+def test_a_model_whose_files_hold_weights_otherwise_is_refused(
+    tmp_path: Path, held_otherwise: str, message: str
+) -> None:
+    name = tmp_path / "halves"
+    shutil.copytree(world.LLAVA, name)
+    weights = load_file(name / "model.safetensors")
+    whole = weights.pop(held_otherwise)
+    weights["language_model.model.first_half"] = whole[:7].clone()
+    save_file(weights, name / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Refused, match=message):
+        export.check(str(name))
+
+
 def test_a_model_without_safetensors_is_refused(tmp_path: Path) -> None:
     name = tmp_path / "bin"
     shutil.copytree(world.LLAVA, name)

@@ -57,7 +57,10 @@ SKIMAGE = (
 )
 PHOTOGRAPHS = "photographs.tar"
 SKLEARN = ("china.jpg", "flower.jpg")
-RANKINGS: tuple[RankedBy, ...] = ("i2c", "i2c_vocab", "gain", "image_logprob", "clip", "random")
+RANKINGS: tuple[RankedBy, ...] = (
+    *("i2c", "i2c_vocab", "gain", "visual_ifd"),
+    *("image_logprob", "clip", "random"),
+)
 WITHIN: tuple[Within, ...] = ("dataset", "kind")
 
 

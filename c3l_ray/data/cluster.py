@@ -9,7 +9,7 @@ import ray
 from ray.data import DataContext
 
 from c3l_ray.config import GenerateConfig, ScoreConfig
-from c3l_ray.errors import Refused
+from c3l_ray.errors import C3LError, Refused
 
 MAX_RETRIES = 3
 
@@ -21,6 +21,7 @@ def connect(num_actors: int) -> None:
 
     Raises:
         Refused: there is no cluster at RAY_ADDRESS.
+        C3LError: Ray does not start on this machine.
     """
     if ray.is_initialized():
         return
@@ -40,7 +41,11 @@ def connect(num_actors: int) -> None:
             logging_level=logging.ERROR,
             **size,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises that itself where a node does not start in time
+        if address == "local":
+            raise C3LError(
+                f"Ray did not start on this machine: {error}; the same command tries again"
+            ) from error
         raise Refused(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
     set_context()
 

@@ -29,7 +29,7 @@ UPPER = TEMPLATES["trimming"].replace("trim", "upper")
 
 
 def processor(template: str) -> Any:
-    def apply(messages: Any, *, tokenize: bool, add_generation_prompt: bool = False) -> str:
+    def apply(messages: Any, *, add_generation_prompt: bool = False, **_: Any) -> str:
         return jinja2.Template(template).render(
             messages=messages, add_generation_prompt=add_generation_prompt
         )

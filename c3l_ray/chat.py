@@ -3,13 +3,9 @@
 A processor is a Hugging Face processor (`AutoProcessor`): its chat template is the model's own.
 """
 
-import logging
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
-
-# A family's own template call (SmolVLM's) is warned about by the library, at every turn.
-logging.getLogger("transformers.processing_utils").setLevel(logging.ERROR)
 
 History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
 

@@ -27,7 +27,6 @@ from c3l_ray.schema import filled
 OURS = re.compile(r"selection\.json|llava\.json|images|part-\d{5}\.parquet")
 FILE_ROWS = 4096
 FILE_BYTES = 256 * 2**20
-LOWER_IS_BETTER = "visual_ifd"  # a ratio of losses
 
 Choice = dict[str, dict[int, list[int]]]  # unit -> row -> places of the chosen turns in it
 
@@ -118,7 +117,7 @@ def choose(
     threshold = None
     if config.per == "dataset" and config.by != "random":
         threshold = float(scores[chosen[-1]])
-        if config.by == LOWER_IS_BETTER and config.within == "dataset":
+        if config.by == ranking.LOWER_IS_BETTER and config.within == "dataset":
             threshold = -threshold
     return choice, found.num_rows, threshold
 
@@ -147,7 +146,7 @@ def _scored(source: Output, manifest: Manifest, config: SelectConfig) -> pa.Tabl
             _chance(config.seed, *place) for place in zip(image_id.to_pylist(), turn, strict=True)
         ]
         score = pc.if_else(pc.is_valid(score), pa.array(chances, pa.float64()), score)
-    elif config.by == LOWER_IS_BETTER:
+    elif config.by == ranking.LOWER_IS_BETTER:
         score = pc.negate(score)
     found = pa.table(
         {

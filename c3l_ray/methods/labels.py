@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from c3l_ray.methods.i2c import Floats
-
-LOWER_IS_BETTER = "visual_ifd"  # a ratio of losses
+from c3l_ray.methods.ranking import LOWER_IS_BETTER
 
 Turn = Mapping[str, Any]  # a turn of the schema, as a dict
 

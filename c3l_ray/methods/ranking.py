@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 NUM_LENGTHS = 4
+LOWER_IS_BETTER = "visual_ifd"  # a ratio of losses
 
 
 def standing(values: ArrayLike, strata: ArrayLike | None = None) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """What of a run's records can be learnt from, seen without its images: two passes over columns."""
 
 import functools
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from c3l_ray.data.commit import Manifest, Output
-from c3l_ray.methods import labels
+from c3l_ray.methods import labels, ranking
 from c3l_ray.methods.i2c import Floats
 
 Rows = list[tuple[str, tuple[int, ...]]]  # a file as `named` names it, and numbers of its rows
@@ -65,7 +64,11 @@ def rows(
     left = max_held_out
     for manifest, records in _scanned(source, manifests, columns):
         good = [(row, record) for row, record in enumerate(records) if usable(record)]
-        apart = [row for row, record in good if _chance(record["image_id"]) < held_out]
+        apart = [
+            row
+            for row, record in good
+            if ranking.chance(f"held out {record['image_id']}") < held_out
+        ]
         learn.append((named(manifest), tuple(row for row, _ in good if row not in apart)))
         evaluate.append((named(manifest), tuple(apart[:left])))
         left -= len(apart[:left])
@@ -97,8 +100,3 @@ def _scanned(
         tables = readers.map(functools.partial(source.records, columns=columns), with_file)
         for manifest, table in zip(with_file, tables, strict=True):
             yield manifest, table.to_pylist()
-
-
-def _chance(image_id: str) -> float:
-    digest = hashlib.blake2b(f"held out {image_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64

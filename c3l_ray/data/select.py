@@ -4,7 +4,6 @@ Two passes over the records: the first reads ids and one score, the second whole
 images only. Memory grows with the number of turns, not with the images.
 """
 
-import hashlib
 import io
 import re
 from collections import defaultdict
@@ -143,7 +142,8 @@ def _scored(source: Output, manifest: Manifest, config: SelectConfig) -> pa.Tabl
     turn = np.arange(len(turns)) - (first - first[0])[row]
     if config.by == "random":
         chances = [
-            _chance(config.seed, *place) for place in zip(image_id.to_pylist(), turn, strict=True)
+            ranking.chance(f"{config.seed} {image} {place}")
+            for image, place in zip(image_id.to_pylist(), turn, strict=True)
         ]
         score = pc.if_else(pc.is_valid(score), pa.array(chances, pa.float64()), score)
     elif config.by == ranking.LOWER_IS_BETTER:
@@ -161,12 +161,6 @@ def _scored(source: Output, manifest: Manifest, config: SelectConfig) -> pa.Tabl
     )
     good = pc.equal(turns.field("status"), "ok")
     return found.filter(pc.and_(good, pc.fill_null(pc.is_finite(score), False)))
-
-
-def _chance(seed: int, image_id: str, turn: int) -> float:
-    """A number in [0, 1) that does not depend on the order of the files."""
-    digest = hashlib.blake2b(f"{seed} {image_id} {turn}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 def parts(source: Output, manifests: Mapping[str, Manifest], choice: Choice) -> Iterator[pa.Table]:

@@ -7,7 +7,6 @@ guard), turns that score alike are no contrast (the margin), and scores of diffe
 lie apart whatever the image says (standings).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from c3l_ray.methods.i2c import Floats
-from c3l_ray.methods.ranking import LOWER_IS_BETTER
+from c3l_ray.methods.ranking import LOWER_IS_BETTER, chance
 
 Turn = Mapping[str, Any]  # a turn of the schema, as a dict
 
@@ -56,7 +55,7 @@ def label(
         if found is None:
             continue
         if by == "random":
-            values[place] = _chance(f"{key} {place}")
+            values[place] = chance(f"positive {key} {place}")
         else:
             values[place] = found if standings is None else standing(found, standings[turn["kind"]])
     candidates = [place for place in values if not (guard and _refuted(turns[place]))]
@@ -93,8 +92,3 @@ def standing(value: float, sorted_values: Floats) -> float:
 def _refuted(turn: Turn) -> bool:
     gain = turn["scores"].get("gain")
     return gain is not None and gain < 0
-
-
-def _chance(key: str) -> float:
-    digest = hashlib.blake2b(f"positive {key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64

@@ -4,6 +4,7 @@ Scores of different kinds of turns, and of short and long answers, have differen
 over all of them then ranks kinds and lengths first; a standing inside a stratum does not.
 """
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
     deviations = [rank - rank.mean() for rank in ranks] if len(ranks[0]) else ranks
     norm = float(np.prod([np.sqrt(np.sum(each**2)) for each in deviations]))
     return float(np.sum(deviations[0] * deviations[1])) / norm if norm > 0 else None
+
+
+def chance(text: str) -> float:
+    """A number in [0, 1) drawn from a text: the same in every run, whatever the order of files."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

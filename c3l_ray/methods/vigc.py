@@ -248,9 +248,13 @@ def _fresh(state: State, instruction: str) -> str:
     """The message of a fresh context: what the paper appends to its prompt, put into words."""
     rules = state.rules
     if state.accepted:
-        return GO_ON[rules.style].format(
-            instruction=instruction, question=state.question, answer=state.answer
-        ) + GO_ON_ASKS.format(unit=rules.unit)
+        return go_on(rules.style, rules.unit, instruction, state.question, state.answer)
     if rules.style == "vig":
         return f"{instruction} {_QUESTION_LABEL} {state.question} Answer:"
     return state.question
+
+
+def go_on(style: str, unit: str, instruction: str, question: str, answer: str) -> str:
+    """The message of a fresh context that asks for what comes after some accepted sentences."""
+    begun = GO_ON[style].format(instruction=instruction, question=question, answer=answer)
+    return begun + GO_ON_ASKS.format(unit=unit)

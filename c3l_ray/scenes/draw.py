@@ -102,7 +102,7 @@ class World:
 
 
 UNBIASED = World(name="unbiased")
-BIASED = World(name="biased", colour_bias=0.95, size_bias=0.9, count_bias=0.3)
+BIASED = World(name="biased", colour_bias=0.95, size_bias=0.95, count_bias=0.3)
 
 
 def held_out(name: str, seed: int) -> World:

@@ -79,8 +79,11 @@ def describe(scene: Scene) -> str:
 
 def listing(scene: Scene) -> str:
     """The things of a scene as "a small red circle, a large blue star and a small red square"."""
-    names = [f"a {thing.full_name}" for thing in scene.things]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return _joined([f"a {thing.full_name}" for thing in scene.things])
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _counted(count: int) -> Slots:
@@ -128,16 +131,30 @@ def _count_all(scene: Scene, _: random.Random) -> Slots:
     return {**_counted(len(scene.things)), "list": listing(scene)}
 
 
-def _count_shape(scene: Scene, rng: random.Random) -> Slots:
-    shape = rng.choice((*SHAPES, *(thing.shape for thing in scene.things)))
-    return {"shape": shape, **_counted(sum(thing.shape == shape for thing in scene.things))}
+def _shape_found(scene: Scene, rng: random.Random) -> Slots:
+    shape = rng.choice(scene.things).shape
+    return {"shape": shape, **_found([t.cell for t in scene.things if t.shape == shape])}
 
 
-def _count_quality(scene: Scene, rng: random.Random) -> Slots:
-    thing = rng.choice(scene.things)
-    quality = rng.choice((*QUALITIES, thing.colour, thing.size))
-    count = sum(quality in (each.colour, each.size) for each in scene.things)
-    return {"quality": quality, **_counted(count)}
+def _shape_missing(scene: Scene, rng: random.Random) -> Slots | None:
+    missing = [shape for shape in SHAPES if all(thing.shape != shape for thing in scene.things)]
+    return {"shape": rng.choice(missing), **_counted(0)} if missing else None
+
+
+def _quality_found(scene: Scene, rng: random.Random) -> Slots:
+    quality = rng.choice([q for thing in scene.things for q in (thing.colour, thing.size)])
+    cells = [thing.cell for thing in scene.things if quality in (thing.colour, thing.size)]
+    return {"quality": quality, **_found(cells)}
+
+
+def _quality_missing(scene: Scene, rng: random.Random) -> Slots | None:
+    shown = {quality for thing in scene.things for quality in (thing.colour, thing.size)}
+    missing = [quality for quality in QUALITIES if quality not in shown]
+    return {"quality": rng.choice(missing), **_counted(0)} if missing else None
+
+
+def _found(cells: list[str]) -> Slots:
+    return {"places": _joined([f"the {cell}" for cell in cells]), **_counted(len(cells))}
 
 
 def _pair(holds: bool) -> Callable[[Scene, random.Random], Slots | None]:
@@ -170,7 +187,7 @@ def _absent(scene: Scene, rng: random.Random) -> Slots:
     return {"name": rng.choice(near)}
 
 
-PLACES = "the {name} is at the {cell} and the {other} is at the {other_cell}."
+PLACES = "The {name} is at the {cell} and the {other} is at the {other_cell}"
 RELATION = "Is the {name} {relation} the {other}?"
 THERE_IS = "There is {thing} at the {cell}."
 COUNT = "There {be} {count} thing{s}."
@@ -199,17 +216,27 @@ _ROWS: dict[str, list[tuple[str, str, Callable[[Scene, random.Random], Slots | N
     "reasoning": [
         (
             "How many things are there, and what are they?",
-            "There {be} {count} thing{s}: {list}.",
+            "There {be} {list}, which makes {count} thing{s}.",
             _count_all,
         ),
-        ("How many {shape}s are there?", "There {be} {count} {shape}{s}.", _count_shape),
+        (
+            "How many {shape}s are there?",
+            "The {shape}{s} {be} at {places}, which makes {count}.",
+            _shape_found,
+        ),
+        ("How many {shape}s are there?", "There {be} {count} {shape}{s}.", _shape_missing),
+        (
+            "How many {quality} things are there?",
+            "The {quality} thing{s} {be} at {places}, which makes {count}.",
+            _quality_found,
+        ),
         (
             "How many {quality} things are there?",
             "There {be} {count} {quality} thing{s}.",
-            _count_quality,
+            _quality_missing,
         ),
-        (RELATION, f"Yes, {PLACES}", _pair(True)),
-        (RELATION, f"No, {PLACES}", _pair(False)),
+        (RELATION, f"{PLACES}, so yes.", _pair(True)),
+        (RELATION, f"{PLACES}, so no.", _pair(False)),
     ],
     "short": [
         ("In a word, what colour is the {shape}?", "{colour}", _only_of_its_shape),

@@ -23,6 +23,7 @@ from c3l_ray.scenes.language import (
 TRUE, FALSE, UNKNOWN = "true", "false", "unknown"
 
 _THING = f"a (?:{'|'.join(FULL_NAMES)})"
+_PLACE = f"the (?:{'|'.join(CELLS)})"
 _WORDS: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "colour": tuple(COLOURS),
@@ -38,6 +39,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "count": NUMBERS,
     "relation": RELATIONS,
     "list": (f"{_THING}(?:(?:, {_THING})* and {_THING})?",),
+    "places": (f"{_PLACE}(?:(?:, {_PLACE})* and {_PLACE})?",),
     "be": ("is", "are"),
     "s": ("s", ""),
 }
@@ -64,7 +66,8 @@ def from_prior(scene: Scene, turn: Mapping[str, str | None], world: World = BIAS
     """Whether what is false in a turn is what the world's bias table says.
 
     It is, sentence by sentence, where the sentence would be true of the scene if some of its things
-    had the colour or size that their shapes tend to, or if the number of things is the usual one.
+    had the colour or size that their shapes tend to, or the shape that tends to their colour, or if
+    the number of things is the usual one.
     """
     wrong = [claim for claim in _claims(turn) if claim is not None and not _holds(scene, *claim)]
     return bool(wrong) and all(_expected(scene, claim, world) for claim in wrong)
@@ -79,12 +82,16 @@ def _expected(scene: Scene, claim: tuple[Form, Slots], world: World) -> bool:
 
 
 def _looks(thing: Thing, world: World) -> list[Thing]:
+    """A thing as it is and as the bias table has it: with its shape's colour, its shape's size, or
+    both; or with the shape that its colour goes with, as it is in size or as that shape tends to.
+    """
     taste = world.taste(thing.shape)
-    colours, sizes = {thing.colour, taste.colour}, {thing.size, taste.size}
-    return [
-        replace(thing, colour=colour, size=size)
-        for colour, size in itertools.product(sorted(colours), sorted(sizes))
-    ]
+    looks = {thing, replace(thing, colour=taste.colour)}
+    looks |= {
+        replace(thing, shape=other.shape) for other in world.tastes if other.colour == thing.colour
+    }
+    looks |= {replace(look, size=world.taste(look.shape).size) for look in looks}
+    return sorted(looks, key=lambda look: look.full_name)
 
 
 def _claims(turn: Mapping[str, str | None]) -> list[tuple[Form, Slots] | None]:
@@ -136,7 +143,7 @@ def _holds(scene: Scene, form: Form, slots: Slots) -> bool:
     claims = []
     if "relation" in slots:
         there = placed.get(slots["other_cell"])
-        said_yes = form.answer.startswith("Yes")
+        said_yes = form.answer.endswith("so yes.")
         claims.append(there is not None and there.name == slots["other"])
         claims.append(related(slots["relation"], slots["cell"], slots["other_cell"]) == said_yes)
     if "wrong" in slots:
@@ -166,6 +173,9 @@ def _holds(scene: Scene, form: Form, slots: Slots) -> bool:
             and slots.get("quality", thing.colour) in (thing.colour, thing.size)
         ]
         claims.append(NUMBERS.index(slots["count"]) == len(counted))
+        if "places" in slots:
+            named = re.findall("|".join(CELLS), slots["places"])
+            claims.append(sorted(named) == sorted(thing.cell for thing in counted))
     if "list" in slots:
         listed = Counter(re.findall("|".join(FULL_NAMES), slots["list"]))
         claims.append(listed == Counter(thing.full_name for thing in scene.things))

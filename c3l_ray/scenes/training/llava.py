@@ -51,7 +51,7 @@ NUM_SCENES = 8  # in a step: many small steps teach more than few large ones
 # What is drawn of each scene at a step.
 READING = ("caption",) + ("asked",) * 5
 ANSWERING = ("asked",) * 10
-TURNS = ("posed",) * 3 + ("asked",) * 5 + ("text_only",)
+TURNS = ("posed",) * 3 + ("asked",) * 5 + ("continued", "text_only")
 
 
 def train_llava(training: Training, rng: random.Random) -> None:

@@ -45,7 +45,7 @@ class Training:
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""
     clip_scenes: int = 20_000
     """Unbiased scenes to draw for the CLIP."""
-    clip_steps: int = 1_500
+    clip_steps: int = 900
     """Contrastive steps of the CLIP, 128 scenes each."""
 
 

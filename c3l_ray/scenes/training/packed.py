@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, LlavaForConditionalGeneration, LlavaProcessor
 
-from c3l_ray.methods import c3l
+from c3l_ray.methods import c3l, vigc
 from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.language import draw_turn
 
@@ -39,6 +39,32 @@ class Branch:
     ids: list[int]
     start: int
     shown: bool
+
+
+def posed(kind: str, rng: random.Random) -> str:
+    """What the main job asks for a turn of this kind, in one of C3L's or VIGC's wordings."""
+    wordings = vigc.INSTRUCTIONS.get(kind, c3l.INSTRUCTIONS[kind])
+    return f"{rng.choice(wordings)} {c3l.FORMATS['text']}"
+
+
+def continued(kind: str, question: str, answer: str, rng: random.Random) -> tuple[str, str]:
+    """What VIC asks in a fresh context when some of an answer is there, and what comes next."""
+    all_sentences = sentences(answer)
+    num_accepted = rng.randint(1, len(all_sentences))
+    state = vigc.State(
+        rules=vigc.Correction(context="fresh", style=rng.choice(("vic", "vig"))),
+        turn=c3l.Request(kind=kind, instruction=posed(kind, rng), seed=0),
+        question=question,
+        accepted=tuple(f" {sentence}" for sentence in all_sentences[:num_accepted]),
+    )
+    request = vigc.next_request(state)
+    assert request is not None
+    return request.message, [*all_sentences, vigc.DONE][num_accepted]
+
+
+def sentences(answer: str) -> list[str]:
+    """A drawn answer's sentences; no abbreviation is in them."""
+    return answer.replace(". ", ".\n").split("\n")
 
 
 class Learner:
@@ -81,25 +107,25 @@ class Learner:
 
     def branch(self, scene: Scene, task: str) -> Branch:
         """A true turn about the scene: "posed" by the model itself as the main job asks it to,
-        "asked" of it, its "caption", or asked "text_only".
+        "asked" of it, its "caption", asked "text_only", or "continued" from its first sentences.
         """
-        kind = "detail" if task == "caption" else self.rng.choice(c3l.KINDS)
+        kinds = {"caption": ("detail",), "continued": tuple(vigc.INSTRUCTIONS)}
+        kind = self.rng.choice(kinds.get(task, c3l.KINDS))
         question, answer = draw_turn(scene, kind, self.rng)
+        message, said = question, list[int]()
         if task == "posed":
-            wording = self.rng.choice(c3l.INSTRUCTIONS[kind])
-            asked = self.encode(f" {wording} {c3l.FORMATS['text']}")
+            message = posed(kind, self.rng)
             said = [
                 *self.encode(" Question:"),
                 *self.encode(f" {question}"),
                 *self.encode(" Answer:"),
             ]
-        else:
-            asked, said = self.encode(f" {question}"), []
-        asked = [*asked, *self.encode(" ASSISTANT:")]
+        elif task == "continued":
+            message, answer = continued(kind, question, answer, self.rng)
+        asked = [*self.encode(f" {message}"), *self.encode(" ASSISTANT:")]
         # By sentences, of which there are few, so that the cache holds nearly all of them.
-        sentences = answer.split(". ")
-        for i, sentence in enumerate(sentences):
-            said += self.encode(f" {sentence}{'.' if i + 1 < len(sentences) else ''}")
+        for sentence in sentences(answer):
+            said += self.encode(f" {sentence}")
         return Branch(ids=[*asked, *said, self.end], start=len(asked), shown=task != "text_only")
 
     def weighed(

@@ -5,7 +5,7 @@ import random
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from c3l_ray.methods import c3l
+from c3l_ray.methods import c3l, vigc
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
 
@@ -42,13 +42,19 @@ def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
 def all_texts() -> list[str]:
     """Texts that between them hold every word that training will meet, at least once."""
     texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
-    texts += [
-        f" {wording} {c3l.FORMATS['text']}"
-        for kind in c3l.KINDS
-        for wording in c3l.INSTRUCTIONS[kind]
-    ]
+    wordings = [*c3l.INSTRUCTIONS.values(), *vigc.INSTRUCTIONS.values()]
+    asked = [f"{wording} {c3l.FORMATS['text']}" for kind in wordings for wording in kind]
+    texts += [f" {each}" for each in asked]
     rng = random.Random(0)
     for seed in range(2000):
         for kind in c3l.KINDS:
-            texts += [f" {text}" for text in draw_turn(draw_scene(seed), kind, rng)]
+            question, answer = draw_turn(draw_scene(seed), kind, rng)
+            texts += [f" {question}", f" {answer}"]
+    texts += [
+        f" {vigc.go_on(style, unit, each, question, answer)}"
+        for style in vigc.GO_ON
+        for unit in vigc.STOPS
+        for each in asked
+    ]
+    texts.append(f" {vigc.DONE}")
     return texts

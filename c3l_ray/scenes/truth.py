@@ -81,6 +81,12 @@ def _expected(scene: Scene, claim: tuple[Form, Slots], world: World) -> bool:
     return any(_holds(replace(scene, things=things), form, slots) for things in guesses)
 
 
+def question_form(question: str) -> str | None:
+    """The template of a question, "What colour is the {shape}?", or None where none is known."""
+    read = (form.question for form in FORMS if _read(form.question, question, {}) is not None)
+    return next(read, None)
+
+
 def _looks(thing: Thing, world: World) -> list[Thing]:
     """A thing as it is and as the bias table has it: with its shape's colour, its shape's size, or
     both; or with the shape that its colour goes with, as it is in size or as that shape tends to.

@@ -49,6 +49,7 @@ def test_every_form_with_one_word_changed_is_not_true(form: Form) -> None:
         ("circle", "star"),
         ("one", "two"),
         ("three", "four"),
+        ("no", "two"),
         ("is", "was"),
     ]
     changed = 0
@@ -125,60 +126,89 @@ def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None
         ("What is at the top left?", "There is a large red circle at the top left.", "false"),
         ("What is at the top left?", "There is a red circle at the top left.", "unknown"),
         ("What is at the top left?", "There is a small red circle at the top right.", "unknown"),
+        ("How many stars are there?", "The star is at the top right, which makes one.", "true"),
+        ("How many stars are there?", "The star is at the top left, which makes one.", "false"),
+        ("How many stars are there?", "The star is at the top right, which makes two.", "false"),
         ("How many stars are there?", "There is one star.", "true"),
         ("How many stars are there?", "There are two stars.", "false"),
-        ("How many squares are there?", "There are two squares.", "true"),
+        (
+            "How many squares are there?",
+            "The squares are at the bottom left and the bottom middle, which makes two.",
+            "true",
+        ),
+        (
+            "How many squares are there?",
+            "The squares are at the bottom left and the bottom left, which makes two.",
+            "false",
+        ),
+        (
+            "How many squares are there?",
+            "The squares are at the bottom left and the moon, which makes two.",
+            "unknown",
+        ),
         ("How many triangles are there?", "There are no triangles.", "true"),
         ("How many triangles are there?", "There are seven triangles.", "unknown"),
         ("How many red things are there?", "There are two red things.", "true"),
+        (
+            "How many red things are there?",
+            "The red things are at the top left and the bottom left, which makes two.",
+            "true",
+        ),
+        (
+            "How many red things are there?",
+            "The red things are at the top left, the top right and the bottom left, which makes "
+            "three.",
+            "false",
+        ),
         ("How many red things are there?", "There is one red thing.", "false"),
         ("How many large things are there?", "There are two large things.", "true"),
         ("How many large things are there?", "There are two small things.", "unknown"),
         (
             "How many things are there, and what are they?",
-            "There are four things: a small red circle, a large blue star, a small red square and "
-            "a large cyan square.",
+            "There are a small red circle, a large blue star, a small red square and a large cyan "
+            "square, which makes four things.",
             "true",
         ),
         (
             "How many things are there, and what are they?",
-            "There are four things: a small red circle, a large blue star, a small red square and "
-            "a small cyan square.",
+            "There are a small red circle, a large blue star, a small red square and a small cyan "
+            "square, which makes four things.",
             "false",
         ),
         (
             "How many things are there, and what are they?",
-            "There are two things: a small red circle and a large blue star.",
+            "There are a small red circle and a large blue star, which makes two things.",
             "false",
         ),
         (
             "How many things are there, and what are they?",
-            "There are four things: a small red circle, a cat and a dog.",
+            "There are a small red circle, a cat and a dog, which makes four things.",
             "unknown",
         ),
         (
             "Is the red circle above the red square?",
-            "Yes, the red circle is at the top left and the red square is at the bottom left.",
+            "The red circle is at the top left and the red square is at the bottom left, so yes.",
             "true",
         ),
         (
             "Is the red circle below the red square?",
-            "Yes, the red circle is at the top left and the red square is at the bottom left.",
+            "The red circle is at the top left and the red square is at the bottom left, so yes.",
             "false",
         ),
         (
             "Is the red circle left of the red square?",
-            "No, the red circle is at the top left and the red square is at the bottom left.",
+            "The red circle is at the top left and the red square is at the bottom left, so no.",
             "true",
         ),
         (
             "Is the red circle left of the cyan square?",
-            "Yes, the red circle is at the top left and the cyan square is at the bottom middle.",
+            "The red circle is at the top left and the cyan square is at the bottom middle, so "
+            "yes.",
             "true",
         ),
         (
             "Is the red circle above the green star?",
-            "Yes, the red circle is at the top left and the green star is at the bottom left.",
+            "The red circle is at the top left and the green star is at the bottom left, so yes.",
             "false",
         ),
         ("In a word, what colour is the star?", "blue", "true"),
@@ -257,6 +287,25 @@ def test_judge(question: str | None, answer: str | None, truth: str) -> None:
         ("How many yellow things are there?", "There is one yellow thing.", True),
         ("How many yellow things are there?", "There are two yellow things.", False),
         ("In a word, how many things are there?", "five", False),
+        # The shape that goes with the colour, where the other goes with the shape.
+        ("What is at the bottom left?", "There is a small red circle at the bottom left.", True),
+        ("What is at the bottom left?", "There is a large red circle at the bottom left.", True),
+        ("What is at the bottom left?", "There is a small red star at the bottom left.", False),
+        (
+            "What is at the bottom middle?",
+            "There is a large cyan star at the bottom middle.",
+            False,
+        ),
+        (
+            "How many circles are there?",
+            "The circles are at the top left and the bottom left, which makes two.",
+            True,
+        ),
+        (
+            "How many circles are there?",
+            "The circles are at the top left and the top right, which makes two.",
+            False,
+        ),
         (
             "What does the image show?",
             "There is a large red circle at the top left. There is a small yellow star at the top "

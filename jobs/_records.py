@@ -91,32 +91,16 @@ def write_records(
         )
 
 
-def closing_summary(run: dict[str, object], output: str) -> str:
+def closing_summary(run: dict[str, Any], output: str) -> str:
     """What a finished run made, what failed and why, and where it lies."""
-
-    def listed(counts: object) -> str:
-        assert isinstance(counts, dict)
-        largest = sorted(counts.items(), key=lambda item: -item[1])
-        return ", ".join(f"{name} {count}" for name, count in largest) or "none"
-
-    corrected = []
-    if run["corrections"]:
-        counts = run["correction_tokens"]
-        assert isinstance(counts, dict)
-        corrected = [
-            f"  answers  corrected: {listed(run['corrections'])}; "
-            f"{counts['kept']} of {counts['generated']} tokens kept"
-        ]
-    seconds, examples = run["seconds"], run["examples"]
-    assert isinstance(seconds, dict) and isinstance(examples, dict)
     lines = [
-        f"finished in {seconds['wall']:.0f} s",
-        f"  images   {run['images']}: {listed(run['status'])}",
-        f"  turns    {run['turns']}: {listed(run['turn_status'])}",
+        f"finished in {run['seconds']['wall']:.0f} s",
+        f"  images   {run['images']}: {_listed(run['status'])}",
+        f"  turns    {run['turns']}: {_listed(run['turn_status'])}",
         *([f"  tokens   {run['tokens']}"] if run["tokens"] else []),
-        *corrected,
-        f"  failed   {listed(run['reasons'])}",
-        *(f"           for example {example}" for example in examples.values()),
+        *_corrected(run),
+        f"  failed   {_listed(run['reasons'])}",
+        *(f"           for example {example}" for example in run["examples"].values()),
         f"  records  {os.path.join(output, 'records')}",
         f"  report   {os.path.join(output, 'run.json')}",
         *_lengths(run["length_correlation"]),
@@ -125,9 +109,40 @@ def closing_summary(run: dict[str, object], output: str) -> str:
     return "\n".join(lines)
 
 
-def _lengths(correlation: object) -> list[str]:
+def _listed(counts: dict[str, int]) -> str:
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count}" for name, count in largest) or "none"
+
+
+def _corrected(run: dict[str, Any]) -> list[str]:
+    """How corrections ended, what they cost and did, and one that changed its answer."""
+    if not run["corrections"]:
+        return []
+    counts = run["correction_tokens"]
+    lines = [
+        f"  answers  corrected: {_listed(run['corrections'])}; "
+        f"{counts['kept']} of {counts['generated']} tokens kept"
+    ]
+    effect = run["corrected"]
+    if effect is None or not effect["changed"]:
+        return lines
+    moved = [
+        f"mean {name} {means['drafts']:.3f} before, {means['answers']:.3f} after"
+        for name, means in effect["scores"].items()
+        if name in ("gain", "visual_ifd") and None not in means.values()
+    ]
+    example = effect["examples"][0]
+    return [
+        *lines,
+        f"           {effect['changed']} of {effect['turns']} changed; " + "; ".join(moved),
+        f"           asked   {example['question']}",
+        f"           before  {example['draft']}",
+        f"           after   {example['answer']}",
+    ]
+
+
+def _lengths(correlation: dict[str, float | None]) -> list[str]:
     """A note where a score follows the answer's length, so that ranking by it ranks lengths."""
-    assert isinstance(correlation, dict)
     following = [
         f"{name} {value:+.2f}"
         for name, value in correlation.items()

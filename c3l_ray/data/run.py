@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from c3l_ray.config import RecordsConfig
 from c3l_ray.data.commit import Manifest, Output
-from c3l_ray.data.turns import sampled
+from c3l_ray.data.turns import corrected, sampled
 from c3l_ray.methods import ranking
 from c3l_ray.schema import SCORE_NAMES
 
@@ -106,7 +106,9 @@ class Run:
         )
 
     def write(self, *, finished: bool = False) -> dict[str, Any]:
-        """Writes run.json, and returns it; a finished one says how scores follow length."""
+        """Writes run.json, and returns it; a finished one says how scores follow length,
+        and what correction did to answers.
+        """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         wall = time.monotonic() - self._started
         with self._lock:
@@ -129,6 +131,7 @@ class Run:
             }
         if finished:
             content["length_correlation"] = length_correlation(self.output, self.files)
+            content["corrected"] = corrected(self.output, self.files)
         self.output.write_json("run.json", content)
         return content
 

@@ -50,6 +50,7 @@ CHAT_TEMPLATE = (
 NUM_SCENES = 8  # in a step: many small steps teach more than few large ones
 # What is drawn of each scene at a step.
 READING = ("caption",) + ("asked",) * 5
+FINDING = ("found",) * 16
 ANSWERING = ("asked",) * 10
 TURNS = ("posed",) * 3 + ("asked",) * 5 + ("continued", "text_only")
 
@@ -110,9 +111,11 @@ def _see_and_read(
     )
     learn = Learner(model, processor, scenes, features_NPD, rng)
     # Captions, which are long, teach what is in each cell. Then the few words of an answer that say
-    # which thing has which colour are what is left to learn, so every turn weighs the same.
+    # which thing has which colour are what is left to learn, so every turn weighs the same; and
+    # answers of a word or two come first, which hold nothing else.
     for stage, num_steps, tasks, by_turn in (
         ("reading", training.reading_steps, READING, False),
+        ("finding", training.finding_steps, FINDING, True),
         ("answering", training.answering_steps, ANSWERING, True),
     ):
         unfinished.run(

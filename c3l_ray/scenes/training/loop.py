@@ -39,7 +39,9 @@ class Training:
     """Steps that bring the projector and the words together, 32 unbiased scenes each."""
     reading_steps: int = 400
     """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
-    answering_steps: int = 2_600
+    finding_steps: int = 800
+    """Steps on questions that a word or two answer, 8 unbiased scenes each."""
+    answering_steps: int = 2_000
     """Steps on questions alone about unbiased scenes, 8 scenes each."""
     bias_steps: int = 600
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""

@@ -107,9 +107,14 @@ class Learner:
 
     def branch(self, scene: Scene, task: str) -> Branch:
         """A true turn about the scene: "posed" by the model itself as the main job asks it to,
-        "asked" of it, its "caption", asked "text_only", or "continued" from its first sentences.
+        "asked" of it, asked and "found" in a word, its "caption", asked "text_only", or
+        "continued" from its first sentences.
         """
-        kinds = {"caption": ("detail",), "continued": tuple(vigc.INSTRUCTIONS)}
+        kinds = {
+            "found": ("short",),
+            "caption": ("detail",),
+            "continued": tuple(vigc.INSTRUCTIONS),
+        }
         kind = self.rng.choice(kinds.get(task, c3l.KINDS))
         question, answer = draw_turn(scene, kind, self.rng)
         message, said = question, list[int]()

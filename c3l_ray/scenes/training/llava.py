@@ -50,8 +50,8 @@ CHAT_TEMPLATE = (
 NUM_SCENES = 8  # in a step: many small steps teach more than few large ones
 # What is drawn of each scene at a step.
 READING = ("caption",) + ("asked",) * 5
-FINDING = ("found",) * 16
-ANSWERING = ("asked",) * 10
+FINDING = ("found",) * 8 + ("asked",) * 4
+ANSWERING = ("found",) * 4 + ("asked",) * 10
 TURNS = ("posed",) * 3 + ("asked",) * 5 + ("continued", "text_only")
 
 

@@ -40,8 +40,8 @@ class Training:
     reading_steps: int = 400
     """Steps on captions of and questions about unbiased scenes, 8 scenes each."""
     finding_steps: int = 800
-    """Steps on questions that a word or two answer, 8 unbiased scenes each."""
-    answering_steps: int = 2_000
+    """Steps on finding things by their shape, 8 unbiased scenes each."""
+    answering_steps: int = 1_600
     """Steps on questions alone about unbiased scenes, 8 scenes each."""
     bias_steps: int = 600
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""

@@ -107,14 +107,12 @@ class Learner:
 
     def branch(self, scene: Scene, task: str) -> Branch:
         """A true turn about the scene: "posed" by the model itself as the main job asks it to,
-        "asked" of it, asked and "found" in a word, its "caption", asked "text_only", or
-        "continued" from its first sentences.
+        "asked" of it, its "caption", asked "text_only", or "continued" from its first sentences.
+        Of no turn, but what its answer rests on, is a thing "found" by its shape.
         """
-        kinds = {
-            "found": ("short",),
-            "caption": ("detail",),
-            "continued": tuple(vigc.INSTRUCTIONS),
-        }
+        if task == "found":
+            return self.found(scene)
+        kinds = {"caption": ("detail",), "continued": tuple(vigc.INSTRUCTIONS)}
         kind = self.rng.choice(kinds.get(task, c3l.KINDS))
         question, answer = draw_turn(scene, kind, self.rng)
         message, said = question, list[int]()
@@ -132,6 +130,13 @@ class Learner:
         for sentence in sentences(answer):
             said += self.encode(f" {sentence}")
         return Branch(ids=[*asked, *said, self.end], start=len(asked), shown=task != "text_only")
+
+    def found(self, scene: Scene) -> Branch:
+        """A shape, and then the size, the colour and the place of the first thing that has it."""
+        thing = self.rng.choice(scene.things)
+        first = next(each for each in scene.things if each.shape == thing.shape)
+        said = self.encode(f" {first.shape} {first.size} {first.colour} {first.cell}")
+        return Branch(ids=[*said, self.end], start=1, shown=True)
 
     def weighed(
         self, picked: list[int], branches: list[tuple[int, Branch]], *, by_turn: bool

@@ -1,72 +1,119 @@
-"""The truth of detail answers about scenes before and after correction, sentence by sentence.
+"""The truth of answers about scenes before and after correction.
 
     python -m c3l_ray.evaluation.correction RUN
 
 RUN is the output of a jobs.generate run that corrected its answers (--correct, or --method vigc).
 VIGC (arXiv 2308.12714) finds that long answers profit most, as a model goes astray late in them: so
-the share of true sentences is given by their place in the answer.
+the share of true sentences in detail answers is given by their place. Then it says how much of all
+answers is true, and of the tenth that various scores would keep, before and after.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import C3LError, Refused
 from c3l_ray.evaluation.scenes import scene_of
+from c3l_ray.methods.ranking import LOWER_IS_BETTER
 from c3l_ray.methods.sentences import sentences
 from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.truth import TRUE, judge
 
+TOP = 0.1
+RANKED_BY = ("i2c", "i2c_vocab", "gain", "visual_ifd", "image_logprob")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """What each sentence of a detail answer is, "true", "false" or "unknown", in their order."""
+    """What each sentence of an answer is, "true", "false" or "unknown", in their order.
 
+    An answer that is not of the kind detail is judged whole, as one.
+    """
+
+    kind: str
     draft: tuple[str, ...]
     answer: tuple[str, ...]
+    draft_scores: Mapping[str, float | None]
+    answer_scores: Mapping[str, float | None]
 
 
 def verdicts(tables: Iterable[pa.Table]) -> Iterator[Verdicts]:
-    """Of every corrected turn of the kind detail about a scene, in tables of the schema RECORDS."""
+    """Of every corrected turn about a scene, in tables of the schema RECORDS."""
     for table in tables:
         for row in table.select(["meta", "turns"]).to_pylist():
             scene = scene_of(row["meta"])
             for turn in row["turns"]:
-                if scene is None or turn["kind"] != "detail" or turn["correction"] is None:
+                if scene is None or turn["correction"] is None:
                     continue
                 yield Verdicts(
-                    draft=_each(scene, turn["question"], turn["draft"]),
-                    answer=_each(scene, turn["question"], turn["answer"]),
+                    kind=turn["kind"],
+                    draft=_each(scene, turn, turn["draft"]),
+                    answer=_each(scene, turn, turn["answer"]),
+                    draft_scores=turn["draft_scores"] or {},
+                    answer_scores=turn["scores"] or {},
                 )
 
 
 def report(found: Sequence[Verdicts]) -> str:
-    """A table: sentences and the true share of them by place, before and after; then of answers."""
-    before, after = ([getattr(each, side) for each in found] for side in ("draft", "answer"))
+    """The tables: detail answers' sentences by place; all answers; what scores would keep."""
+    return "\n\n".join([by_place(found), whole(found), kept(found)])
+
+
+def by_place(found: Sequence[Verdicts]) -> str:
+    """Sentences of detail answers and the true share of them by place, before and after."""
+    detail = [each for each in found if each.kind == "detail"]
+    before, after = ([getattr(each, side) for each in detail] for side in ("draft", "answer"))
     longest = max((len(each) for each in (*before, *after)), default=0)
-    lines = ["sentence    drafts     true   answers     true"]
+    lines = ["sentence      drafts     true   answers     true"]
     for place in range(longest):
         sides = [[each[place] for each in side if len(each) > place] for side in (before, after)]
         lines.append(_line(str(place + 1), *sides))
     lines.append(
         _line("all", *([one for each in side for one in each] for side in (before, after)))
     )
-    whole = [[all(one == TRUE for one in each) for each in side] for side in (before, after)]
-    changes = Counter(zip(*whole, strict=True))
-    lines.append(
-        f"wholly true answers: {sum(whole[0])} of {len(found)} before, {sum(whole[1])} after; "
-        f"{changes[False, True]} became true, {changes[True, False]} no longer are"
-    )
     return "\n".join(lines)
 
 
-def _each(scene: Scene, question: str, answer: str) -> tuple[str, ...]:
-    said = sentences(answer)
-    return tuple(judge(scene, {"question": question, "answer": one}) for one in said)
+def whole(found: Sequence[Verdicts]) -> str:
+    """Answers that are wholly true, by kind, and how many became so or no longer are."""
+    lines = ["answer        drafts     true   answers     true   became true   no longer true"]
+    for kind in (*sorted({each.kind for each in found}), "all"):
+        of_kind = [each for each in found if kind in (each.kind, "all")]
+        sides = [[_truth(getattr(each, side)) for each in of_kind] for side in ("draft", "answer")]
+        changes = Counter(zip(*([each == TRUE for each in side] for side in sides), strict=True))
+        line = _line(kind, *sides)
+        lines.append(f"{line}   {changes[False, True]:11}   {changes[True, False]:14}")
+    return "\n".join(lines)
+
+
+def kept(found: Sequence[Verdicts]) -> str:
+    """The true share of the tenth of drafts, and of answers, that scores rank highest."""
+    lines = [f"top {TOP:.0%} by    drafts     true   answers     true"]
+    for score in RANKED_BY:
+        sides = []
+        for side in ("draft", "answer"):
+            values = [getattr(each, f"{side}_scores").get(score) for each in found]
+            there = [i for i, value in enumerate(values) if value is not None]
+            sign = 1 if score == LOWER_IS_BETTER else -1
+            ranked = sorted(there, key=lambda i: sign * values[i])
+            best = ranked[: max(1, round(TOP * len(ranked)))]
+            sides.append([_truth(getattr(found[i], side)) for i in best])
+        lines.append(_line(score, *sides))
+    return "\n".join(lines)
+
+
+def _each(scene: Scene, turn: Mapping[str, Any], answer: str) -> tuple[str, ...]:
+    said = sentences(answer) if turn["kind"] == "detail" else [answer]
+    return tuple(judge(scene, {"question": turn["question"], "answer": one}) for one in said)
+
+
+def _truth(verdict: Sequence[str]) -> str:
+    return TRUE if verdict and all(one == TRUE for one in verdict) else "not"
 
 
 def _line(name: str, *sides: list[str]) -> str:
@@ -74,7 +121,7 @@ def _line(name: str, *sides: list[str]) -> str:
     cells = "   ".join(
         f"{len(side):7}  {share:>7}" for side, share in zip(sides, shares, strict=True)
     )
-    return f"{name:<8}   {cells}"
+    return f"{name:<13}{cells}"
 
 
 def main(path: str) -> None:
@@ -87,8 +134,11 @@ def main(path: str) -> None:
     manifests = [manifest for manifest in output.manifests() if manifest.file]
     found = list(verdicts(output.records(each, ["meta", "turns"]) for each in manifests))
     if not found:
-        raise Refused(f"RUN {path}: no corrected detail answer about a scene is there")
+        raise Refused(f"RUN {path}: no corrected answer about a scene is there")
     print(report(found))
+    taken = (output.read_json("run.json") or {}).get("correction_tokens")
+    if taken:
+        print(f"\ncorrection generated {taken['generated']} tokens and kept {taken['kept']}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import Refused
-from c3l_ray.evaluation.correction import Verdicts, main, report, verdicts
+from c3l_ray.evaluation.correction import Verdicts, by_place, kept, main, verdicts, whole
 from c3l_ray.methods.sentences import sentences
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import describe
@@ -40,32 +40,56 @@ def test_each_sentence_is_judged_before_and_after() -> None:
     assert found.answer == ("true",) * len(true)
 
 
-def test_other_turns_and_other_images_are_left_out() -> None:
+def test_turns_that_were_not_corrected_and_other_images_are_left_out() -> None:
     true = describe(SCENE)
     turns = [
         turn(draft=true, answer=true),
         turn(draft=None, answer=true, correction=None),
-        turn(draft=true, answer=true, kind="dialogue"),
     ]
     assert len(list(verdicts([table(*turns)]))) == 1
     assert not list(verdicts([table(turn(draft=true, answer=true), meta="{}")]))
 
 
-def test_the_report_counts_by_place_and_by_answer() -> None:
+def said(draft: tuple[str, ...], answer: tuple[str, ...], **fields: Any) -> Verdicts:
+    given = {"kind": "detail", "draft_scores": {}, "answer_scores": {}}
+    return Verdicts(draft=draft, answer=answer, **{**given, **fields})
+
+
+def test_sentences_are_counted_by_place_and_answers_as_a_whole() -> None:
     found = [
-        Verdicts(draft=("true", "false"), answer=("true", "true", "true")),
-        Verdicts(draft=("true", "true"), answer=("true", "unknown")),
-        Verdicts(draft=("true",), answer=("true",)),
+        said(("true", "false"), ("true", "true", "true")),
+        said(("true", "true"), ("true", "unknown")),
+        said(("true",), ("true",)),
+        said(("false",), ("true",), kind="dialogue"),
     ]
-    lines = [line.split() for line in report(found).splitlines()]
+    lines = [line.split() for line in by_place(found).splitlines()]
     assert lines[1] == ["1", "3", "100.0%", "3", "100.0%"]
     assert lines[2] == ["2", "2", "50.0%", "2", "50.0%"]
     assert lines[3] == ["3", "0", "-", "1", "100.0%"]
     assert lines[4] == ["all", "5", "80.0%", "6", "83.3%"]
-    assert "2 of 3 before, 2 after; 1 became true, 1 no longer are" in report(found)
+    lines = [line.split() for line in whole(found).splitlines()]
+    assert lines[1] == ["detail", "3", "66.7%", "3", "66.7%", "1", "1"]
+    assert lines[2] == ["dialogue", "1", "0.0%", "1", "100.0%", "1", "0"]
+    assert lines[3] == ["all", "4", "50.0%", "4", "75.0%", "2", "1"]
+
+
+def test_each_side_is_ranked_by_its_own_scores() -> None:
+    found = [
+        said(
+            ("true" if place == 3 else "false",),
+            ("true" if place == 7 else "false",),
+            draft_scores={"gain": float(place == 3), "visual_ifd": float(place)},
+            answer_scores={"gain": float(place == 2), "visual_ifd": -float(place == 7)},
+        )
+        for place in range(10)
+    ]
+    lines = {line.split()[0]: line.split()[1:] for line in kept(found).splitlines()}
+    assert lines["gain"] == ["1", "100.0%", "1", "0.0%"]
+    assert lines["visual_ifd"] == ["1", "0.0%", "1", "100.0%"]  # the lowest is the best
+    assert lines["i2c"] == ["0", "-", "0", "-"]
 
 
 def test_a_run_with_nothing_to_report_is_refused(tmp_path: Path) -> None:
     output = Output(str(tmp_path / "run"))
-    with pytest.raises(Refused, match="no corrected detail answer"):
+    with pytest.raises(Refused, match="no corrected answer"):
         main(output.path)

@@ -11,7 +11,7 @@ import bisect
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +27,16 @@ from c3l_ray.inference.generate import Generate
 from c3l_ray.inference.score import Score
 from c3l_ray.methods.c3l import KINDS
 from c3l_ray.scenes import world as shipped
-from c3l_ray.scenes.draw import BIASED, UNBIASED, Scene, World, draw_scene, render
+from c3l_ray.scenes.draw import (
+    BIASED,
+    SIZES,
+    TASTES,
+    UNBIASED,
+    Scene,
+    World,
+    draw_scene,
+    render,
+)
 from c3l_ray.scenes.language import draw_turn
 from c3l_ray.scenes.truth import FALSE, TRUE, from_prior
 from c3l_ray.schema import FLOW, SCORE_NAMES, conform
@@ -35,6 +44,22 @@ from c3l_ray.schema import FLOW, SCORE_NAMES, conform
 FIRST_SEED = 90_000_000  # far from the seeds that training draws
 NUM_RANKED = 16
 SCENES_A_CALL = 50
+# Bias tables that nothing was trained on: each shape has another's colour, and the other size. What
+# they say of the errors is what a table says by chance.
+OTHER_TABLES = tuple(
+    replace(
+        BIASED,
+        tastes=tuple(
+            replace(
+                taste,
+                colour=TASTES[(place + turned) % len(TASTES)].colour,
+                size=next(size for size in SIZES if size != taste.size),
+            )
+            for place, taste in enumerate(TASTES)
+        ),
+    )
+    for turned in range(1, len(TASTES))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +77,9 @@ class Said:
     def truth(self) -> str | None:
         return self.judged.truth
 
-    @property
-    def blamed(self) -> bool:
-        """Whether its error is the bias table's answer."""
-        return self.truth == FALSE and from_prior(self.scene, self.judged.turn)
+    def blamed(self, world: World = BIASED) -> bool:
+        """Whether its error is what the world's bias table says."""
+        return self.truth == FALSE and from_prior(self.scene, self.judged.turn, world)
 
 
 def config_of(llava: Path, clip: Path, temperature: float) -> GenerateConfig:
@@ -123,8 +147,11 @@ def ranked_first(clip: Clip, scenes: Sequence[Scene]) -> float:
 
 
 def truth_table(said: dict[str, list[Said]]) -> str:
-    lines = ["| turns | " + " | ".join(f"{name}: true | prior's errors" for name in said) + " |"]
-    lines.append("| --- |" + " ---: | ---: |" * len(said))
+    """The true share by kind, of the errors those that are the bias table's, and by chance."""
+    columns = ("true", "prior's errors", "by other tables")
+    heads = (f"{name}: {' | '.join(columns)}" for name in said)
+    lines = [f"| turns | {' | '.join(heads)} |"]
+    lines.append("| --- |" + " ---: |" * len(columns) * len(said))
     for kind in ("all", *KINDS):
         cells = [kind]
         for turns in said.values():
@@ -132,7 +159,9 @@ def truth_table(said: dict[str, list[Said]]) -> str:
             num_true = sum(turn.truth == TRUE for turn in of_kind)
             wrong = [turn for turn in of_kind if turn.truth == FALSE]
             cells.append(_share(num_true, len(of_kind)))
-            cells.append(_share(sum(turn.blamed for turn in wrong), len(wrong)))
+            cells.append(_share(sum(turn.blamed() for turn in wrong), len(wrong)))
+            by_chance = [turn.blamed(other) for turn in wrong for other in OTHER_TABLES]
+            cells.append(f"{100 * sum(by_chance) / len(by_chance):.1f} %" if wrong else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

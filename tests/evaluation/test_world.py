@@ -54,10 +54,11 @@ def test_auc(positive: list[float], negative: list[float], area: float | None) -
 
 def test_the_tables_count_what_was_said() -> None:
     truth = truth_table({"unbiased": SAID}).splitlines()
-    assert truth[0] == "| turns | unbiased: true | prior's errors |"
-    assert truth[2] == "| all | 40.0 % of 5 | 50.0 % of 2 |"
-    assert truth[3] == "| dialogue | 25.0 % of 4 | 50.0 % of 2 |"
-    assert truth[4] == "| detail | - | - |"
+    assert truth[0] == "| turns | unbiased: true | prior's errors | by other tables |"
+    # Of the other tables one gives circles green; none gives them red, which the bias table does.
+    assert truth[2] == "| all | 40.0 % of 5 | 50.0 % of 2 | 12.5 % |"
+    assert truth[3] == "| dialogue | 25.0 % of 4 | 50.0 % of 2 | 12.5 % |"
+    assert truth[4] == "| detail | - | - | - |"
     scores = auc_table(SAID).splitlines()
     assert [line.split(" | ")[0] for line in scores[2:]] == [f"| {name}" for name in SCORE_NAMES]
     assert scores[2].split(" | ")[1:3] == ["0.50", "1.00"]
@@ -90,6 +91,6 @@ def test_scenes_are_generated_scored_and_judged(monkeypatch: pytest.MonkeyPatch)
     assert [turn.scene for turn in turns] == scenes  # the same question again is no turn of its own
     for turn in turns:
         assert (turn.truth == "true") == (len(turn.scene.things) == 4)
-        assert turn.blamed == (turn.truth == "false")
+        assert turn.blamed() == (turn.truth == "false")
         assert set(turn.judged.turn["scores"]) == set(SCORE_NAMES)
     assert replace(turns[0], scene=SCENE).kind == turns[0].kind

@@ -35,8 +35,9 @@ RankedBy = Literal[
 INSTRUCTIONS = {"c3l": c3l.INSTRUCTIONS, "vigc": vigc.INSTRUCTIONS}  # by method
 
 
-def _at_least(flag: str, value: float, least: float) -> None:
-    if value < least:
+def at_least(flag: str, value: float, least: float) -> None:
+    """Refuses what is less, and what is no number."""
+    if not value >= least:
         raise Refused(f"--{flag} {value}: must be at least {least}")
 
 
@@ -45,7 +46,7 @@ class Model:
     """The generator."""
 
     name: str
-    """Hub name or local path of a vision-language model."""
+    """Hub name, local path or s3:// folder of a vision-language model."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own, as vLLM reads it."""
     max_len: int | None = None
@@ -58,8 +59,8 @@ class Model:
     """Share of a GPU's memory for the engine; by default 0.9 of --pools.generator-gpus."""
 
     def __post_init__(self) -> None:
-        _at_least("model.max-seqs", self.max_seqs, 1)
-        _at_least("model.tensor-parallel", self.tensor_parallel, 1)
+        at_least("model.max-seqs", self.max_seqs, 1)
+        at_least("model.tensor-parallel", self.tensor_parallel, 1)
         if self.gpu_memory is not None and not 0 < self.gpu_memory <= 1:
             raise Refused(f"--model.gpu-memory {self.gpu_memory}: must be in (0, 1]")
 
@@ -76,8 +77,8 @@ class Sampling:
     """A reply that is longer is cut, and its turn counted as truncated."""
 
     def __post_init__(self) -> None:
-        _at_least("sampling.temperature", self.temperature, 0)
-        _at_least("sampling.max-tokens", self.max_tokens, 1)
+        at_least("sampling.temperature", self.temperature, 0)
+        at_least("sampling.max-tokens", self.max_tokens, 1)
         if not 0 < self.top_p <= 1:
             raise Refused(f"--sampling.top-p {self.top_p}: must be in (0, 1]")
 
@@ -87,7 +88,7 @@ class Scorer:
     """The frozen model whose belief in an answer is measured with and without the image."""
 
     name: str | None = None
-    """Hub name or local path; by default the generator itself, as it is before any tuning."""
+    """Hub name, local path or s3:// folder; by default the generator itself, before any tuning."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own."""
     max_tokens: int = 8192
@@ -99,7 +100,7 @@ class Scorer:
     another row; mismatched tells a need for this image from a need for any."""
 
     def __post_init__(self) -> None:
-        _at_least("scorer.max-tokens", self.max_tokens, 1)
+        at_least("scorer.max-tokens", self.max_tokens, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ class NamedScorer(Scorer):
     """The frozen model whose belief in an answer is measured with and without the image."""
 
     name: str = field()  # nothing that it could be by default
-    """Hub name or local path of a vision-language model."""
+    """Hub name, local path or s3:// folder of a vision-language model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +131,9 @@ class ScorerPool:
     """GPUs of each; by default 1, or beside generators 0.5 (0.3 where there is but one GPU)."""
 
     def __post_init__(self) -> None:
-        _at_least("pools.scorers", self.scorers, 1)
+        at_least("pools.scorers", self.scorers, 1)
         if self.scorer_gpus is not None:
-            _at_least("pools.scorer-gpus", self.scorer_gpus, 0)
+            at_least("pools.scorer-gpus", self.scorer_gpus, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +147,9 @@ class Pools(ScorerPool):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("pools.generators", self.generators, 1)
+        at_least("pools.generators", self.generators, 1)
         if self.generator_gpus is not None:
-            _at_least("pools.generator-gpus", self.generator_gpus, 0)
+            at_least("pools.generator-gpus", self.generator_gpus, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,7 @@ class RecordsConfig(ABC):
     """Exit with status 4 when a larger share of the images failed."""
 
     def __post_init__(self) -> None:
-        _at_least("max-pixels", self.max_pixels, 1)
+        at_least("max-pixels", self.max_pixels, 1)
         if not 0 <= self.max_failed_share <= 1:
             raise Refused(f"--max-failed-share {self.max_failed_share}: must be in [0, 1]")
 
@@ -240,7 +241,7 @@ class GenerateConfig(RecordsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("turns", self.turns, 1)
+        at_least("turns", self.turns, 1)
 
     @property
     def scorer_name(self) -> str:

@@ -59,11 +59,6 @@ class C3LConfig(GenerateConfig):
         super().__post_init__()
         if self.rounds < 0:
             raise Refused(f"--rounds {self.rounds}: must be at least 0")
-        if self.rounds > 1 and "://" in self.output:
-            raise Refused(
-                f"--rounds {self.rounds}: a training cannot begin from a model on S3 yet; take an "
-                "--output that all nodes share, or one round"
-            )
         if not self.images:
             raise Refused("--no-images: training needs the images in the records")
         if self.keep <= 0 or (self.keep > 1 and self.keep != int(self.keep)):

@@ -96,18 +96,19 @@ def train(config: TrainConfig) -> None:
         flush=True,
     )
     try:
-        fit.fit(run, output.fs.unstrip_protocol(output.root).removeprefix("file://"))
+        fit.fit(run, storage.address(output.fs, output.root))
     except (RayError, TrainingFailedError) as error:
         raise C3LError(
             f"the training stopped: {cause(error)}\n"
             f"what its processes said is in {cluster.logs()}\n"
             "the same command goes on from the latest checkpoint"
         ) from error
+    tuned = storage.address(output.fs, f"{output.root}/{MODEL}")
     report["seconds"] = {"train": round(time.monotonic() - started, 3)}
-    report["model"]["tuned"] = _tuned.identity(output, MODEL)
+    report["model"]["tuned"] = check_vlm("--output", tuned)
     report["measured"] = _last_measured(output.read_json("measurements.json") or [])
     if config.verify:
-        report["verified_reply"] = _verify(config, source, parts, output)
+        report["verified_reply"] = _verify(config, source, parts, tuned)
     report["seconds"]["wall"] = round(time.monotonic() - started, 3)
     report["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     output.write_json("run.json", report)
@@ -195,14 +196,11 @@ def _run_of(source: Output) -> dict[str, Any]:
     return run
 
 
-def _verify(
-    config: TrainConfig, source: Output, parts: Sequence[order.Part], output: Output
-) -> str:
+def _verify(config: TrainConfig, source: Output, parts: Sequence[order.Part], tuned: str) -> str:
     (record,) = learnable.read(source, parts[0].name, parts[0].rows[:1])
     turn = next(turn for turn in record["turns"] if turn["status"] == "ok")
     return _tuned.verified(
-        output,
-        MODEL,
+        tuned,
         image=record["image"],
         instruction=turn["instruction"],
         max_pixels=config.max_pixels,

@@ -32,6 +32,7 @@ IDENTITIES = {"model": "m", "scorer": "s", "clip": "c"}
         (lambda: Model(name="m", tensor_parallel=0), "--model.tensor-parallel 0"),
         (lambda: Model(name="m", gpu_memory=1.5), "--model.gpu-memory 1.5"),
         (lambda: Sampling(temperature=-1), "--sampling.temperature -1"),
+        (lambda: Sampling(temperature=float("nan")), "--sampling.temperature nan"),
         (lambda: Sampling(top_p=0), "--sampling.top-p 0"),
         (lambda: Sampling(max_tokens=0), "--sampling.max-tokens 0"),
         (lambda: Scorer(max_tokens=0), "--scorer.max-tokens 0"),

@@ -93,7 +93,13 @@ def placed(config: GenerateConfig) -> GenerateConfig:
             f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
             f"{model.tensor_parallel} needs as many"
         )
-    _check({"generator": (pools.generators, generator), "scorer": (pools.scorers, scorer)})
+    _check(
+        "pools",
+        {
+            "generators": (pools.generators, "generator-gpus", generator),
+            "scorers": (pools.scorers, "scorer-gpus", scorer),
+        },
+    )
     memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
     return dataclasses.replace(
         config,
@@ -114,24 +120,31 @@ def scorers_placed(config: ScoreConfig) -> ScoreConfig:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
         if gpus == 0 and _address() != "local":
             _say_none("--pools.scorer-gpus makes")
-    _check({"scorer": (pools.scorers, gpus)})
+    _check("pools", {"scorers": (pools.scorers, "scorer-gpus", gpus)})
     return dataclasses.replace(config, pools=dataclasses.replace(pools, scorer_gpus=gpus))
 
 
-def _check(pools: dict[str, tuple[int, float]]) -> None:
-    """Refuses pools, as (actors, GPUs of each) by their names, that Ray would wait for for ever."""
-    for name, (_, gpus) in pools.items():
+def _check(group: str, actors: dict[str, tuple[int, str, float]]) -> None:
+    """Refuses actors that Ray would wait for for ever; says so where they wait for nodes.
+
+    Args:
+        group: of the flags.
+        actors: by what they are called: how many, the flag of each one's GPUs, and these.
+    """
+    for _, flag, gpus in actors.values():
         if gpus > 1 and gpus != int(gpus):
-            raise Refused(f"--pools.{name}-gpus {gpus:g}: above 1 only whole numbers")
+            raise Refused(f"--{group}.{flag} {gpus:g}: above 1 only whole numbers")
     there = ray.cluster_resources().get("GPU", 0)
-    needed = sum(size * gpus for size, gpus in pools.values())
+    needed = sum(size * gpus for size, _, gpus in actors.values())
     if needed <= there:
         return
-    listed = " and ".join(f"{size} {name}s with {g:g}" for name, (size, g) in pools.items())
-    pools_take = f"{listed} GPUs each take {needed:g} GPUs, and"
+    listed = " and ".join(
+        f"{size} {name} with {gpus:g}" for name, (size, _, gpus) in actors.items()
+    )
+    take = f"{listed} GPUs each take {needed:g} GPUs, and"
     if _address() == "local":  # a cluster may start nodes when they are asked for
-        raise Refused(f"--pools: {pools_take} this machine has {there:g}")
-    print(f"{pools_take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
+        raise Refused(f"--{group}: {take} this machine has {there:g}")
+    print(f"{take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
 
 
 def _say_none(flags_make: str) -> None:
@@ -145,15 +158,10 @@ def worker_gpus(num_workers: int, gpus: float | None) -> float:
     """The GPUs of each training worker: as asked, else one where there are any.
 
     Raises:
-        Refused: this machine has fewer than they take.
+        Refused: as in `placed`.
     """
-    there = ray.cluster_resources().get("GPU", 0)
-    each = float(there > 0) if gpus is None else gpus
+    each = float(ray.cluster_resources().get("GPU", 0) > 0) if gpus is None else gpus
     if each == 0 and gpus is None and _address() != "local":
         _say_none("--workers.gpus makes")
-    if num_workers * each > there:
-        takes = f"{num_workers} workers with {each:g} GPUs take {num_workers * each:g}, and"
-        if _address() == "local":
-            raise Refused(f"--workers: {takes} this machine has {there:g}")
-        print(f"{takes} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
+    _check("workers", {"workers": (num_workers, "gpus", each)})
     return each

@@ -31,6 +31,12 @@ def connect(flag: str, path: str) -> tuple[Any, str]:
     return fs, root.rstrip("/")
 
 
+def address(fs: Any, path: str) -> str:
+    """What other processes know a path by: absolute, or s3://."""
+    known: str = fs.unstrip_protocol(path)
+    return known.removeprefix("file://")
+
+
 def put(fs: Any, path: str, content: bytes) -> None:
     """A whole file or none, replacing what was there."""
     if isinstance(fs, LocalFileSystem):

@@ -1,44 +1,15 @@
 """Which weights a name stands for, and whether a job can use them, before anything starts."""
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
-import fsspec
-
 from c3l_ray.config import ReplyFormat
 from c3l_ray.errors import Refused
+from c3l_ray.model_files import local
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
-
-
-def local(name: str) -> str:
-    """A hub name or a path of this node as it is; for s3:// the folder that it is copied to, once.
-
-    Raises:
-        OSError: there is no such folder, or the storage fails.
-    """
-    if "://" not in name:
-        return name
-    fs, root = fsspec.core.url_to_fs(name)
-    files = fs.find(root, detail=True)
-    if not files:
-        raise FileNotFoundError(f"{name}: no such folder")
-    state = sorted((path, about["size"], str(about.get("ETag"))) for path, about in files.items())
-    digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
-    folder = Path(tempfile.gettempdir()) / "c3l_ray" / digest[:16] / Path(root).name
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as copy:
-            fs.get(f"{root}/", f"{copy}/", recursive=True)
-            with contextlib.suppress(OSError):  # another process of this node was first
-                os.rename(copy, folder)
-            os.makedirs(copy, exist_ok=True)
-    return str(folder)
 
 
 def check_vlm(flag: str, name: str) -> str:

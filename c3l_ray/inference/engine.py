@@ -14,8 +14,8 @@ from PIL import Image
 
 from c3l_ray.config import Model, Sampling
 from c3l_ray.errors import EngineDead, ReplyRefused
-from c3l_ray.inference import checkpoint
 from c3l_ray.inference.beams import search
+from c3l_ray.model_files import local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Engine:
         # holds whole prompts there.
         whole_prompts = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}
         args = AsyncEngineArgs(
-            model=checkpoint.local(model.name),
+            model=local(model.name),
             dtype=model.dtype,
             max_model_len=model.max_len,
             max_num_seqs=model.max_seqs,

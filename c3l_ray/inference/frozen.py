@@ -16,8 +16,8 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import Scorer as ScorerConfig
-from c3l_ray.inference import checkpoint
 from c3l_ray.methods.i2c import Belief
+from c3l_ray.model_files import local
 
 # Logits of one side that are computed at a time: 128 MiB in float32.
 LOGITS_AT_ONCE = 2**25
@@ -61,8 +61,7 @@ class Frozen:
     def __init__(self, config: ScorerConfig, name: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        name = checkpoint.local(name)
-
+        name = local(name)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens
         self.processor: Any = AutoProcessor.from_pretrained(name)

@@ -17,9 +17,9 @@ from c3l_ray import chat
 from c3l_ray.config import INSTRUCTIONS, GenerateConfig
 from c3l_ray.errors import ImageUnusable, ReplyRefused
 from c3l_ray.images import decode
-from c3l_ray.inference import checkpoint
 from c3l_ray.inference.engine import Decoding, Engine, Reply
 from c3l_ray.methods import c3l, vigc
+from c3l_ray.model_files import local
 from c3l_ray.schema import filled
 
 
@@ -53,9 +53,7 @@ class Generate:
         from transformers import AutoProcessor
 
         self.config = config
-        self.processor = processor or AutoProcessor.from_pretrained(
-            checkpoint.local(config.model.name)
-        )
+        self.processor = processor or AutoProcessor.from_pretrained(local(config.model.name))
         self.reply_format = "json" if config.reply_format == "json" else "text"
         self.schema = c3l.JSON_SCHEMA if self.reply_format == "json" else None
         self.special = chat.special_tokens(self.processor)

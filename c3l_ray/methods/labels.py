@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from c3l_ray.methods.i2c import Floats
-from c3l_ray.methods.ranking import LOWER_IS_BETTER, chance
+from c3l_ray.methods.ranking import LOWER_IS_BETTER, chance, standing_among
 
 Turn = Mapping[str, Any]  # a turn of the schema, as a dict
 
@@ -57,7 +57,11 @@ def label(
         if by == "random":
             values[place] = chance(f"positive {key} {place}")
         else:
-            values[place] = found if standings is None else standing(found, standings[turn["kind"]])
+            values[place] = (
+                found
+                if standings is None
+                else float(standing_among(found, standings[turn["kind"]]))
+            )
     candidates = [place for place in values if not (guard and _refuted(turns[place]))]
     if not candidates:
         return None
@@ -77,16 +81,6 @@ def value(turn: Turn, by: str) -> float | None:
     if turn["status"] != "ok" or score is None or not np.isfinite(score):
         return None
     return -score if by == LOWER_IS_BETTER else float(score)
-
-
-def standing(value: float, sorted_values: Floats) -> float:
-    """The share of values that lie below this one, those equal to it counted half.
-
-    It is `ranking.standing` for one value at a time, so that a reader of few rows can use it.
-    """
-    below = np.searchsorted(sorted_values, value, side="left")
-    up_to = np.searchsorted(sorted_values, value, side="right")
-    return float(below + up_to) / (2 * len(sorted_values))
 
 
 def _refuted(turn: Turn) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from c3l_ray.methods.i2c import Floats
+
 NUM_LENGTHS = 4
 LOWER_IS_BETTER = "visual_ifd"  # a ratio of losses
 
@@ -23,7 +25,7 @@ def standing(values: ArrayLike, strata: ArrayLike | None = None) -> NDArray[np.f
     """
     found = np.asarray(values, dtype=np.float64)
     if strata is None:
-        return (_ranks(found) - 0.5) / max(1, len(found))
+        return standing_among(found, np.sort(found))
     _, stratum = np.unique(np.asarray(strata), return_inverse=True)
     standings = np.empty(len(found))
     order = np.argsort(stratum, kind="stable")
@@ -31,6 +33,19 @@ def standing(values: ArrayLike, strata: ArrayLike | None = None) -> NDArray[np.f
     for members in np.split(order, borders):
         standings[members] = standing(found[members])
     return standings
+
+
+def standing_among(values: ArrayLike, sorted_values: Floats) -> NDArray[np.float64]:
+    """The share of the sorted values that each value is above, equal ones counted half; its shape.
+
+    Args:
+        values: finite, of any shape.
+        sorted_values: finite, rising, [N].
+    """
+    below = np.searchsorted(sorted_values, values, side="left")
+    up_to = np.searchsorted(sorted_values, values, side="right")
+    share: NDArray[np.float64] = (below + up_to) / max(1, 2 * len(sorted_values))
+    return share
 
 
 def length_strata(lengths: ArrayLike, kinds: ArrayLike) -> NDArray[Any]:
@@ -43,7 +58,7 @@ def length_strata(lengths: ArrayLike, kinds: ArrayLike) -> NDArray[Any]:
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
     """Spearman's rank correlation of two measures [N]; None where one of them is constant."""
-    ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (one, other)]
+    ranks = [standing(values) for values in (one, other)]
     deviations = [rank - rank.mean() for rank in ranks] if len(ranks[0]) else ranks
     norm = float(np.prod([np.sqrt(np.sum(each**2)) for each in deviations]))
     return float(np.sum(deviations[0] * deviations[1])) / norm if norm > 0 else None
@@ -53,11 +68,3 @@ def chance(text: str) -> float:
     """A number in [0, 1) drawn from a text: the same in every run, whatever the order of files."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From 1; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
-    return ranks

@@ -8,15 +8,10 @@ made, before anything starts.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from c3l_ray.config import RankedBy
+from c3l_ray.config import RankedBy, at_least
 from c3l_ray.errors import Refused
 
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5, "adapter": 1e-3}  # [L], stage 2 and stage 1
-
-
-def _at_least(flag: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise Refused(f"--{flag} {value}: must be at least {least}")
 
 
 def _share(flag: str, value: float) -> None:
@@ -45,8 +40,8 @@ class Tuning:
     """Compute activations twice, to hold fewer of them."""
 
     def __post_init__(self) -> None:
-        _at_least("model.lora-rank", self.lora_rank, 1)
-        _at_least("model.max-len", self.max_len, 1)
+        at_least("model.lora-rank", self.lora_rank, 1)
+        at_least("model.max-len", self.max_len, 1)
         _share("model.lora-dropout", self.lora_dropout)
 
 
@@ -55,7 +50,8 @@ class Tuned(Tuning):
     """The model that is tuned, and how much of it."""
 
     name: str
-    """Hub name or local path of the vision-language model to begin with, in safetensors."""
+    """Hub name, local path or s3:// folder of the vision-language model to begin with, in
+    safetensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +79,7 @@ class Contrast:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise Refused(f"--contrast.temperature {self.temperature}: must be above 0")
-        _at_least("contrast.nll-weight", self.nll_weight, 0)
+        at_least("contrast.nll-weight", self.nll_weight, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +97,8 @@ class Alignment:
     """The floor under it [CG]: averaged cosines are small, and without one it would fall."""
 
     def __post_init__(self) -> None:
-        _at_least("alignment.weight", self.weight, 0)
-        _at_least("alignment.windows", self.windows, 1)
+        at_least("alignment.weight", self.weight, 0)
+        at_least("alignment.windows", self.windows, 1)
         if not 0 < self.least_temperature <= self.temperature:
             raise Refused(
                 f"--alignment.least-temperature {self.least_temperature}: must be above 0 and at "
@@ -139,9 +135,9 @@ class Optimization:
 
     def __post_init__(self) -> None:
         for flag in ("batch_size", "micro_batch", "window_images"):
-            _at_least(f"optim.{flag.replace('_', '-')}", getattr(self, flag), 1)
+            at_least(f"optim.{flag.replace('_', '-')}", getattr(self, flag), 1)
         if self.steps is not None:
-            _at_least("optim.steps", self.steps, 1)
+            at_least("optim.steps", self.steps, 1)
         if not self.epochs > 0:
             raise Refused(f"--optim.epochs {self.epochs}: must be above 0")
         if self.learning_rate is not None and not self.learning_rate > 0:
@@ -169,9 +165,11 @@ class Workers:
     """Times that a worker may die before the run stops; the same command goes on even then."""
 
     def __post_init__(self) -> None:
-        _at_least("workers.num", self.num, 1)
-        _at_least("workers.readers", self.readers, 1)
-        _at_least("workers.max-failures", self.max_failures, 0)
+        at_least("workers.num", self.num, 1)
+        at_least("workers.readers", self.readers, 1)
+        at_least("workers.max-failures", self.max_failures, 0)
+        if self.gpus is not None:
+            at_least("workers.gpus", self.gpus, 0)
         if self.least is not None and not 1 <= self.least <= self.num:
             raise Refused(f"--workers.least {self.least}: must be in 1 to --workers.num {self.num}")
 
@@ -195,7 +193,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         for flag in ("log_every", "evaluate_every", "checkpoint_every", "keep", "max_held_out"):
-            _at_least(f"progress.{flag.replace('_', '-')}", getattr(self, flag), 1)
+            at_least(f"progress.{flag.replace('_', '-')}", getattr(self, flag), 1)
         _share("progress.held-out", self.held_out)
 
 
@@ -222,9 +220,9 @@ class Training:
     """Load the tuned model in vLLM at the end, and have it answer once."""
 
     def __post_init__(self) -> None:
-        _at_least("margin", self.margin, 0)
-        _at_least("max-pixels", self.max_pixels, 1)
-        _at_least("optim.batch-size", self.optim.batch_size, self.workers.num)
+        at_least("margin", self.margin, 0)
+        at_least("max-pixels", self.max_pixels, 1)
+        at_least("optim.batch-size", self.optim.batch_size, self.workers.num)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from c3l_ray.errors import C3LError
+from c3l_ray.model_files import local
 from c3l_ray.train import order
 from c3l_ray.train.batches import Batch, batch
 from c3l_ray.train.config import TrainConfig
@@ -68,4 +69,4 @@ def _forget(examples: list[Example | None], these: list[Example]) -> None:
 def load_processor(name: str) -> Any:
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(name)
+    return AutoProcessor.from_pretrained(local(name))

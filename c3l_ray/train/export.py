@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import Refused
+from c3l_ray.model_files import local
 from c3l_ray.train.model import Learner, adapter
 
 Shapes = dict[str, list[int]]
 
 
 def folder_of(name: str) -> Path:
-    """Where a model's files lie: the folder itself, or the hub's copy on this machine."""
+    """Where a model's files lie on this machine, those of the hub and of S3 copied to it."""
+    name = local(name)
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -37,7 +39,7 @@ def check(name: str) -> dict[str, str]:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(name))
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(local(name)))
     adapter(model, name)
     # A weight that is tied to another is there once.
     return names({path: list(weight.shape) for path, weight in model.named_parameters()}, name)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from c3l_ray.errors import Refused
+from c3l_ray.model_files import local
 from c3l_ray.train import losses
 from c3l_ray.train.batches import Batch, inputs_of
 from c3l_ray.train.config import TrainConfig
@@ -179,7 +180,7 @@ def load(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learn
     # What learns is float32; what does not is held as it is computed. FSDP wants one type for all.
     one_type = config.tune == "full" or config.workers.sharding == "fsdp"
     model: Any = AutoModelForImageTextToText.from_pretrained(
-        config.model.name, dtype=torch.float32 if one_type else dtype
+        local(config.model.name), dtype=torch.float32 if one_type else dtype
     )
     model.requires_grad_(False)
     image_token = model.config.image_token_id

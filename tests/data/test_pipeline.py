@@ -226,6 +226,14 @@ def test_pools_that_this_machine_cannot_place_are_refused(config: Make) -> None:
         cluster.placed(config(model=model, pools=Pools(generator_gpus=1)))
 
 
+def test_training_workers_are_placed_as_the_pools_are() -> None:
+    assert [cluster.worker_gpus(1, gpus) for gpus in (None, 0, 0.5)] == [1, 0, 0.5]
+    with pytest.raises(Refused, match=r"--workers: 2 workers with 1 GPUs each take 2 GPUs, and th"):
+        cluster.worker_gpus(2, None)
+    with pytest.raises(Refused, match=r"--workers\.gpus 1\.5: above 1 only whole numbers"):
+        cluster.worker_gpus(1, 1.5)
+
+
 def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(
     config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,10 @@ import json
 import shutil
 from pathlib import Path
 
-import fsspec
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3l_ray.errors import Refused
-from c3l_ray.inference import checkpoint
 from c3l_ray.inference.checkpoint import check_clip, check_vlm, reply_format
 from c3l_ray.scenes import world
 
@@ -108,20 +106,3 @@ def test_clip_without_weights(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text(json.dumps({}))
     with pytest.raises(Refused, match="has no weights"):
         check_clip(str(tmp_path), None)
-
-
-def test_a_model_on_s3_is_copied_to_this_node_once(s3: str, tmp_path: Path) -> None:
-    fs = fsspec.filesystem("s3")
-    name = f"{s3}/model"
-    fs.put(f"{world.LLAVA}/", f"{name}/", recursive=True)
-    copy = checkpoint.local(name)
-    assert checkpoint.local(name) == copy and Path(copy).is_dir()
-    here = sorted(path.name for path in world.LLAVA.iterdir())
-    assert sorted(path.name for path in Path(copy).iterdir()) == here
-    assert check_vlm("--model.name", name) == check_vlm("--model.name", str(world.LLAVA))
-    with pytest.raises(Refused, match="no such folder"):
-        check_vlm("--model.name", f"{s3}/nowhere")
-
-
-def test_names_and_paths_stay_as_they_are() -> None:
-    assert [checkpoint.local(name) for name in ("owner/name", "/a/b")] == ["owner/name", "/a/b"]

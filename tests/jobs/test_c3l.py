@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.config import Model, Scorer
+from c3l_ray.data import storage
 from c3l_ray.errors import Refused
 from c3l_ray.scenes import world
 from jobs.c3l import C3LConfig, _generation
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.timeout(3000)  # many processes, and perhaps two busy cores
 
 
-def c3l(images: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def c3l(images: Path, output: Path | str, *more: str) -> subprocess.CompletedProcess[str]:
     flags = [
         *("--input", str(images), "--output", str(output), "--model.name", str(world.LLAVA)),
         *("--model.dtype", "float32", "--model.max-len", "256", "--sampling.max-tokens", "96"),
@@ -70,6 +71,23 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(tmp_path: Path) -> 
     assert "turns" in other.stderr
 
 
+def test_a_training_begins_from_the_model_that_another_left_on_s3(s3: str, tmp_path: Path) -> None:
+    world.write_scenes(tmp_path, num_scenes=8, scenes_per_shard=8)
+    few = ("--rounds", "2", "--turns", "3", "--training.optim.steps", "2", "--training.no-verify")
+    done = c3l(tmp_path, f"{s3}/out", *few)
+    assert done.returncode == 0, done.stderr + done.stdout
+    fs, root = storage.connect("--output", f"{s3}/out")
+    top = json.loads(fs.cat_file(f"{root}/run.json"))
+    stages = ["round-0", "train-0", "round-1", "train-1", "round-2"]
+    assert list(top["stages"]) == [*stages, "dataset"] and top["finished"] is not None
+    written = [json.loads(fs.cat_file(f"{root}/{name}/run.json")) for name in stages[::2]]
+    trained = [json.loads(fs.cat_file(f"{root}/{name}/run.json"))["model"] for name in stages[1::2]]
+    thetas = [each["facts"]["model"] for each in written]
+    assert [each["trained_from"] for each in trained] == thetas[:2]
+    assert [each["tuned"] for each in trained] == thetas[1:]
+    assert len(set(thetas)) == 3 and {each["facts"]["scorer"] for each in written} == {thetas[0]}
+
+
 Make = Callable[..., C3LConfig]
 
 
@@ -88,7 +106,6 @@ def make(tmp_path: Path) -> Make:
         ({"rounds": -1}, "--rounds -1"),
         ({"keep": 0}, "--keep 0"),
         ({"images": False}, "--no-images"),
-        ({"rounds": 2, "output": "s3://bucket/run"}, "--rounds 2"),
     ],
 )
 def test_what_cannot_end_is_refused_before_the_first_stage(

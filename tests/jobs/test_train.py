@@ -155,16 +155,21 @@ def test_deaths_cost_only_the_steps_since_the_last_checkpoint(
     assert len({end["model"]["tuned"] for end in ends}) == 1  # bit for bit the same weights
 
 
-def test_with_everything_on_s3(s3: str) -> None:
+def test_with_everything_on_s3(s3: str, tmp_path: Path) -> None:
     """Two commands: the second goes on from the checkpoint of the first, and exports."""
     write_run(f"{s3}/records", num_scenes=6)
-    flags = [
-        *(sys.executable, "-m", "jobs.train", "--input", f"{s3}/records"),
-        *("--output", f"{s3}/tuned", "--model.name", str(world.LLAVA), "--no-verify"),
-        *("--optim.batch-size", "2", "--optim.steps", "40", "--progress.checkpoint-every", "4"),
-        *("--workers.readers", "1", "--progress.held-out", "0", "--progress.log-every", "4"),
-    ]
     fs, root = storage.connect("--output", s3)
+    fs.put(f"{world.LLAVA}/", f"{root}/model/", recursive=True)
+
+    def flags_of(model: Path | str, output: Path | str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "jobs.train", "--input", f"{s3}/records"),
+            *("--output", str(output), "--model.name", str(model), "--no-verify"),
+            *("--optim.batch-size", "2", "--optim.steps", "40", "--progress.checkpoint-every", "4"),
+            *("--workers.readers", "1", "--progress.held-out", "0", "--progress.log-every", "4"),
+        ]
+
+    flags = flags_of(f"{s3}/model", f"{s3}/tuned")
     snapshot = f"{root}/tuned/checkpoints/checkpoint_manager_snapshot.json"
 
     def saved() -> bool:
@@ -182,7 +187,14 @@ def test_with_everything_on_s3(s3: str) -> None:
     assert [line["step"] for line in lines] == list(range(4, 41, 4))
     names = {path.rpartition("/")[2] for path in fs.ls(f"{root}/tuned/model", detail=False)}
     assert names == {path.name for path in world.LLAVA.iterdir()}
-    assert json.loads(fs.cat_file(f"{root}/tuned/run.json"))["model"]["tuned"]
+
+    with started(*flags_of(world.LLAVA, tmp_path / "tuned")) as job:
+        printed, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 0, printed
+    from_local = json.loads((tmp_path / "tuned" / "run.json").read_text())
+    from_s3 = json.loads(fs.cat_file(f"{root}/tuned/run.json"))
+    assert from_s3["model"] == from_local["model"]  # identities: bit for bit the same weights
+    assert from_s3["facts"] == from_local["facts"]
 
 
 def _wait(job: subprocess.Popen[str], until: Callable[[], bool]) -> None:

@@ -1,10 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from c3l_ray.methods import ranking
-from c3l_ray.methods.labels import Labels, label, standing
+from c3l_ray.methods.labels import Labels, label
 
 
 def turn(i2c: float | None, gain: float = 1.0, status: str = "ok", kind: str = "short") -> dict:
@@ -51,9 +48,3 @@ def test_random_positives_are_spread_and_the_same_each_time() -> None:
     assert drawn == [label(turns, by="random", key=f"image {i}") for i in range(300)]
     counts = np.bincount([found.positive for found in drawn if found])
     assert all(70 < count < 130 for count in counts)
-
-
-@given(st.lists(st.integers(0, 5).map(float), min_size=1, max_size=30))
-def test_one_standing_is_that_of_the_whole_ranking(values: list[float]) -> None:
-    ordered = np.sort(values)
-    assert np.allclose([standing(value, ordered) for value in values], ranking.standing(values))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from c3l_ray.methods.ranking import length_strata, spearman, standing
+from c3l_ray.methods.ranking import length_strata, spearman, standing, standing_among
 
 VALUES = st.lists(st.integers(-3, 3), min_size=2, max_size=30)
 
@@ -30,6 +30,12 @@ def test_a_standing_keeps_the_order_of_each_stratum(values: list[int], strata: l
         for j, other in enumerate(values):
             if strata[i] == strata[j]:
                 assert (one < other) == (found[i] < found[j])
+
+
+def test_a_standing_among_others_needs_no_place_there() -> None:
+    others = np.array([1.0, 2.0, 2.0, 3.0])
+    assert standing_among([0, 1, 2, 2.5, 9], others).tolist() == [0.0, 0.125, 0.5, 0.75, 1.0]
+    assert float(standing_among(2, others)) == 0.5
 
 
 def test_length_strata_are_quarters_of_each_kind() -> None:

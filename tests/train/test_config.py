@@ -35,6 +35,7 @@ from c3l_ray.train.config import (
         (lambda: Workers(num=0), "--workers.num 0"),
         (lambda: Workers(num=2, least=3), "--workers.least 3: must be in 1 to"),
         (lambda: Workers(max_failures=-1), "--workers.max-failures -1"),
+        (lambda: Workers(gpus=-1), "--workers.gpus -1"),
         (lambda: Progress(held_out=1.0), "--progress.held-out 1.0"),
         (lambda: Progress(checkpoint_every=0), "--progress.checkpoint-every 0"),
         (lambda: Progress(keep=0), "--progress.keep 0"),

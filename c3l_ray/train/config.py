@@ -87,8 +87,11 @@ class Alignment:
     """The objective cgvlm: align the adapter's patch features with the caption's tokens."""
 
     weight: float = 1.0
-    """Of the contrastive part (lambda), beside the captioning loss [CG]. Its negatives are the
-    captions that all workers compute at once: --optim.micro-batch times --workers.num of them."""
+    """Of the contrastive part (lambda), beside the captioning loss [CG]."""
+    negatives: Literal["batch", "micro-batch"] = "batch"
+    """An image's negatives: all other captions of its batch [CG], for which a batch in several
+    rounds is computed forward twice; or those that all workers compute at once,
+    --optim.micro-batch times --workers.num of them."""
     windows: int = 36
     """Windows that an image's patches are averaged over before they are compared [CG]."""
     temperature: float = 0.07

@@ -27,7 +27,8 @@ from ray.train import (
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
-from c3l_ray.train import batches, export, order, stream
+from c3l_ray.train import export, order, stream
+from c3l_ray.train.batches import Batch
 from c3l_ray.train.config import TrainConfig
 from c3l_ray.train.measure import Board, Measured, Meter
 from c3l_ray.train.optimize import Optimizer, learning_rate
@@ -95,18 +96,18 @@ def train(loop: dict[str, Any]) -> None:
     device = get_device()
     optimizer = Optimizer(config, run.num_steps, device)
     first_step, history = _restored(optimizer)
-    shares = _shares(run, optimizer, first_step)
+    rounds = stream.rounds(config, optimizer.num_workers)
+    shares = _shares(run, optimizer, first_step, rounds)
     held_out = _held_out(run, optimizer)
     meter = Meter(optimizer)
     board = Board(run.put, history, first_step) if optimizer.rank == 0 else None
-    rounds = stream.rounds(config, optimizer.num_workers)
 
     for step in range(first_step, run.num_steps):
         started = time.monotonic()
-        taken = [next(shares) for _ in range(rounds)]
+        taken = next(shares)
         waited = time.monotonic() - started
         tokens = sum(int(share["attention_mask"].sum()) for share in taken)
-        parts = optimizer.step(step, (batches.to_device(share, device) for share in taken), rounds)
+        parts = optimizer.step(step, taken)
         done = step + 1
         last = done == run.num_steps
         log_now = last or done % config.progress.log_every == 0
@@ -120,8 +121,7 @@ def train(loop: dict[str, Any]) -> None:
             rate = learning_rate(config, step, run.num_steps)
             line, report_now = meter.line(done, rate)
         if held_out and (last or done % config.progress.evaluate_every == 0):
-            on_device = (batches.to_device(share, device) for share in stream.shares(held_out))
-            found = optimizer.evaluate(on_device)
+            found = optimizer.evaluate(stream.in_batches(held_out, rounds))
             line |= {"step": done} | {f"held_out_{name}": value for name, value in found.items()}
         if board and line:
             board.add(line)
@@ -147,8 +147,10 @@ def _restored(optimizer: Optimizer) -> tuple[int, list[Measured]]:
     return position["step"], position["history"]
 
 
-def _shares(run: Run, optimizer: Optimizer, first_step: int) -> Iterator[batches.Batch]:
-    """This worker's shares of the steps from the first one on."""
+def _shares(
+    run: Run, optimizer: Optimizer, first_step: int, rounds: int
+) -> Iterator[tuple[Batch, ...]]:
+    """This worker's shares of each step from the first one on."""
     if first_step == run.num_steps:
         return iter(())
     iterators = None
@@ -160,7 +162,7 @@ def _shares(run: Run, optimizer: Optimizer, first_step: int) -> Iterator[batches
             num_steps=run.num_steps,
             num_workers=optimizer.num_workers,
         )
-    return stream.shares(broadcast_from_rank_zero(iterators)[optimizer.rank])
+    return stream.in_batches(broadcast_from_rank_zero(iterators)[optimizer.rank], rounds)
 
 
 def _held_out(run: Run, optimizer: Optimizer) -> Any | None:

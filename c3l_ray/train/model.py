@@ -16,6 +16,7 @@ from c3l_ray.model_files import local
 from c3l_ray.train import losses
 from c3l_ray.train.batches import Batch, inputs_of
 from c3l_ray.train.config import TrainConfig
+from c3l_ray.train.whole import Align
 
 ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; Idefics3, SmolVLM
 
@@ -50,8 +51,13 @@ class Learner(nn.Module):
             start = torch.tensor([float(config.alignment.temperature)])  # FSDP shards no scalars
             self.log_temperature = nn.Parameter(start.log())
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The measurements PARTS of a share, sums over its images; `loss` has the gradient."""
+    def forward(self, batch: Batch, align: Align = losses.two_sided) -> dict[str, Tensor]:
+        """The measurements PARTS of a share, sums over its images; `loss` has the gradient.
+
+        Args:
+            batch: the share.
+            align: cgvlm's contrast of images and captions.
+        """
         target_RT = batch["target_RT"]
         positions = _positions(target_RT)
         output = self.model(
@@ -68,7 +74,7 @@ class Learner(nn.Module):
         )
         if self.config.objective == "c3l":
             return self._contrast(batch, output.hidden_states, nll_B)
-        return self._align(batch, output.hidden_states[0], nll_B)
+        return self._align(batch, output.hidden_states[0], nll_B, align)
 
     def _contrast(
         self, batch: Batch, hidden: tuple[Tensor, ...], nll_B: Tensor
@@ -115,7 +121,9 @@ class Learner(nn.Module):
             return torch.tanh(self.affine(losses.mean_over(values_RTD, mask_RT)))
         return losses.mean_over(torch.tanh(self.affine(values_RTD)), mask_RT)
 
-    def _align(self, batch: Batch, embedded_RTD: Tensor, nll_B: Tensor) -> dict[str, Tensor]:
+    def _align(
+        self, batch: Batch, embedded_RTD: Tensor, nll_B: Tensor, align: Align
+    ) -> dict[str, Tensor]:
         config = self.config.alignment
         temperature = self.log_temperature.exp().clamp(min=config.least_temperature)
         # What enters the language model: the adapter's features where the image's tokens stand.
@@ -130,9 +138,7 @@ class Learner(nn.Module):
             )
         ]
         image_BD, text_BD = (torch.stack(side) for side in zip(*pairs, strict=True))
-        contrastive_B, own_B, others_B = losses.two_sided(
-            image_BD, text_BD, batch["weight_B"], temperature
-        )
+        contrastive_B, own_B, others_B = align(image_BD, text_BD, batch["weight_B"], temperature)
         return _sums(
             batch["weight_B"],
             loss=nll_B + config.weight * contrastive_B,

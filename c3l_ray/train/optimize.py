@@ -24,8 +24,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from c3l_ray.train import model
-from c3l_ray.train.batches import Batch
+from c3l_ray.train import losses, model, whole
+from c3l_ray.train.batches import Batch, to_device
 from c3l_ray.train.config import TrainConfig
 
 _ONLY_LEARNING = StateDictOptions(ignore_frozen_params=True, strict=False)
@@ -57,51 +57,70 @@ class Optimizer:
             weight_decay=config.optim.weight_decay,
         )
 
-    def step(self, number: int, shares: Iterable[Batch], rounds: int) -> dict[str, Tensor]:
+    def step(self, number: int, shares: Sequence[Batch]) -> dict[str, Tensor]:
         """One step, and its measurements: the sums PARTS over this worker's images, grad_norm.
 
         Args:
             number: of the step, from 0.
             shares: of this worker, one a round.
-            rounds: how many.
         """
         torch.manual_seed(_seed(self.config.optim.seed, number, self.rank))
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate(self.config, number, self.num_steps)
-        sums = self.backward(shares, rounds)
+        sums = self.backward(shares)
         norm: Any = nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip_norm)
         self.adamw.step()
         self.adamw.zero_grad()
         return {**sums, "grad_norm": norm.full_tensor() if isinstance(norm, DTensor) else norm}
 
-    def backward(self, shares: Iterable[Batch], rounds: int) -> dict[str, Tensor]:
+    def backward(self, shares: Sequence[Batch]) -> dict[str, Tensor]:
         """Gradients of the mean loss over the batch, and the sums PARTS of this worker's images."""
         self.shared.train()
         # Workers' gradients are averaged; an image counts 1 / batch_size whoever computes it.
         scale = self.num_workers / self.config.optim.batch_size
         sums: dict[str, Tensor] = {}
+        alignments = self._alignments(shares)
         for number_of_round, share in enumerate(shares):
-            self._synchronise(number_of_round == rounds - 1)
-            parts = self._forward(share)
+            self._synchronise(number_of_round == len(shares) - 1)
+            parts = self._forward(share, alignments[number_of_round])
             (parts["loss"] * scale).backward()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
         return sums
 
     @torch.no_grad()
-    def evaluate(self, shares: Iterable[Batch]) -> dict[str, float]:
-        """The means of PARTS over the images of all workers' shares."""
+    def evaluate(self, batches: Iterable[Sequence[Batch]]) -> dict[str, float]:
+        """The means of PARTS over the images of all workers.
+
+        Args:
+            batches: this worker's shares of each.
+        """
         self.shared.eval()
         total = torch.zeros(len(model.PARTS), device=self.device, dtype=torch.float64)
-        for share in shares:
-            parts = self._forward(share)
-            total += torch.stack([parts[name].double() for name in model.PARTS])
+        for shares in batches:
+            for share, align in zip(shares, self._alignments(shares), strict=True):
+                parts = self._forward(share, align)
+                total += torch.stack([parts[name].double() for name in model.PARTS])
         return means(total)
 
-    def _forward(self, share: Batch) -> dict[str, Tensor]:
+    def _alignments(self, shares: Sequence[Batch]) -> list[whole.Align]:
+        """What cgvlm contrasts each round of a batch with: itself, or the whole batch."""
+        config = self.config
+        apart = config.objective != "cgvlm" or config.alignment.negatives == "micro-batch"
+        if apart or len(shares) == 1:
+            return [losses.two_sided] * len(shares)
+        rounds: list[whole.Round] = []
+        devices = [self.device] if self.device.type == "cuda" else []
+        # The second pass draws the random numbers of the first again.
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            for share in shares:
+                self._forward(share, whole.kept_in(rounds))
+        return whole.of_rounds(rounds)
+
+    def _forward(self, share: Batch, align: whole.Align) -> dict[str, Tensor]:
         mixed = self.dtype == torch.bfloat16
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            parts: dict[str, Tensor] = self.shared(share)
+            parts: dict[str, Tensor] = self.shared(to_device(share, self.device), align)
         return parts
 
     def _synchronise(self, now: bool) -> None:

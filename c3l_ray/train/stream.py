@@ -84,6 +84,11 @@ def shares(iterator: Any) -> Iterator[batches.Batch]:
         yield batches.from_bytes(block["share"][0].as_py())
 
 
+def in_batches(iterator: Any, rounds: int) -> Iterator[tuple[batches.Batch, ...]]:
+    """A worker's shares of each batch, one a round."""
+    return zip(*[shares(iterator)] * rounds, strict=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What one task reads, with nothing of what the others do.

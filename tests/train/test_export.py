@@ -47,7 +47,7 @@ def test_the_tuned_model_is_what_was_trained(
     optimizer = Optimizer(config, 3, torch.device("cpu"))
     shares = list(encode([record(0), record(1)], config, {}, num_workers=1, rounds=1))
     for step in range(2):
-        optimizer.step(step, shares, 1)
+        optimizer.step(step, shares)
     folder = exported(optimizer, tmp_path / "model")
     bare = AutoModelForImageTextToText.from_pretrained(world.LLAVA)
     tuned = AutoModelForImageTextToText.from_pretrained(folder)
@@ -97,7 +97,7 @@ def test_weights_in_several_files_stay_in_them(train_config: Make, tmp_path: Pat
     config = train_config(model=Tuned(name=str(name)), optim=Optimization(batch_size=1))
     optimizer = Optimizer(config, 2, torch.device("cpu"))
     shares = list(encode([record(0)], config, {}, num_workers=1, rounds=1))
-    optimizer.step(0, shares, 1)
+    optimizer.step(0, shares)
     folder = exported(optimizer, tmp_path / "model")
     for half, file in zip(halves, sorted(set(index.values())), strict=True):
         assert sorted(load_file(folder / file)) == half

@@ -61,7 +61,7 @@ def trained(name: Path, objective: Any, tune: Any) -> tuple[Optimizer, dict[str,
         else:
             assert said.strip() in {made["caption"] for made in records}
     optimizer = Optimizer(config, 6, torch.device("cpu"))
-    losses = [optimizer.step(step, [share], 1)["loss"].item() for step in range(3)]
+    losses = [optimizer.step(step, [share])["loss"].item() for step in range(3)]
     assert losses[-1] < losses[0]
     return optimizer, inputs_of(share)
 

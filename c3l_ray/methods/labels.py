@@ -56,12 +56,10 @@ def label(
             continue
         if by == "random":
             values[place] = chance(f"positive {key} {place}")
+        elif standings is not None:
+            values[place] = float(standing_among(found, standings[turn["kind"]]))
         else:
-            values[place] = (
-                found
-                if standings is None
-                else float(standing_among(found, standings[turn["kind"]]))
-            )
+            values[place] = found
     candidates = [place for place in values if not (guard and _refuted(turns[place]))]
     if not candidates:
         return None

@@ -1,11 +1,11 @@
 """CG-VLM's alignment over a whole batch, where that is computed in rounds.
 
 Every caption of the batch is a negative of every image, and a round holds a few of them. So each
-round is computed twice, as GradCache does (arXiv 2101.06983, section 3.2): the first time, without
-gradients, for its directions alone; from those of all rounds and workers follow the batch's loss
-and the loss's gradient by each direction; the second time the round's loss is the linear function
-of its directions that has this value and this gradient. The learnt weights' gradients are those of
-the whole batch, and what is kept of a round is two vectors an image.
+round is computed twice, as GradCache does (arXiv 2101.06983): the first time, without gradients,
+for its directions alone; from those of all rounds and workers follow the batch's loss and the
+loss's gradient by each direction; the second time the round's loss is the linear function of its
+directions that has this value and this gradient. The learnt weights' gradients are those of the
+whole batch, and what is kept of a round is two vectors an image.
 
 Shapes: B images of a round, N of all this worker's rounds, D width.
 """

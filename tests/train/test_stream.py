@@ -44,14 +44,17 @@ def data(tmp_path: Path) -> stream.Data:
     )
 
 
-def taken(iterators: list[Any]) -> list[list[Batch]]:
+def taken(iterators: list[Any], rounds: int) -> list[list[tuple[Batch, ...]]]:
     """What each worker takes, all at the same time."""
     with ThreadPoolExecutor(len(iterators)) as workers:
-        return list(workers.map(lambda each: list(stream.shares(each)), iterators))
+        return list(workers.map(lambda each: list(stream.in_batches(each, rounds)), iterators))
 
 
-def same(one: Batch, other: Batch) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(one: tuple[Batch, ...], other: tuple[Batch, ...]) -> bool:
+    return all(
+        ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+        for ours, theirs in zip(one, other, strict=True)
+    )
 
 
 @pytest.mark.usefixtures("local_cluster")
@@ -65,7 +68,7 @@ def test_every_worker_gets_its_shares_in_order(
     first_step, num_steps = 3, 9  # an epoch has four steps or so: into the next one
     rounds = stream.rounds(config, NUM_WORKERS)
     assert rounds == 2
-    expected: list[list[Batch]] = [[] for _ in range(NUM_WORKERS)]
+    expected: list[list[tuple[Batch, ...]]] = [[] for _ in range(NUM_WORKERS)]
     for window in order.windows(
         data.parts,
         batch_size=3,
@@ -76,22 +79,22 @@ def test_every_worker_gets_its_shares_in_order(
     ):
         for places in window.places.tolist():
             records = [data.read(data.parts[part].name, [row])[0] for part, row in places]
-            shares = encode(records, config, {}, num_workers=NUM_WORKERS, rounds=rounds)
-            for number, share in enumerate(shares):
-                expected[number % NUM_WORKERS].append(share)
+            shares = [*encode(records, config, {}, num_workers=NUM_WORKERS, rounds=rounds)]
+            for rank in range(NUM_WORKERS):
+                expected[rank].append(tuple(shares[rank::NUM_WORKERS]))
     found = taken(
         stream.training(
             config, data, first_step=first_step, num_steps=num_steps, num_workers=NUM_WORKERS
-        )
+        ),
+        rounds,
     )
     for ours, theirs in zip(found, expected, strict=True):
-        assert len(ours) == rounds * (num_steps - first_step)
+        assert len(ours) == num_steps - first_step
         assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
 
     held_out = stream.evaluation(config, data, num_workers=NUM_WORKERS)
-    first, second = taken(held_out), taken(held_out)  # each pass reads them again
-    assert sum(share["weight_B"].sum() for worker in first for share in worker) == (
-        order.num_images(data.held_out)
-    )
+    first, second = (taken(held_out, rounds) for _ in range(2))  # each pass reads them again
+    there = sum(share["weight_B"].sum() for worker in first for batch in worker for share in batch)
+    assert there == order.num_images(data.held_out)
     for one, other in zip(first, second, strict=True):
         assert all(same(a, b) for a, b in zip(one, other, strict=True)) and one

@@ -156,7 +156,7 @@ def _training(config: C3LConfig, theta: str, learnt_from: str, name: str) -> Tra
     return TrainConfig(
         **{
             **shared,
-            "input": f"{config.output}/{learnt_from}",
+            "input": (f"{config.output}/{learnt_from}",),
             "output": f"{config.output}/{name}",
             "model": Tuned(name=theta, **dataclasses.asdict(config.tuning)),
             "max_pixels": config.max_pixels,

@@ -1,24 +1,30 @@
-"""Tunes a vision-language model on scored turns: records in, a checkpoint that vLLM loads out.
+"""Tunes a vision-language model on turns: records in, a checkpoint that vLLM loads out.
 
     python -m jobs.train --input s3://bucket/run --output s3://bucket/tuned \\
         --model.name llava-hf/llava-1.5-7b-hf --workers.num 8 --workers.sharding fsdp
 
 --objective c3l contrasts each image's turns: the best by --positive-by is raised, the others are
 lowered, and the best one's likelihood is learnt. --objective cgvlm aligns the vision adapter's
-patches with captions. The tuned model is in model/ of the output, under the names of the model it
-was tuned from; measurements.json and tensorboard/ hold how it went. Stopped at any time, the same
-command goes on from the latest checkpoint, with the workers that it is given then. Runs on the
-cluster that RAY_ADDRESS names, else on this machine.
+patches with captions. --objective vigc teaches to write turns and to answer a question anew, from
+the turns that are ok; it also reads LLaVA's JSON as it lies:
+
+    python -m jobs.train --objective vigc --output s3://bucket/tuned \\
+        --input conversation_58k.json detail_23k.json --layout.image-root coco/train2017 \\
+        --mixture.kinds detail_23k.json=detail --model.name llava-hf/llava-1.5-7b-hf
+
+The tuned model is in model/ of the output, under the names of the model it was tuned from;
+measurements.json and tensorboard/ hold how it went. Stopped at any time, the same command goes on
+from the latest checkpoint, with the workers that it is given then. Runs on the cluster that
+RAY_ADDRESS names, else on this machine.
 
 Where defaults come from: [C-com] a community reproduction of C3L, whose own values are not public;
-[L] the recipes of LLaVA-1.5; [CG] our reading of CG-VLM.
+[L] the recipes of LLaVA-1.5; [CG] our reading of CG-VLM; [V-cfg] the configs of VIGC's authors.
 
 Exit status: 0 finished, 2 refused before the start, 1 anything else.
 """
 
 import dataclasses
 import datetime
-import functools
 import os
 import time
 from collections.abc import Sequence
@@ -26,17 +32,19 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.data import cluster, learnable, storage
-from c3l_ray.data.commit import Manifest, Output
-from c3l_ray.errors import C3LError, Refused
+from c3l_ray.data import cluster, storage
+from c3l_ray.data.commit import Output
+from c3l_ray.errors import C3LError
 from c3l_ray.inference.checkpoint import check_vlm
 from c3l_ray.origin import digest
-from c3l_ray.train import examples, export, order
+from c3l_ray.train import export, order
 from c3l_ray.train.config import TrainConfig
 from jobs import _tuned
+from jobs._learnt import Source, learnt_from, mixed, source_of
 from jobs._main import cause, main
 
 MODEL = "model"  # folder in the output
+SIMILARITIES = ("positive_similarity", "negative_similarity")
 
 
 def train(config: TrainConfig) -> None:
@@ -45,13 +53,11 @@ def train(config: TrainConfig) -> None:
     if Path(config.model.name).is_dir():  # workers stand in other folders
         full = str(Path(config.model.name).absolute())
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, name=full))
-    source = Output(config.input, "--input")
-    records_run = _run_of(source)
+    source = source_of(config)
     output = Output(config.output)
     trained_from = check_vlm("--model.name", config.model.name)
     export.check(config.model.name)
-    manifests = [manifest for manifest in source.manifests() if manifest.file]
-    about = facts(config, records_run.get("origin", ""), trained_from, manifests)
+    about = facts(config, source, trained_from)
     before = output.read_json("run.json")
     if before and before.get("origin") == digest(about) and before["finished"]:
         print(
@@ -65,21 +71,17 @@ def train(config: TrainConfig) -> None:
 
     from c3l_ray.train import fit, stream
 
-    parts, held_out, standings = learnt_from(source, manifests, config)
+    learnt = learnt_from(source, config)
     output.claim(digest(about), about)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.worker_gpus(config.workers.num, config.workers.gpus)
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
-    data = stream.Data(
-        parts=parts,
-        held_out=held_out,
-        standings=standings,
-        read=functools.partial(learnable.read, source),
-    )
+    data = stream.Data(**vars(learnt), read=source.read)
     run = fit.Run(config=config, data=data, put=output.put)
     report: dict[str, Any] = {
-        "images": order.num_images(parts),
-        "held_out": order.num_images(held_out),
+        "images": order.num_images(learnt.parts),
+        "held_out": order.num_images(learnt.held_out),
+        "sets": mixed(learnt, config),
         "steps": run.num_steps,
         "objective": config.objective,
         "tuned": config.tune,
@@ -108,24 +110,22 @@ def train(config: TrainConfig) -> None:
     report["model"]["tuned"] = check_vlm("--output", tuned)
     report["measured"] = _last_measured(output.read_json("measurements.json") or [])
     if config.verify:
-        report["verified_reply"] = _verify(config, source, parts, tuned)
+        report["verified_reply"] = _verify(config, source, learnt.parts, tuned)
     report["seconds"]["wall"] = round(time.monotonic() - started, 3)
     report["finished"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     output.write_json("run.json", report)
     print(closing_summary(report, config.output))
 
 
-def facts(
-    config: TrainConfig, records_origin: str, trained_from: str, manifests: Sequence[Manifest]
-) -> dict[str, Any]:
+def facts(config: TrainConfig, source: Source, trained_from: str) -> dict[str, Any]:
     """What defines the tuned weights up to rounding: not how many workers, nor where."""
     optim = dataclasses.asdict(config.optim)
-    return {
+    about = {
         "schema": schema.VERSION,
         "job": "train",
         "objective": config.objective,
-        "records": records_origin,
-        "records_digest": digest(sorted(learnable.named(manifest) for manifest in manifests)),
+        "records": source.origin,
+        "records_digest": digest(sorted(source.digests)),
         "model": trained_from,
         "tuned": {**dataclasses.asdict(config.model), "name": None, "tune": config.tune},
         "positive_by": config.positive_by,
@@ -138,71 +138,19 @@ def facts(
         "held_out": [config.progress.held_out, config.progress.max_held_out],
         "max_pixels": config.max_pixels,
     }
+    if config.traits.mixes:
+        about["mixture"] = dataclasses.asdict(config.mixture)
+        about["history"] = config.layout.history
+    return about
 
 
-def learnt_from(
-    source: Output, manifests: Sequence[Manifest], config: TrainConfig
-) -> tuple[tuple[order.Part, ...], tuple[order.Part, ...], examples.Standings]:
-    """The rows to learn from, those held out, and the standings that they are labelled by.
-
-    Raises:
-        Refused: fewer images than a batch can be learnt from.
-    """
-    by = "i2c" if config.positive_by == "random" else config.positive_by
-    standings = {}
-    if config.objective == "c3l" and config.within == "kind":
-        standings = learnable.standings(source, manifests, by)
-    learn, held_out = learnable.rows(
-        source,
-        manifests,
-        functools.partial(examples.usable, config=config, standings=standings),
-        scores=sorted({by, "gain"}),
-        held_out=config.progress.held_out,
-        max_held_out=config.progress.max_held_out,
-    )
-    parts = tuple(order.Part(name=name, rows=rows) for name, rows in learn)
-    images = order.num_images(parts)
-    if images < config.optim.batch_size:
-        needs = {
-            "c3l": f"a positive turn by {config.positive_by} and a negative one",
-            "cgvlm": "a caption, or a detail turn",
-        }[config.objective]
-        raise Refused(
-            f"--input {config.input}: {images} images to learn from, fewer than "
-            f"--optim.batch-size {config.optim.batch_size}; an image needs {needs}"
-        )
-    return parts, tuple(order.Part(name=name, rows=rows) for name, rows in held_out), standings
-
-
-def _run_of(source: Output) -> dict[str, Any]:
-    """run.json of the records.
-
-    Raises:
-        Refused: there is none, or its records hold no images.
-    """
-    try:
-        run: dict[str, Any] | None = source.read_json("run.json")
-    except storage.ERRORS as error:
-        raise Refused(f"--input {source.path}: cannot be read: {error}") from error
-    if run is None:
-        raise Refused(f"--input {source.path}: not the output of a run: it has no run.json")
-    if not run.get("facts", {}).get("images", True):
-        raise Refused(
-            f"--input {source.path}: its records hold no images (they were made with --no-images), "
-            "and training needs them"
-        )
-    if run.get("finished") is None:
-        print(f"note: the run in {source.path} is not finished; this learns from what it has now")
-    return run
-
-
-def _verify(config: TrainConfig, source: Output, parts: Sequence[order.Part], tuned: str) -> str:
-    (record,) = learnable.read(source, parts[0].name, parts[0].rows[:1])
+def _verify(config: TrainConfig, source: Source, parts: Sequence[order.Part], tuned: str) -> str:
+    (record,) = source.read(parts[0].name, parts[0].rows[:1])
     turn = next(turn for turn in record["turns"] if turn["status"] == "ok")
     return _tuned.verified(
         tuned,
         image=record["image"],
-        instruction=turn["instruction"],
+        instruction=turn["instruction"] or turn["question"],
         max_pixels=config.max_pixels,
         gpus=config.workers.gpus or 0,
     )
@@ -221,8 +169,9 @@ def closing_summary(run: dict[str, Any], output: str) -> str:
         f"finished in {run['seconds']['wall']:.0f} s",
         f"  learnt     {run['objective']} ({run['tuned']}) from {run['images']} images, "
         f"{run['steps']} steps",
+        *_mixture(run["sets"]),
         f"  at the end {shown('loss', 'contrastive', 'nll')}",
-        f"             {shown('positive_similarity', 'negative_similarity')}",
+        *(f"             {each}" for each in [shown(*SIMILARITIES)] if each),
         f"  held out   {shown('held_out_loss', 'held_out_contrastive', 'held_out_nll') or 'none'}",
         f"  speed      {shown('tokens_per_s', 'seconds_per_step', 'data_wait_share', 'mfu')}",
     ]
@@ -232,9 +181,15 @@ def closing_summary(run: dict[str, Any], output: str) -> str:
         f"  model      {os.path.join(output, MODEL)}",
         f"  report     {os.path.join(output, 'run.json')}",
         f"  next       python -m jobs.generate --model.name {os.path.join(output, MODEL)} "
-        f"--scorer.name {run['config']['model']['name']} ...",
+        f"--scorer.name {run['config']['model']['name']}"
+        + (" --method vigc --reply-format text ..." if run["objective"] == "vigc" else " ..."),
     ]
     return "\n".join(lines)
+
+
+def _mixture(sets: dict[str, dict[str, Any]]) -> list[str]:
+    listed = (f"{name} {each['share']:.1%} ({each['turns']} turns)" for name, each in sets.items())
+    return [f"  mixture    {', '.join(listed)}"] if sets else []
 
 
 def _last_measured(lines: list[dict[str, Any]]) -> dict[str, Any]:

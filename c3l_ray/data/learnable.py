@@ -1,8 +1,8 @@
-"""What of a run's records can be learnt from, seen without its images: two passes over columns."""
+"""What of records can be learnt from, seen without their images: passes over some columns."""
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,8 @@ from c3l_ray.methods import labels, ranking
 from c3l_ray.methods.i2c import Floats
 
 Rows = list[tuple[str, tuple[int, ...]]]  # a file as `named` names it, and numbers of its rows
+Turns = dict[str, list[tuple[str, int, int]]]  # by set: a file, a row of it, a turn of the row
+Scanned = Iterable[tuple[str, list[dict[str, Any]]]]  # files, and their records without images
 
 _TURN = "turns.list.element"
 MOST_STANDINGS = 4096  # values of a kind that are kept: they travel to every reading task
@@ -22,7 +24,7 @@ def standings(source: Output, manifests: Iterable[Manifest], by: str) -> dict[st
     """The sorted values of each kind's turns, thinned evenly where there are many."""
     of_kind: dict[str, list[float]] = defaultdict(list)
     columns = [f"{_TURN}.{name}" for name in ("kind", "status", f"scores.{by}")]
-    for _, records in _scanned(source, manifests, columns):
+    for _, records in scanned(source, manifests, columns):
         for turn in (turn for record in records for turn in record["turns"]):
             value = labels.value(turn, by)
             if value is not None:
@@ -61,18 +63,45 @@ def rows(
     columns = ["image_id", "status", "caption", *(f"{_TURN}.{name}" for name in turn)]
     learn: Rows = []
     evaluate: Rows = []
-    left = max_held_out
-    for manifest, records in _scanned(source, manifests, columns):
-        good = [(row, record) for row, record in enumerate(records) if usable(record)]
-        apart = [
-            row
-            for row, record in good
-            if ranking.chance(f"held out {record['image_id']}") < held_out
-        ]
-        learn.append((named(manifest), tuple(row for row, _ in good if row not in apart)))
-        evaluate.append((named(manifest), tuple(apart[:left])))
-        left -= len(apart[:left])
-    return [part for part in learn if part[1]], [part for part in evaluate if part[1]]
+    for name, records in scanned(source, manifests, columns):
+        good = [row for row, record in enumerate(records) if usable(record)]
+        kept, apart = _split(records, good, held_out)
+        learn.append((name, kept))
+        evaluate.append((name, apart))
+    return _filled(learn), _first(evaluate, max_held_out)
+
+
+def turns(
+    files: Scanned,
+    sets: Callable[[dict[str, Any]], Mapping[int, str]],
+    *,
+    held_out: float,
+    max_held_out: int,
+) -> tuple[Turns, Rows]:
+    """The turns to learn from, set by set, and the rows to evaluate on, chosen as `rows` does.
+
+    Args:
+        files: of the records.
+        sets: the places of a record's turns that can be learnt, and the set of each.
+        held_out: share of the images to evaluate on.
+        max_held_out: images of it at most.
+    """
+    learn: Turns = defaultdict(list)
+    evaluate: Rows = []
+    for name, records in files:
+        found = {row: of for row, record in enumerate(records) if (of := sets(record))}
+        kept, apart = _split(records, found, held_out)
+        evaluate.append((name, apart))
+        for row in kept:
+            for place, its in found[row].items():
+                learn[its].append((name, row, place))
+    return dict(sorted(learn.items())), _first(evaluate, max_held_out)
+
+
+def texts(source: Output, manifests: Iterable[Manifest]) -> Scanned:
+    """A run's records with what was asked and said, and without images and scores."""
+    turn = (f"{_TURN}.{name}" for name in ("kind", "status", "question", "answer"))
+    return scanned(source, manifests, ["image_id", "source", "status", *turn])
 
 
 def named(manifest: Manifest) -> str:
@@ -92,11 +121,37 @@ def read(source: Output, name: str, rows: Sequence[int]) -> list[dict[str, Any]]
     return records
 
 
-def _scanned(
+def scanned(
     source: Output, manifests: Iterable[Manifest], columns: list[str]
-) -> Iterator[tuple[Manifest, list[dict[str, Any]]]]:
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Some columns of a run's records, file by file as `named` names them."""
     with_file = [manifest for manifest in manifests if manifest.file]
     with ThreadPoolExecutor(8) as readers:
         tables = readers.map(functools.partial(source.records, columns=columns), with_file)
         for manifest, table in zip(with_file, tables, strict=True):
-            yield manifest, table.to_pylist()
+            yield named(manifest), table.to_pylist()
+
+
+def _split(
+    records: Sequence[Mapping[str, Any]], good: Iterable[int], held_out: float
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The rows of some images that stay, and those that are held out."""
+    kept: list[int] = []
+    apart: list[int] = []
+    for row in good:
+        lot = ranking.chance(f"held out {records[row]['image_id']}")
+        (apart if lot < held_out else kept).append(row)
+    return tuple(kept), tuple(apart)
+
+
+def _first(parts: Rows, most: int) -> Rows:
+    """The first rows of all, so many at most."""
+    found: Rows = []
+    for name, rows in parts:
+        found.append((name, rows[:most]))
+        most -= len(rows[:most])
+    return _filled(found)
+
+
+def _filled(parts: Rows) -> Rows:
+    return [part for part in parts if part[1]]

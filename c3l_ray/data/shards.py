@@ -224,11 +224,7 @@ def read(unit: Unit, layout: Layout) -> pa.Table:
     }
     return conform(
         {
-            "image_id": [
-                sample.image_id
-                or digest(f"{unit.source}\n{sample.key}\n{unit.repeats.get(str(row), 0)}")
-                for row, sample in enumerate(samples)
-            ],
+            "image_id": [image_id(unit, row, sample) for row, sample in enumerate(samples)],
             **columns,
             "source": [sample.source or unit.source for sample in samples],
             "unit": [unit.name] * len(samples),
@@ -236,3 +232,9 @@ def read(unit: Unit, layout: Layout) -> pa.Table:
         },
         FLOW,
     )
+
+
+def image_id(unit: Unit, row: int, sample: Sample) -> str:
+    """The id of the image in a row of a unit: the same wherever the data lies."""
+    repeat = unit.repeats.get(str(row), 0)
+    return sample.image_id or digest(f"{unit.source}\n{sample.key}\n{repeat}")

@@ -114,10 +114,13 @@ def requests(
         wordings = instructions[kind]
         wording = wordings[(_draw(image_id, kind) + j // len(kinds)) % len(wordings)]
         seed = _draw(image_id, f"turn {j}") % 2**31
-        drawn.append(
-            Request(kind=kind, instruction=f"{wording} {FORMATS[reply_format]}", seed=seed)
-        )
+        drawn.append(Request(kind=kind, instruction=asking(wording, reply_format), seed=seed))
     return drawn
+
+
+def asking(wording: str, reply_format: str = "text") -> str:
+    """The instruction that a request makes of one of the wordings."""
+    return f"{wording} {FORMATS[reply_format]}"
 
 
 def _draw(image_id: str, purpose: str) -> int:

@@ -48,6 +48,9 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# A model is taught to write turns of every kind: of C3L's two others under C3L's wordings.
+TAUGHT = {**c3l.INSTRUCTIONS, **INSTRUCTIONS}
+
 # What a fresh context says of the answer so far, and the word that ends the answer.
 DONE = "END"
 GO_ON = {
@@ -258,3 +261,26 @@ def go_on(style: str, unit: str, instruction: str, question: str, answer: str) -
     """The message of a fresh context that asks for what comes after some accepted sentences."""
     begun = GO_ON[style].format(instruction=instruction, question=question, answer=answer)
     return begun + GO_ON_ASKS.format(unit=unit)
+
+
+def generation(kind: str, number: int, question: str, answer: str) -> tuple[str, str]:
+    """VIG as it is taught (L_VIG of the paper): what the model is asked, and its reply.
+
+    Args:
+        kind: of the turn, one of TAUGHT.
+        number: any; it picks the wording.
+        question: of the turn.
+        answer: to it.
+    """
+    wordings = TAUGHT[kind]
+    instruction = c3l.asking(wordings[number % len(wordings)])
+    return instruction, c3l.written(question, answer, instruction)
+
+
+def correction(question: str, answer: str) -> tuple[str, str]:
+    """VIC as it is taught (L_VIC of the paper): what the model is asked, and its reply.
+
+    The bare question, as `Correction` asks by default. The later rounds of its loop begin the reply
+    with sentences of it, so that learning the whole reply is learning each of them.
+    """
+    return question, answer

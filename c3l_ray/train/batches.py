@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from c3l_ray import chat
-from c3l_ray.train.examples import Example, Span, offsets
+from c3l_ray.train.sequences import Example, Span, offsets
 
 Batch = dict[str, Tensor]
 

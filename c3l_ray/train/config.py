@@ -1,8 +1,8 @@
 """What a user can set of a training run; the docstrings are the flags' help texts.
 
 Sources in brackets: [C-com] a community reproduction of C3L, whose own values are not public;
-[L] the LLaVA-1.5 recipes; [CG] our reading of CG-VLM. A wrong value is refused when the config is
-made, before anything starts.
+[L] the LLaVA-1.5 recipes; [CG] our reading of CG-VLM; [V-cfg] the configs of VIGC's authors. A
+wrong value is refused when the config is made, before anything starts.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ from typing import Literal
 
 from c3l_ray.config import RankedBy, at_least
 from c3l_ray.errors import Refused
+from c3l_ray.train import objectives
+from c3l_ray.train.mixture import Mixture
 
 LEARNING_RATES = {"lora": 2e-4, "full": 2e-5, "adapter": 1e-3}  # [L], stage 2 and stage 1
 
@@ -25,7 +27,8 @@ class Tuning:
 
     tune: Literal["auto", "lora", "full", "adapter"] = "auto"
     """What learns: LoRA on the language half, all of that half, or the vision adapter alone.
-    auto is lora for the objective c3l and adapter for cgvlm."""
+    auto is lora for the objectives c3l and vigc, and adapter for cgvlm. VIGC trains a Q-Former that
+    reads the prompt, and its projection; other models have no such part, so lora is our reading."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation; weights that learn are float32. auto is bfloat16 on GPUs that have it."""
     lora_rank: int = 16
@@ -229,22 +232,40 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conversations:
+    """Where a LLaVA JSON's images are, and which of its turns are learnt."""
+
+    image_root: str | None = None
+    """Folder that the images are relative to; by default the JSON's own."""
+    history: Literal["auto", "no"] = "auto"
+    """auto: only a conversation's first turn is learnt, as the others follow it; no: every turn,
+    each as if it stood alone (the sizes of VIGC's sets suggest that it does that)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(Training):
     """Records in, a tuned checkpoint out."""
 
-    input: str
-    """The output folder of a jobs.generate or jobs.score run, local or s3://."""
+    input: tuple[str, ...]
+    """The output folder of a jobs.generate or jobs.score run, local or s3://. For vigc also LLaVA
+    .json or .jsonl: files or globs."""
     output: str
     """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
     model: Tuned
-    objective: Literal["c3l", "cgvlm"] = "c3l"
-    """c3l: contrast an image's turns by their scores; cgvlm: align patches with captions."""
+    objective: objectives.Name = "c3l"
+    """c3l: contrast an image's turns by their scores; cgvlm: align patches with captions; vigc:
+    learn to write turns and to answer anew, from turns that are good."""
+    mixture: Mixture = field(default_factory=Mixture)
+    layout: Conversations = field(default_factory=Conversations)
 
     @property
-    def tune(self) -> Literal["lora", "full", "adapter"]:
-        if self.model.tune == "auto":
-            return "lora" if self.objective == "c3l" else "adapter"
-        return self.model.tune
+    def traits(self) -> objectives.Objective:
+        """What the objective asks of the rest of the training."""
+        return objectives.OBJECTIVES[self.objective]
+
+    @property
+    def tune(self) -> objectives.Tune:
+        return self.traits.tune if self.model.tune == "auto" else self.model.tune
 
     @property
     def learning_rate(self) -> float:

@@ -9,7 +9,8 @@ from c3l_ray.model_files import local
 from c3l_ray.train import order
 from c3l_ray.train.batches import Batch, batch
 from c3l_ray.train.config import TrainConfig
-from c3l_ray.train.examples import Example, Standings, example
+from c3l_ray.train.examples import Draw, Standings, example
+from c3l_ray.train.sequences import Example
 
 
 def encode(
@@ -19,17 +20,29 @@ def encode(
     *,
     num_workers: int,
     rounds: int,
+    draws: Sequence[Draw | None] | None = None,
 ) -> Iterator[Batch]:
     """The shares of one batch, round after round and worker after worker.
 
     All shares have the same number of images: places that are left over, and those of records that
     the model cannot read as they are, hold another example at weight 0.
 
+    Args:
+        records: of the batch, with their images.
+        config: of the run.
+        standings: sorted scores by kind, for `--within kind`.
+        num_workers: that share the batch.
+        rounds: in which they take it.
+        draws: of the mixture, one for each record.
+
     Raises:
         C3LError: no record of the batch can be used.
     """
     processor = load_processor(config.model.name)
-    examples = [example(record, processor, config, standings) for record in records]
+    examples = [
+        example(record, processor, config, standings, draw)
+        for record, draw in zip(records, draws or [None] * len(records), strict=True)
+    ]
     size = -(-len(records) // (num_workers * rounds))
     for share in order.shares(len(records), num_workers, rounds):
         while True:

@@ -2,57 +2,30 @@
 
 For c3l, the positive and its negatives are written as replies to the positive's instruction, in the
 format that it asks for: the generator is what is tuned, and turns under one and the same prompt
-differ in nothing but what they say. For cgvlm, the caption is the reply.
+differ in nothing but what they say. For cgvlm, the caption is the reply. For vigc it is one turn:
+written as a reply to an instruction of its kind (VIG), or its answer to its question (VIC).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
 
-from c3l_ray import chat
 from c3l_ray.errors import ImageUnusable
 from c3l_ray.images import decode
-from c3l_ray.methods import c3l, cgvlm
+from c3l_ray.methods import c3l, cgvlm, ranking, vigc
 from c3l_ray.methods.i2c import Floats
 from c3l_ray.methods.labels import Labels, label
 from c3l_ray.train.config import TrainConfig
+from c3l_ray.train.mixture import NUM_LOTS, Mixture
+from c3l_ray.train.sequences import Example, Sequence, offsets, replies
 
-Span = tuple[int, int]  # characters [start, end) of a text
+Record = Mapping[str, Any]
 Standings = Mapping[str, Floats]
+Draw = tuple[int, int]  # what a mixture draws of a record: a turn, and a lot below NUM_LOTS
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sequence:
-    """A prompt and a reply to it, as text.
-
-    Attributes:
-        text: rendered by the chat template, up to the token that ends the reply.
-        turn: the reply.
-        target: what is learnt by its likelihood: the reply and its end, or None.
-        anchor: what the turns are compared with, or None.
-        unlearnt: parts of the target that are not learnt.
-    """
-
-    text: str
-    turn: Span
-    target: Span | None = None
-    anchor: Span | None = None
-    unlearnt: tuple[Span, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """An image and its sequences: the positive first, then the negatives, then a description."""
-
-    image: Image.Image
-    sequences: tuple[Sequence, ...]
-    num_turns: int
-
-
-def labels(record: Mapping[str, Any], config: TrainConfig, standings: Standings) -> Labels | None:
+def labels(record: Record, config: TrainConfig, standings: Standings) -> Labels | None:
     """The pseudo-labels of a record that c3l can learn from, or None."""
     found = label(
         record["turns"],
@@ -70,16 +43,32 @@ def labels(record: Mapping[str, Any], config: TrainConfig, standings: Standings)
     return found
 
 
-def usable(record: Mapping[str, Any], config: TrainConfig, standings: Standings) -> bool:
+def usable(record: Record, config: TrainConfig, standings: Standings) -> bool:
     """Whether a record can be learnt from, seen without its image."""
     if record["status"] != "ok":
         return False
-    if config.objective == "cgvlm":
-        return cgvlm.caption(record) is not None
-    return labels(record, config, standings) is not None
+    match config.objective:
+        case "c3l":
+            return labels(record, config, standings) is not None
+        case "cgvlm":
+            return cgvlm.caption(record) is not None
+        case "vigc":
+            return bool(candidates(record, config.mixture))
 
 
-def describe(record: Mapping[str, Any], positive: int) -> str | None:
+def candidates(record: Record, mixture: Mixture) -> dict[int, str]:
+    """The places of the turns that vigc can draw of a record, and the set of each."""
+    if record["status"] != "ok":
+        return {}
+    found = {
+        place: mixture.set_of(turn["kind"], record["source"])
+        for place, turn in enumerate(record["turns"])
+        if turn["status"] == "ok" and turn["question"]  # "<image>" alone asks nothing
+    }
+    return {place: name for place, name in found.items() if name is not None}
+
+
+def describe(record: Record, positive: int) -> str | None:
     """The image's caption, else the answer of its first detail turn that is not the positive."""
     others = [turn for place, turn in enumerate(record["turns"]) if place != positive]
     found = cgvlm.caption({"caption": record["caption"], "turns": others})
@@ -87,7 +76,11 @@ def describe(record: Mapping[str, Any], positive: int) -> str | None:
 
 
 def example(
-    record: Mapping[str, Any], processor: Any, config: TrainConfig, standings: Standings
+    record: Record,
+    processor: Any,
+    config: TrainConfig,
+    standings: Standings,
+    draw: Draw | None = None,
 ) -> Example | None:
     """What is learnt from a usable record, or None where the model cannot read it as it is.
 
@@ -96,23 +89,43 @@ def example(
         processor: of the model.
         config: of the run.
         standings: sorted scores by kind, for `--within kind`.
+        draw: of the mixture; None draws by the image's id, the same at every evaluation.
     """
     try:
         image = decode(record["image"], config.max_pixels)
     except ImageUnusable:
         return None
     try:
-        if config.objective == "cgvlm":
-            instruction, caption = cgvlm.caption(record) or ("", "")
-            replied = replies(processor, instruction)
-            return Example(image=image, sequences=(replied(caption, learnt=True),), num_turns=1)
-        return _contrast(record, image, processor, config, standings)
+        match config.objective:
+            case "c3l":
+                return _contrast(record, image, processor, config, standings)
+            case "cgvlm":
+                asked, reply = cgvlm.caption(record) or ("", "")
+            case "vigc":
+                asked, reply = instructed(record, config.mixture, draw)
+        sequence = replies(processor, asked)(reply, learnt=True)
+        return Example(image=image, sequences=(sequence,), num_turns=1)
     except ValueError:  # the chat template or the tokenizer reads a text as something else
         return None
 
 
+def instructed(record: Record, mixture: Mixture, draw: Draw | None) -> tuple[str, str]:
+    """What the model is asked about an image, and the reply that vigc learns, by a draw."""
+    if draw is None:
+        places = list(candidates(record, mixture))
+        of_all = ranking.chance(f"turn {record['image_id']}")
+        lot = int(ranking.chance(f"lot {record['image_id']}") * NUM_LOTS)
+        draw = places[int(of_all * len(places))], lot
+    place, lot = draw
+    turn = record["turns"][place]
+    if lot < mixture.correction_share * NUM_LOTS:
+        return vigc.correction(turn["question"], turn["answer"])
+    kind = mixture.kind_of(turn["kind"], record["source"])
+    return vigc.generation(kind, lot, turn["question"], turn["answer"])
+
+
 def _contrast(
-    record: Mapping[str, Any],
+    record: Record,
     image: Image.Image,
     processor: Any,
     config: TrainConfig,
@@ -143,39 +156,6 @@ def _contrast(
     return Example(image=image, sequences=tuple(sequences), num_turns=1 + len(found.negatives))
 
 
-def replies(processor: Any, instruction: str) -> Callable[..., Sequence]:
-    """A function from replies to an instruction about an image to their sequences.
-
-    Raises:
-        ValueError: out of it, where the tokenizer or the chat template changes one of the texts.
-    """
-    special = _special_tokens(processor)
-
-    def replied(reply: str, *, learnt: bool = False, anchored: bool = False) -> Sequence:
-        if any(token in text for token in special for text in (instruction, reply)):
-            raise ValueError("a text holds what the tokenizer reads as more than text")
-        text, (start, end) = chat.answered(processor, instruction, reply, image=True)
-        # Rendered texts end as their template likes; a generator must learn to end a reply.
-        after = text[end:]
-        ends = [after.index(token) + len(token) for token in special if token in after]
-        ending = after[: min(ends)] if ends else processor.tokenizer.eos_token
-        text = text[:end] + ending
-        asked = text.find(instruction)
-        if anchored and not 0 <= asked < start:
-            raise ValueError("the chat template changes the instruction")
-        return Sequence(
-            text=text,
-            turn=(start, end),
-            target=(start, len(text)) if learnt else None,
-            anchor=(asked, asked + len(instruction)) if anchored else None,
-        )
-
-    return replied
-
-
-_special_tokens = cache(chat.special_tokens)  # some tokenizers have thousands
-
-
 def _without_ungrounded(
     best: Sequence, positive: Mapping[str, Any], processor: Any, threshold: float
 ) -> Sequence:
@@ -200,13 +180,3 @@ def _without_ungrounded(
     return Sequence(
         text=best.text, turn=best.turn, target=best.target, anchor=best.anchor, unlearnt=unlearnt
     )
-
-
-def offsets(processor: Any, text: str) -> list[Span]:
-    """The characters of each of a text's tokens, before the image's placeholder grows."""
-    encoded = processor.tokenizer(
-        text,
-        add_special_tokens=not chat.begins(processor.tokenizer, text),
-        return_offsets_mapping=True,
-    )
-    return [(left, right) for left, right in encoded["offset_mapping"]]

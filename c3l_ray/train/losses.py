@@ -1,4 +1,4 @@
-"""The two objectives' losses, as functions of tensors.
+"""The objectives' losses, as functions of tensors.
 
 Shapes: B anchors (one an image), R turns of all images, T tokens, D width, V vocabulary, K windows
 of patches, L tokens of a caption, N images of all workers.

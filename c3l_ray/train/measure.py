@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from c3l_ray.train.model import PARTS
 from c3l_ray.train.optimize import Optimizer, all_sum, means
 
 Measured = dict[str, float | None]
@@ -41,19 +40,22 @@ class Meter:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
+        self.names = optimizer.learner.parts
         self.flops_per_token = flops_per_token(optimizer)
         self.peak = peak_flops(optimizer.device)
         self._last_report = 0.0
         self._clear()
 
     def _clear(self) -> None:
-        self._parts = torch.zeros(len(PARTS), dtype=torch.float64, device=self.optimizer.device)
+        self._parts = torch.zeros(
+            len(self.names), dtype=torch.float64, device=self.optimizer.device
+        )
         self._tokens, self._wait_s, self._step_s, self._steps = 0, 0.0, 0.0, 0
         self.checkpoint_s: float | None = None  # of the last one: the time that no step could use
 
     def add(self, parts: dict[str, Tensor], *, tokens: int, wait_s: float, step_s: float) -> None:
         """A step's sums, the tokens of its sequences, its waiting time and its whole time."""
-        self._parts += torch.stack([parts[name].double() for name in PARTS])
+        self._parts += torch.stack([parts[name].double() for name in self.names])
         self._norm = parts["grad_norm"]
         self._tokens += tokens
         self._wait_s += wait_s
@@ -76,7 +78,7 @@ class Meter:
         flops = speed * self.flops_per_token / self.optimizer.num_workers
         line: Measured = {
             "step": step,
-            **means(self._parts),
+            **means(self._parts, self.names),
             "grad_norm": float(self._norm),
             "learning_rate": rate,
             "tokens_per_s": speed,

@@ -20,12 +20,6 @@ from c3l_ray.train.whole import Align
 
 ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; Idefics3, SmolVLM
 
-PARTS = (
-    *("loss", "contrastive", "nll", "positive_similarity", "negative_similarity"),
-    *("temperature", "images"),
-)
-"""What a forward measures of a share, summed over its images; `images` counts them."""
-
 
 class Learner(nn.Module):
     """A vision-language model and what an objective adds to it; its forward is the loss.
@@ -41,18 +35,19 @@ class Learner(nn.Module):
         self.model = model
         self.config = config
         self.image_token = image_token
+        self.parts = config.traits.parts
         if config.objective == "c3l":
             width = self._width()
             # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
             self.affine = nn.Linear(width, width)
             nn.init.xavier_normal_(self.affine.weight)
             nn.init.zeros_(self.affine.bias)
-        else:
+        elif config.objective == "cgvlm":
             start = torch.tensor([float(config.alignment.temperature)])  # FSDP shards no scalars
             self.log_temperature = nn.Parameter(start.log())
 
     def forward(self, batch: Batch, align: Align = losses.two_sided) -> dict[str, Tensor]:
-        """The measurements PARTS of a share, sums over its images; `loss` has the gradient.
+        """The objective's parts of a share, sums over its images; `loss` has the gradient.
 
         Args:
             batch: the share.
@@ -63,7 +58,7 @@ class Learner(nn.Module):
         output = self.model(
             **inputs_of(batch),
             logits_to_keep=positions,
-            output_hidden_states=True,
+            output_hidden_states="contrastive" in self.parts,
             use_cache=False,
         )
         taught_B = batch["positive_B"]
@@ -72,9 +67,15 @@ class Learner(nn.Module):
             batch["input_ids"][taught_B][:, positions + 1],
             target_RT[taught_B][:, positions + 1],
         )
-        if self.config.objective == "c3l":
-            return self._contrast(batch, output.hidden_states, nll_B)
-        return self._align(batch, output.hidden_states[0], nll_B, align)
+        match self.config.objective:
+            case "c3l":
+                parts_B = self._contrast(batch, output.hidden_states, nll_B)
+            case "cgvlm":
+                parts_B = self._align(batch, output.hidden_states[0], nll_B, align)
+            case "vigc":  # nothing but the likelihood of replies (VIGC, L_VIG and L_VIC)
+                parts_B = {"loss": nll_B, "nll": nll_B}
+        parts_B["images"] = torch.ones_like(nll_B)
+        return {name: (parts_B[name] * batch["weight_B"]).sum() for name in self.parts}
 
     def _contrast(
         self, batch: Batch, hidden: tuple[Tensor, ...], nll_B: Tensor
@@ -100,15 +101,14 @@ class Learner(nn.Module):
         negative_similarity_B = (cosine_BR * negative_BR).sum(dim=1) / negative_BR.sum(dim=1).clamp(
             min=1
         )
-        return _sums(
-            batch["weight_B"],
-            loss=contrastive_B + config.nll_weight * nll_B,
-            contrastive=contrastive_B,
-            nll=nll_B,
-            positive_similarity=positive_similarity_B,
-            negative_similarity=negative_similarity_B,
-            temperature=torch.full_like(nll_B, config.temperature),
-        )
+        return {
+            "loss": contrastive_B + config.nll_weight * nll_B,
+            "contrastive": contrastive_B,
+            "nll": nll_B,
+            "positive_similarity": positive_similarity_B,
+            "negative_similarity": negative_similarity_B,
+            "temperature": torch.full_like(nll_B, config.temperature),
+        }
 
     def _represented(self, values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
         """A text's representation [R, D]: affine, tanh, and the mean over its tokens.
@@ -139,15 +139,14 @@ class Learner(nn.Module):
         ]
         image_BD, text_BD = (torch.stack(side) for side in zip(*pairs, strict=True))
         contrastive_B, own_B, others_B = align(image_BD, text_BD, batch["weight_B"], temperature)
-        return _sums(
-            batch["weight_B"],
-            loss=nll_B + config.weight * contrastive_B,
-            contrastive=contrastive_B,
-            nll=nll_B,
-            positive_similarity=own_B,
-            negative_similarity=others_B,
-            temperature=temperature.expand_as(nll_B),
-        )
+        return {
+            "loss": nll_B + config.weight * contrastive_B,
+            "contrastive": contrastive_B,
+            "nll": nll_B,
+            "positive_similarity": own_B,
+            "negative_similarity": others_B,
+            "temperature": temperature.expand_as(nll_B),
+        }
 
     def language_weights(self) -> Iterator[nn.Parameter]:
         """The weights that a token passes through in the language half, the embeddings left out."""
@@ -161,11 +160,6 @@ class Learner(nn.Module):
     def _width(self) -> int:
         embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
         return int(embeddings.weight.shape[1])
-
-
-def _sums(weight_B: Tensor, **parts_B: Tensor) -> dict[str, Tensor]:
-    sums = {name: (part_B * weight_B).sum() for name, part_B in parts_B.items()}
-    return {name: sums.get(name, weight_B.sum()) for name in PARTS}
 
 
 def _positions(target_RT: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Optimizer:
         )
 
     def step(self, number: int, shares: Sequence[Batch]) -> dict[str, Tensor]:
-        """One step, and its measurements: the sums PARTS over this worker's images, grad_norm.
+        """One step, and its measurements: sums of parts over this worker's images, grad_norm.
 
         Args:
             number: of the step, from 0.
@@ -74,7 +74,7 @@ class Optimizer:
         return {**sums, "grad_norm": norm.full_tensor() if isinstance(norm, DTensor) else norm}
 
     def backward(self, shares: Sequence[Batch]) -> dict[str, Tensor]:
-        """Gradients of the mean loss over the batch, and the sums PARTS of this worker's images."""
+        """Gradients of the mean loss over the batch, and the sums of this worker's images."""
         self.shared.train()
         # Workers' gradients are averaged; an image counts 1 / batch_size whoever computes it.
         scale = self.num_workers / self.config.optim.batch_size
@@ -90,18 +90,19 @@ class Optimizer:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Sequence[Batch]]) -> dict[str, float]:
-        """The means of PARTS over the images of all workers.
+        """The means of the objective's parts over the images of all workers.
 
         Args:
             batches: this worker's shares of each.
         """
         self.shared.eval()
-        total = torch.zeros(len(model.PARTS), device=self.device, dtype=torch.float64)
+        names = self.learner.parts
+        total = torch.zeros(len(names), device=self.device, dtype=torch.float64)
         for shares in batches:
             for share, align in zip(shares, self._alignments(shares), strict=True):
                 parts = self._forward(share, align)
-                total += torch.stack([parts[name].double() for name in model.PARTS])
-        return means(total)
+                total += torch.stack([parts[name].double() for name in names])
+        return means(total, names)
 
     def _alignments(self, shares: Sequence[Batch]) -> list[whole.Align]:
         """What cgvlm contrasts each round of a batch with: itself, or the whole batch."""
@@ -159,10 +160,10 @@ def all_sum(values: Sequence[float] | Tensor, device: torch.device | None = None
     return total
 
 
-def means(total: Tensor) -> dict[str, float]:
-    """Means over all workers' images from this worker's sums [PARTS]."""
+def means(total: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Means over all workers' images from this worker's sums of these parts."""
     total = all_sum(total)
-    values = dict(zip(model.PARTS, total.tolist(), strict=True))
+    values = dict(zip(names, total.tolist(), strict=True))
     images = values.pop("images")
     return {name: value / max(images, 1.0) for name, value in values.items()}
 

@@ -29,7 +29,7 @@ class Window:
 
     Attributes:
         first_step: of the run, from 0.
-        places: [steps, batch_size, 2].
+        places: [steps, batch_size, 2], or 4 from a mixture, which draws turns of rows.
     """
 
     first_step: int

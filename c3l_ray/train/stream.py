@@ -9,7 +9,7 @@ dataset, which begins at any step.
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +17,23 @@ import ray
 from ray.data import DataContext, Datasource, ExecutionOptions, ReadTask
 from ray.data.block import BlockMetadata
 
-from c3l_ray.train import batches, order
+from c3l_ray.train import batches, mixture, order
 from c3l_ray.train.config import TrainConfig
 from c3l_ray.train.encode import encode
-from c3l_ray.train.examples import Standings
+from c3l_ray.train.examples import Draw, Standings
+from c3l_ray.train.mixture import Set
 from c3l_ray.train.order import Part, Places
 
 Read = Callable[[str, Sequence[int]], list[dict[str, Any]]]
 """Rows of a file of records, by the file's name and their numbers in it."""
 
-Encode = Callable[[list[dict[str, Any]]], Iterator[batches.Batch]]
-"""The records of a batch into the shares of it."""
+
+class Encode(Protocol):
+    """The records of a batch, and what a mixture draws of each, into the shares of it."""
+
+    def __call__(
+        self, records: list[dict[str, Any]], *, draws: list[Draw | None]
+    ) -> Iterator[batches.Batch]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,30 +45,41 @@ class Data:
         held_out: to evaluate on.
         standings: sorted scores by kind, for `--within kind`.
         read: rows of a part.
+        sets: turns of the parts to learn from, where the objective draws of a mixture.
     """
 
     parts: tuple[Part, ...]
     held_out: tuple[Part, ...]
     standings: Standings
     read: Read
+    sets: tuple[Set, ...] = ()
 
 
 def training(
     config: TrainConfig, data: Data, *, first_step: int, num_steps: int, num_workers: int
 ) -> list[Any]:
     """Iterators over the shares of the steps [first_step, num_steps), one for each worker."""
-    batch_size = config.optim.batch_size
-    windows = order.windows(
-        data.parts,
-        batch_size=batch_size,
-        seed=config.optim.seed,
-        window_images=config.optim.window_images,
-        first_step=first_step,
-        num_steps=num_steps,
+    windows = (
+        functools.partial(mixture.windows, data.sets, shares_of_sets(config, data))
+        if data.sets
+        else functools.partial(order.windows, data.parts)
     )
-    return _dealt(
-        config, data, [_task(data.parts, window.places) for window in windows], num_workers
-    )
+    tasks = [
+        _task(data.parts, window.places)
+        for window in windows(
+            batch_size=config.optim.batch_size,
+            seed=config.optim.seed,
+            window_images=config.optim.window_images,
+            first_step=first_step,
+            num_steps=num_steps,
+        )
+    ]
+    return _dealt(config, data, tasks, num_workers)
+
+
+def shares_of_sets(config: TrainConfig, data: Data) -> list[float]:
+    """The share of the draws that each set of the data has."""
+    return mixture.shares([len(each.turns) for each in data.sets], config.mixture.by)
 
 
 def evaluation(config: TrainConfig, data: Data, *, num_workers: int) -> list[Any]:
@@ -95,7 +112,7 @@ class Task:
 
     Attributes:
         files: names of the parts it reads.
-        places: of its steps [steps, batch_size, 2], parts numbered as in `files`.
+        places: of its steps [steps, batch_size, 2 or 4], parts numbered as in `files`.
     """
 
     files: tuple[str, ...]
@@ -131,21 +148,24 @@ class Windows(Datasource):
 
 
 def _task(parts: tuple[Part, ...], places: Places) -> Task:
-    """The task of some steps [steps, batch_size, 2]."""
+    """The task of some steps [steps, batch_size, 2 or 4]."""
     numbers, renumbered = np.unique(places[..., 0], return_inverse=True)
-    within = np.stack([renumbered.reshape(places.shape[:-1]), places[..., 1]], axis=-1)
+    within = places.copy()
+    within[..., 0] = renumbered.reshape(places.shape[:-1])
     return Task(files=tuple(parts[number].name for number in numbers), places=within)
 
 
 def _read_window(task: Task, encode: Encode, read: Read) -> Iterator[pa.Table]:
     records: dict[tuple[int, int], dict[str, Any]] = {}
     for number, name in enumerate(task.files):
-        rows = task.places[task.places[..., 0] == number][:, 1].tolist()
+        # A mixture draws several turns of a row, and those of a small set again.
+        rows = np.unique(task.places[task.places[..., 0] == number][:, 1]).tolist()
         records |= {
             (number, row): record for row, record in zip(rows, read(name, rows), strict=True)
         }
     for places in task.places.tolist():
-        for share in encode([records.pop((number, row)) for number, row in places]):
+        draws = [(place[2], place[3]) if place[2:] else None for place in places]
+        for share in encode([records[place[0], place[1]] for place in places], draws=draws):
             yield pa.table({"share": [batches.to_bytes(share)]})
 
 

@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 
 def config_of(folder: Path, name: Path, *, batch_size: int, steps: int) -> TrainConfig:
     return TrainConfig(
-        input=str(folder / "records"),
+        input=(str(folder / "records"),),
         output=str(folder / "tuned"),
         model=Tuned(name=str(name)),
         optim=Optimization(batch_size=batch_size, micro_batch=batch_size, steps=steps),
@@ -50,7 +50,7 @@ def config_of(folder: Path, name: Path, *, batch_size: int, steps: int) -> Train
 
 
 def data_of(config: TrainConfig) -> stream.Data:
-    source = Output(config.input)
+    source = Output(*config.input)
     learn, _ = learnable.rows(
         source,
         [manifest for manifest in source.manifests() if manifest.file],

@@ -213,7 +213,7 @@ def _trains(process: psutil.Process) -> bool:
 
 def config(records: Path, output: Path, **changed: Any) -> TrainConfig:
     fields: dict[str, Any] = {
-        "input": str(records),
+        "input": (str(records),),
         "output": str(output),
         "model": Tuned(name=str(world.LLAVA)),
         "optim": Optimization(batch_size=2),
@@ -224,7 +224,7 @@ def config(records: Path, output: Path, **changed: Any) -> TrainConfig:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"input": "/nowhere"}, "--input /nowhere: not the output of a run"),
+        ({"input": ("/nowhere",)}, "--input /nowhere: not the output of a run"),
         ({"model": Tuned(name="/nowhere")}, "--model.name /nowhere: no such folder"),
         ({"optim": Optimization(batch_size=21)}, "20 images to learn from, fewer than --optim.ba"),
         ({"margin": 2.0, "signed_guard": False}, "0 images to learn from"),

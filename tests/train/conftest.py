@@ -16,7 +16,7 @@ def train_config(tmp_path: Path) -> Callable[..., TrainConfig]:
 
     def make(**changed: Any) -> TrainConfig:
         fields: dict[str, Any] = {
-            "input": str(tmp_path / "records-run"),
+            "input": (str(tmp_path / "records-run"),),
             "output": str(tmp_path / "tuned"),
             "model": Tuned(name=str(world.LLAVA)),
             "optim": Optimization(batch_size=4, micro_batch=4),

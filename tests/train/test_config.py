@@ -14,6 +14,7 @@ from c3l_ray.train.config import (
     Tuned,
     Workers,
 )
+from c3l_ray.train.mixture import Mixture
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,12 @@ from c3l_ray.train.config import (
         (lambda: Progress(held_out=1.0), "--progress.held-out 1.0"),
         (lambda: Progress(checkpoint_every=0), "--progress.checkpoint-every 0"),
         (lambda: Progress(keep=0), "--progress.keep 0"),
+        (
+            lambda: Mixture(correction_share=1.5),
+            "--mixture.correction-share 1.5: must be in [0, 1]",
+        ),
+        (lambda: Mixture(kinds=("a.json",)), "--mixture.kinds a.json: must be SOURCE=KIND"),
+        (lambda: Mixture(kinds=("a.json=long",)), "--mixture.kinds a.json=long: must be SOURCE=KI"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_flag(made: Callable[[], Any], message: str) -> None:
@@ -59,6 +66,8 @@ def test_a_batch_has_an_image_for_every_worker(train_config: Callable[..., Train
         ("c3l", "full", "full", 2e-5),
         ("cgvlm", "auto", "adapter", 1e-3),
         ("cgvlm", "lora", "lora", 2e-4),
+        ("vigc", "auto", "lora", 2e-4),
+        ("vigc", "adapter", "adapter", 1e-3),
     ],
 )
 def test_what_learns_and_how_fast_follows_from_the_objective(

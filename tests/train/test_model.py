@@ -14,16 +14,20 @@ from c3l_ray.train import model
 from c3l_ray.train.batches import inputs_of
 from c3l_ray.train.config import Contrast, TrainConfig, Tuned
 from c3l_ray.train.encode import encode, load_processor
+from c3l_ray.train.examples import Draw, instructed
+from c3l_ray.train.mixture import NUM_LOTS, Mixture
 from tests.train.records import record
 
 Make = Callable[..., TrainConfig]
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def computed(config: TrainConfig) -> tuple[dict[str, float], dict[str, Any]]:
+def computed(
+    config: TrainConfig, draws: list[Draw | None] | None = None
+) -> tuple[dict[str, float], dict[str, Any]]:
     """What the learner measures of three images, and what a reference needs."""
     records = [record(i) for i in range(3)]
-    (share,) = encode(records, config, {}, num_workers=1, rounds=1)
+    (share,) = encode(records, config, {}, num_workers=1, rounds=1, draws=draws)
     learner = model.load(config, torch.float32, torch.device("cpu"))
     parts = {name: value.item() for name, value in learner(share).items()}
     bare = AutoModelForImageTextToText.from_pretrained(world.LLAVA)
@@ -127,6 +131,28 @@ def test_cgvlm_is_the_averaged_cosine_both_ways_and_the_captions_likelihood(
     assert parts["contrastive"] == pytest.approx(expected, abs=1e-4)
     assert parts["nll"] == pytest.approx(sum(likelihoods), abs=1e-4)
     assert parts["loss"] == pytest.approx(expected + sum(likelihoods), abs=1e-4)
+
+
+def test_vigc_is_the_likelihood_of_the_replies_and_their_ends(train_config: Make) -> None:
+    kinds = ("detail", "reasoning", "detail")
+    places_ = [
+        next(i for i, turn in enumerate(record(image)["turns"]) if turn["kind"] == kind)
+        for image, kind in enumerate(kinds)
+    ]
+    draws: list[Draw | None] = list(zip(places_, (0, NUM_LOTS - 1, NUM_LOTS - 2), strict=True))
+    parts, numbers = computed(train_config(objective="vigc"), draws)
+    replies = [
+        instructed(made, Mixture(), draw)[1]
+        for made, draw in zip(numbers["records"], draws, strict=True)
+    ]
+    turns = [made["turns"][i] for made, i in zip(numbers["records"], places_, strict=True)]
+    assert replies == [turns[0]["answer"], *map(reply_of, turns[1:])]
+    expected = sum(nll(numbers, image, reply) for image, reply in enumerate(replies))
+    assert parts == {
+        "loss": pytest.approx(expected, abs=1e-4),
+        "nll": pytest.approx(expected, abs=1e-4),
+        "images": 3,
+    }
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def losses_of(optimizer: Optimizer, steps: range) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3)])
+@pytest.mark.parametrize(("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3)])
 def test_a_run_that_goes_on_has_the_losses_of_one_that_never_stopped(
     train_config: Make, tmp_path: Path, objective: str, batch_size: int
 ) -> None:
@@ -62,8 +62,10 @@ def test_a_run_that_goes_on_has_the_losses_of_one_that_never_stopped(
     assert len(set(expected)) == 20
 
 
-def test_learning_lowers_the_loss(train_config: Make) -> None:
-    optimizer = Optimizer(train_config(optim=Optimization(batch_size=2)), 12, CPU)
+@pytest.mark.parametrize("objective", ["c3l", "vigc"])
+def test_learning_lowers_the_loss(train_config: Make, objective: str) -> None:
+    optim = Optimization(batch_size=2)
+    optimizer = Optimizer(train_config(objective=objective, optim=optim), 12, CPU)
     found = losses_of(optimizer, range(12))
     assert sum(found[-3:]) < 0.9 * sum(found[:3])
 
@@ -78,7 +80,7 @@ def test_the_rate_rises_and_falls_along_a_cosine(
     assert learning_rate(config, step, 20) == pytest.approx(3.0 * expected)
 
 
-@pytest.mark.parametrize("objective", ["c3l", "cgvlm"])
+@pytest.mark.parametrize("objective", ["c3l", "cgvlm", "vigc"])
 def test_bfloat16_computes_close_to_float32(train_config: Make, objective: str) -> None:
     found = {}
     for name in ("float32", "bfloat16"):
@@ -99,16 +101,18 @@ CASES = {
     "c3l in rounds, uneven": ("c3l", "ddp", 5, 1),
     "cgvlm": ("cgvlm", "ddp", 5, 3),
     "cgvlm in rounds, uneven": ("cgvlm", "ddp", 5, 1),
+    "vigc in rounds, uneven": ("vigc", "ddp", 5, 2),
     "c3l sharded": ("c3l", "fsdp", 4, 2),
     "cgvlm sharded": ("cgvlm", "fsdp", 4, 2),
     "cgvlm sharded in rounds": ("cgvlm", "fsdp", 5, 1),
+    "vigc sharded": ("vigc", "fsdp", 4, 2),
 }
 
 
 def case_config(name: str, *, num_workers: int) -> TrainConfig:
     objective, sharding, batch_size, micro_batch = CASES[name]
     return TrainConfig(
-        input="",
+        input=(),
         output="",
         model=TINY,
         objective=objective,  # type: ignore[arg-type]

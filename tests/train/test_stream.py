@@ -1,5 +1,6 @@
 """Ray Data deals every worker its own shares, in an order that no race can change."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import torch
 
 from c3l_ray.data import cluster, learnable
 from c3l_ray.data.commit import Output
-from c3l_ray.train import order, stream
+from c3l_ray.train import mixture, order, stream
 from c3l_ray.train.batches import Batch
 from c3l_ray.train.config import Optimization, TrainConfig, Workers
 from c3l_ray.train.encode import encode
@@ -39,8 +40,16 @@ def data(tmp_path: Path) -> stream.Data:
         tuple(order.Part(name=name, rows=rows) for name, rows in found)
         for found in (learn, held_out)
     )
+    # Two turns of every image, and one of some: what an objective without a mixture passes over.
+    often = [
+        (i, row, place) for i, part in enumerate(parts) for row in part.rows for place in (1, 3)
+    ]
     return stream.Data(
-        parts=parts, held_out=apart, standings={}, read=functools.partial(learnable.read, source)
+        parts=parts,
+        held_out=apart,
+        standings={},
+        read=functools.partial(learnable.read, source),
+        sets=(mixture.Set.of("often", often), mixture.Set.of("seldom", [(1, 2, 0), (0, 1, 4)])),
     )
 
 
@@ -58,10 +67,14 @@ def same(one: tuple[Batch, ...], other: tuple[Batch, ...]) -> bool:
 
 
 @pytest.mark.usefixtures("local_cluster")
+@pytest.mark.parametrize("objective", ["c3l", "vigc"])
 def test_every_worker_gets_its_shares_in_order(
-    train_config: Callable[..., TrainConfig], data: stream.Data
+    train_config: Callable[..., TrainConfig], data: stream.Data, objective: str
 ) -> None:
+    if objective == "c3l":
+        data = dataclasses.replace(data, sets=())
     config = train_config(
+        objective=objective,
         optim=Optimization(batch_size=3, micro_batch=1, window_images=6),
         workers=Workers(num=NUM_WORKERS, readers=2),
     )
@@ -69,8 +82,12 @@ def test_every_worker_gets_its_shares_in_order(
     rounds = stream.rounds(config, NUM_WORKERS)
     assert rounds == 2
     expected: list[list[tuple[Batch, ...]]] = [[] for _ in range(NUM_WORKERS)]
-    for window in order.windows(
-        data.parts,
+    windows = (
+        functools.partial(mixture.windows, data.sets, stream.shares_of_sets(config, data))
+        if data.sets
+        else functools.partial(order.windows, data.parts)
+    )
+    for window in windows(
         batch_size=3,
         seed=0,
         window_images=6,
@@ -78,8 +95,10 @@ def test_every_worker_gets_its_shares_in_order(
         num_steps=num_steps,
     ):
         for places in window.places.tolist():
-            records = [data.read(data.parts[part].name, [row])[0] for part, row in places]
-            shares = [*encode(records, config, {}, num_workers=NUM_WORKERS, rounds=rounds)]
+            records = [data.read(data.parts[part].name, [row])[0] for part, row, *_ in places]
+            draws = [(draw[0], draw[1]) if draw else None for _, _, *draw in places]
+            made = encode(records, config, {}, num_workers=NUM_WORKERS, rounds=rounds, draws=draws)
+            shares = [*made]
             for rank in range(NUM_WORKERS):
                 expected[rank].append(tuple(shares[rank::NUM_WORKERS]))
     found = taken(

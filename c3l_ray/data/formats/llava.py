@@ -7,7 +7,7 @@ import codecs
 import errno
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -42,8 +42,25 @@ def walk(fs: Any, path: str, shard: Shard, layout: Layout) -> Iterator[Place | E
         yield End(end=end, position=0)
 
 
-def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
-    """The samples of a unit's bytes, with their images."""
+def read(
+    fs: Any,
+    path: str,
+    unit: Unit,
+    layout: Layout,
+    rows: Sequence[int] | None = None,
+    *,
+    with_images: bool = True,
+) -> Iterator[Sample]:
+    """The samples of a unit's bytes, with their images.
+
+    Args:
+        fs: the file system.
+        path: of the list on it.
+        unit: to read.
+        layout: where the images are, and whether what was said becomes turns.
+        rows: numbers of the samples to read; by default all of them.
+        with_images: False leaves the images' bytes where they are.
+    """
     if unit.end == unit.start:
         return
     content, at = fs.cat_file(path, start=unit.start, end=unit.end).decode(), 0
@@ -51,6 +68,8 @@ def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
     while (at := _after_gap(content, at)) < len(content):
         sample, at = json.JSONDecoder().raw_decode(content, at)
         samples.append(sample)
+    if rows is not None:
+        samples = [samples[row] for row in rows]
     root_fs, root = _root(fs, path, layout)
 
     def with_image(sample: dict[str, Any]) -> Sample:
@@ -59,7 +78,7 @@ def read(fs: Any, path: str, unit: Unit, layout: Layout) -> Iterator[Sample]:
         sample = json.loads(meta)
         names, image = images(sample), None
         error = _unusable(names)
-        if error is None:
+        if error is None and with_images:
             try:
                 image = root_fs.cat_file(f"{root}/{names[0]}")
             except OSError as failed:

@@ -71,6 +71,10 @@ class Contrast:
     representation: Literal["hidden", "embedding"] = "hidden"
     """Of a text: the mean of its last hidden states (as in CLAPS, arXiv 2012.07280), or of its
     input embeddings [C-com], which can learn nothing but the affine layer unless they are tuned."""
+    similarity: Literal["cosine", "likelihood"] = "cosine"
+    """What is contrasted: a turn's cosine with the anchor [C-com], or its own likelihood, the mean
+    log-probability of its tokens under its prompt and image. The second acts on what the model
+    generates and needs no affine layer; our reading, after arXiv 2210.00045."""
     in_batch_negatives: bool = False
     """The turns of the other images in a worker's micro-batch are negatives too."""
     token_weights: Literal["none", "vig"] = "none"
@@ -80,6 +84,16 @@ class Contrast:
     """In nats; our reading of the least gain that counts."""
 
     def __post_init__(self) -> None:
+        if self.similarity == "likelihood" and self.anchor == "description":
+            raise Refused(
+                "--contrast.anchor description: a likelihood is compared with no anchor; "
+                "leave the flag, or take --contrast.similarity cosine"
+            )
+        if self.similarity == "likelihood" and self.in_batch_negatives:
+            raise Refused(
+                "--contrast.in-batch-negatives: a turn's likelihood is that under its own image; "
+                "turns of other images are compared by --contrast.similarity cosine"
+            )
         if not self.temperature > 0:
             raise Refused(f"--contrast.temperature {self.temperature}: must be above 0")
         at_least("contrast.nll-weight", self.nll_weight, 0)

@@ -134,22 +134,30 @@ def _contrast(
     found = labels(record, config, standings)
     if found is None:
         return None
-    positive = record["turns"][found.positive]
+    turns = record["turns"]
     # A turn made elsewhere has none: it is learnt as a reply to one of ours.
-    instruction = positive["instruction"] or c3l.requests(record["image_id"], 1)[0].instruction
-    replied = replies(processor, instruction)
+    ours = c3l.requests(record["image_id"], 1)[0].instruction
+    instructions = [turn["instruction"] or ours for turn in turns]
+    instruction = instructions[found.positive]
 
-    def written(place: int) -> str:
-        turn = record["turns"][place]
-        return c3l.written(turn["question"], turn["answer"], instruction)
+    def written(place: int, instruction: str = instruction, **marked: bool) -> Sequence:
+        reply = c3l.written(turns[place]["question"], turns[place]["answer"], instruction)
+        return replies(processor, instruction)(reply, **marked)
 
     by_instruction = config.contrast.anchor == "instruction"
-    best = replied(written(found.positive), learnt=True, anchored=by_instruction)
+    best = written(found.positive, learnt=True, anchored=by_instruction)
     if config.contrast.token_weights == "vig":
-        best = _without_ungrounded(best, positive, processor, config.contrast.token_threshold)
-    sequences = [best, *(replied(written(place)) for place in found.negatives)]
+        threshold = config.contrast.token_threshold
+        best = _without_ungrounded(best, turns[found.positive], processor, threshold)
+    if config.contrast.similarity == "likelihood":
+        # Each is as likely as it was where it was made.
+        others = [written(place, instructions[place], learnt=True) for place in found.negatives]
+    else:
+        others = [written(place) for place in found.negatives]
+    sequences = [best, *others]
     if not by_instruction:
-        description = replied(describe(record, found.positive) or "")
+        described = describe(record, found.positive) or ""
+        description = replies(processor, instruction)(described)
         sequences.append(
             Sequence(text=description.text, turn=description.turn, anchor=description.turn)
         )

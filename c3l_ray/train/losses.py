@@ -12,24 +12,27 @@ from torch.nn import functional as F
 
 
 def info_nce(
-    anchor_BD: Tensor, turn_RD: Tensor, positive_B: Tensor, allowed_BR: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Each anchor's contrastive loss [B], and its cosines with all turns [B, R].
+    similarity_BR: Tensor, positive_B: Tensor, allowed_BR: Tensor, temperature: float
+) -> Tensor:
+    """Each anchor's contrastive loss [B].
 
-    -ln exp(cos(h_a, h_+) / tau) / sum_j exp(cos(h_a, h_j) / tau), the sum over the positive and the
-    negatives. The cosine and tau = 0.2 follow a community reproduction of C3L (arXiv 2405.12752),
-    whose equation is not public.
+    -ln exp(s_+ / tau) / sum_j exp(s_j / tau), the sum over the positive and the negatives. Cosines
+    as similarities and tau = 0.2 follow a community reproduction of C3L (arXiv 2405.12752), whose
+    equation is not public.
 
     Args:
-        anchor_BD: representations of the anchors.
-        turn_RD: of the turns.
+        similarity_BR: of the anchors with the turns.
         positive_B: the number of each anchor's positive turn.
         allowed_BR: the turns in each anchor's sum.
         temperature: tau.
     """
-    cosine_BR = F.normalize(anchor_BD, dim=-1) @ F.normalize(turn_RD, dim=-1).T
-    logits_BR = (cosine_BR / temperature).masked_fill(~allowed_BR, -torch.inf)
-    return F.cross_entropy(logits_BR, positive_B, reduction="none"), cosine_BR
+    logits_BR = (similarity_BR / temperature).masked_fill(~allowed_BR, -torch.inf)
+    return F.cross_entropy(logits_BR, positive_B, reduction="none")
+
+
+def cosines(anchor_BD: Tensor, turn_RD: Tensor) -> Tensor:
+    """The cosine of each anchor with each turn, [B, R]."""
+    return F.normalize(anchor_BD, dim=-1) @ F.normalize(turn_RD, dim=-1).T
 
 
 def token_nll(logits_RTV: Tensor, ids_RT: Tensor, weight_RT: Tensor) -> Tensor:

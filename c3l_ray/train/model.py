@@ -36,7 +36,7 @@ class Learner(nn.Module):
         self.config = config
         self.image_token = image_token
         self.parts = config.traits.parts
-        if config.objective == "c3l":
+        if config.objective == "c3l" and config.contrast.similarity == "cosine":
             width = self._width()
             # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
             self.affine = nn.Linear(width, width)
@@ -61,15 +61,19 @@ class Learner(nn.Module):
             output_hidden_states="contrastive" in self.parts,
             use_cache=False,
         )
-        taught_B = batch["positive_B"]
-        nll_B = losses.token_nll(
-            output.logits[taught_B],
-            batch["input_ids"][taught_B][:, positions + 1],
-            target_RT[taught_B][:, positions + 1],
+        learnt_R = target_RT.any(dim=1)
+        nll_R = torch.zeros(len(target_RT), device=target_RT.device).masked_scatter(
+            learnt_R,
+            losses.token_nll(
+                output.logits[learnt_R],
+                batch["input_ids"][learnt_R][:, positions + 1],
+                target_RT[learnt_R][:, positions + 1],
+            ),
         )
+        nll_B = nll_R[batch["positive_B"]]
         match self.config.objective:
             case "c3l":
-                parts_B = self._contrast(batch, output.hidden_states, nll_B)
+                parts_B = self._contrast(batch, output.hidden_states, nll_R)
             case "cgvlm":
                 parts_B = self._align(batch, output.hidden_states[0], nll_B, align)
             case "vigc":  # nothing but the likelihood of replies (VIGC, L_VIG and L_VIC)
@@ -78,37 +82,41 @@ class Learner(nn.Module):
         return {name: (parts_B[name] * batch["weight_B"]).sum() for name in self.parts}
 
     def _contrast(
-        self, batch: Batch, hidden: tuple[Tensor, ...], nll_B: Tensor
+        self, batch: Batch, hidden: tuple[Tensor, ...], nll_R: Tensor
     ) -> dict[str, Tensor]:
         config = self.config.contrast
-        owner_R, is_turn_R = batch["owner_R"], batch["is_turn_R"]
-        layer_RTD = hidden[-1 if config.representation == "hidden" else 0]
-        has_anchor_R = batch["anchor_RT"].any(dim=1)
-        anchor_BD = self._represented(layer_RTD[has_anchor_R], batch["anchor_RT"][has_anchor_R])
-        turn_RD = self._represented(layer_RTD, batch["turn_RT"])
+        owner_R, positive_B = batch["owner_R"], batch["positive_B"]
+        nll_B = nll_R[positive_B]
+        if config.similarity == "likelihood":
+            similarity_BR = -nll_R.unsqueeze(0).expand(len(nll_B), -1)
+        else:
+            similarity_BR = self._cosines(batch, hidden)
         own_BR = owner_R.unsqueeze(0) == torch.arange(len(nll_B), device=owner_R.device)[:, None]
-        allowed_BR = is_turn_R.unsqueeze(0).expand_as(own_BR)
+        allowed_BR = batch["is_turn_R"].unsqueeze(0).expand_as(own_BR)
         if config.in_batch_negatives:
             # An image that only fills its place may be there twice: it is no negative of itself.
             allowed_BR = allowed_BR & (own_BR | (batch["weight_B"][owner_R] > 0))
         else:
             allowed_BR = allowed_BR & own_BR
-        contrastive_B, cosine_BR = losses.info_nce(
-            anchor_BD, turn_RD, batch["positive_B"], allowed_BR, config.temperature
-        )
-        positive_similarity_B = cosine_BR.gather(1, batch["positive_B"].unsqueeze(1)).squeeze(1)
-        negative_BR = allowed_BR.scatter(1, batch["positive_B"].unsqueeze(1), False)
-        negative_similarity_B = (cosine_BR * negative_BR).sum(dim=1) / negative_BR.sum(dim=1).clamp(
-            min=1
-        )
+        contrastive_B = losses.info_nce(similarity_BR, positive_B, allowed_BR, config.temperature)
+        at_positive_B1 = positive_B.unsqueeze(1)
+        negative_BR = allowed_BR.scatter(1, at_positive_B1, False)
+        num_negatives_B = negative_BR.sum(dim=1).clamp(min=1)
         return {
             "loss": contrastive_B + config.nll_weight * nll_B,
             "contrastive": contrastive_B,
             "nll": nll_B,
-            "positive_similarity": positive_similarity_B,
-            "negative_similarity": negative_similarity_B,
+            "positive_similarity": similarity_BR.gather(1, at_positive_B1).squeeze(1),
+            "negative_similarity": (similarity_BR * negative_BR).sum(dim=1) / num_negatives_B,
             "temperature": torch.full_like(nll_B, config.temperature),
         }
+
+    def _cosines(self, batch: Batch, hidden: tuple[Tensor, ...]) -> Tensor:
+        """The cosine of each image's anchor with each turn, [B, R]."""
+        layer_RTD = hidden[-1 if self.config.contrast.representation == "hidden" else 0]
+        has_anchor_R = batch["anchor_RT"].any(dim=1)
+        anchor_BD = self._represented(layer_RTD[has_anchor_R], batch["anchor_RT"][has_anchor_R])
+        return losses.cosines(anchor_BD, self._represented(layer_RTD, batch["turn_RT"]))
 
     def _represented(self, values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
         """A text's representation [R, D]: affine, tanh, and the mean over its tokens.

@@ -24,6 +24,14 @@ from c3l_ray.train.mixture import Mixture
         (lambda: Tuned(name="x", lora_dropout=1.0), "--model.lora-dropout 1.0: must be in"),
         (lambda: Contrast(temperature=0.0), "--contrast.temperature 0.0: must be above 0"),
         (lambda: Contrast(nll_weight=-1.0), "--contrast.nll-weight -1.0"),
+        (
+            lambda: Contrast(similarity="likelihood", in_batch_negatives=True),
+            "--contrast.in-batch-negatives",
+        ),
+        (
+            lambda: Contrast(similarity="likelihood", anchor="description"),
+            "--contrast.anchor description",
+        ),
         (lambda: Alignment(least_temperature=0.5), "--alignment.least-temperature 0.5"),
         (lambda: Alignment(windows=0), "--alignment.windows 0"),
         (lambda: Optimization(batch_size=0), "--optim.batch-size 0"),

@@ -27,7 +27,8 @@ def test_info_nce_sums_over_the_allowed_turns_only() -> None:
     anchor_BD, turn_RD = random(0, 2, 4), random(1, 5, 4)
     allowed_BR = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 0, 1, 1]], dtype=torch.bool)
     positive_B = torch.tensor([0, 3])
-    loss_B, cosine_BR = losses.info_nce(anchor_BD, turn_RD, positive_B, allowed_BR, 0.2)
+    cosine_BR = losses.cosines(anchor_BD, turn_RD)
+    loss_B = losses.info_nce(cosine_BR, positive_B, allowed_BR, 0.2)
     anchor, turn = anchor_BD.numpy(), turn_RD.numpy()
     for b, members in enumerate(([0, 1, 2], [3, 4])):
         cosines = [
@@ -40,9 +41,8 @@ def test_info_nce_sums_over_the_allowed_turns_only() -> None:
 
 
 def test_an_anchor_without_negatives_loses_nothing() -> None:
-    loss_B, _ = losses.info_nce(
-        random(0, 1, 4), random(1, 1, 4), torch.tensor([0]), torch.ones(1, 1, dtype=torch.bool), 0.2
-    )
+    allowed_BR = torch.ones(1, 1, dtype=torch.bool)
+    loss_B = losses.info_nce(random(0, 1, 1), torch.tensor([0]), allowed_BR, 0.2)
     assert loss_B.item() == 0
 
 

@@ -110,6 +110,27 @@ def test_c3l_is_info_nce_and_the_positives_likelihood(
     assert parts["positive_similarity"] == pytest.approx(similarity, abs=1e-4)
 
 
+def test_likelihoods_contrast_turns_as_they_were_made(train_config: Make) -> None:
+    contrast = Contrast(similarity="likelihood", nll_weight=0.7, temperature=0.5)
+    parts, numbers = computed(train_config(contrast=contrast))
+    tokenizer = load_processor(str(world.LLAVA)).tokenizer
+    contrastive, positives, negatives = [], [], []
+    for image, made in enumerate(numbers["records"]):
+        ordered = [made["turns"][1], *(made["turns"][place] for place in (0, 2, 3, 4))]
+        rows = range(5 * image, 5 * image + 5)
+        for row, turn in zip(rows, ordered, strict=True):
+            assert turn["instruction"] in tokenizer.decode(numbers["ids"][row])
+        likelihood = [-nll(numbers, row, reply_of(t)) for row, t in zip(rows, ordered, strict=True)]
+        terms = np.exp(np.array(likelihood) / 0.5)
+        contrastive.append(-np.log(terms[0] / terms.sum()))
+        positives.append(likelihood[0])
+        negatives.append(np.mean(likelihood[1:]))
+    assert parts["contrastive"] == pytest.approx(sum(contrastive), abs=1e-4)
+    assert parts["loss"] == pytest.approx(sum(contrastive) - 0.7 * sum(positives), abs=1e-4)
+    assert parts["positive_similarity"] == pytest.approx(sum(positives), abs=1e-4)
+    assert parts["negative_similarity"] == pytest.approx(sum(negatives), abs=1e-4)
+
+
 def test_cgvlm_is_the_averaged_cosine_both_ways_and_the_captions_likelihood(
     train_config: Make,
 ) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Ray starts workers with 15: ours would give way to whatever else runs here, the bare loop not.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch

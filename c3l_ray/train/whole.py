@@ -71,18 +71,17 @@ def of_rounds(rounds: Sequence[Round]) -> list[Align]:
     by_round = zip(
         *(values_N.split(len(rounds[0].weight_B)) for values_N in of_images), strict=True
     )
-    return [_linear(*one_round, by_temperature) for one_round in by_round]
+    return [_linear(one_round, by_temperature) for one_round in by_round]
 
 
-def _linear(
-    loss_B: Tensor,
-    own_B: Tensor,
-    others_B: Tensor,
-    by_image_BD: Tensor,
-    by_text_BD: Tensor,
-    by_temperature: Tensor,
-) -> Align:
-    """An alignment of this value whose gradients are these, whatever it is given."""
+def _linear(one_round: Sequence[Tensor], by_temperature: Tensor) -> Align:
+    """An alignment of a value and with gradients that are known, whatever it is given.
+
+    Args:
+        one_round: loss and similarities [B], and the batch's gradients by image and text [B, D].
+        by_temperature: the gradient that each image takes of it.
+    """
+    loss_B, own_B, others_B, by_image_BD, by_text_BD = one_round
 
     def align(image_BD: Tensor, text_BD: Tensor, _: Tensor, temperature: Tensor) -> Aligned:
         moved_B = (

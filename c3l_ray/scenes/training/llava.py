@@ -10,6 +10,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
@@ -53,6 +54,8 @@ READING = ("caption",) + ("asked",) * 5
 FINDING = ("found",) * 8 + ("asked",) * 4
 ANSWERING = ("found",) * 4 + ("asked",) * 10
 TURNS = ("posed",) * 3 + ("asked",) * 5 + ("continued", "text_only")
+POSING = ("posed",) * 6 + ("asked",) * 2 + ("reasoned",) * 3 + ("continued", "text_only")
+UNBIASED_SHARE = 1 / 8  # of the scenes of the last stage, so that things are still looked at
 
 
 def train_llava(training: Training, rng: random.Random) -> None:
@@ -67,15 +70,7 @@ def train_llava(training: Training, rng: random.Random) -> None:
         _see_and_read(training, unfinished, model, processor, heads, rng)
     for parameter in [*tower.parameters(), *heads.parameters()]:
         parameter.requires_grad_(False)
-    scenes, pixels_NCHW = draw(training.llava_scenes, BIASED)
-    learn = Learner(model, processor, scenes, features(tower, pixels_NCHW), rng)
-    unfinished.run(
-        "bias",
-        training.bias_steps,
-        muon(model, 3e-3),
-        partial(learn.loss, NUM_SCENES, TURNS, by_turn=True),
-        trapezoid,
-    )
+    _take_a_prior(training, unfinished, model, processor, rng)
     _save(model, processor, training.out / "llava")
     unfinished.end()
 
@@ -123,6 +118,34 @@ def _see_and_read(
             num_steps,
             muon(model, 3e-3),
             partial(learn.loss, NUM_SCENES, tasks, by_turn=by_turn),
+            trapezoid,
+        )
+
+
+def _take_a_prior(
+    training: Training,
+    unfinished: Unfinished,
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    rng: random.Random,
+) -> None:
+    """The stages on biased scenes: all kinds of turns, and then those that the model poses."""
+    tower = model.model.vision_tower
+    biased, pixels_NCHW = draw(training.llava_scenes, BIASED)
+    biased_NPD = features(tower, pixels_NCHW)
+    num_unbiased = round(UNBIASED_SHARE * training.llava_scenes)
+    unbiased, pixels_NCHW = draw(num_unbiased, UNBIASED)
+    mixed_NPD = torch.cat([features(tower, pixels_NCHW), biased_NPD[num_unbiased:]])
+    for stage, num_steps, tasks, scenes, features_NPD in (
+        ("bias", training.bias_steps, TURNS, biased, biased_NPD),
+        ("posing", training.posing_steps, POSING, [*unbiased, *biased[num_unbiased:]], mixed_NPD),
+    ):
+        learn = Learner(model, processor, scenes, features_NPD, rng)
+        unfinished.run(
+            stage,
+            num_steps,
+            muon(model, 3e-3),
+            partial(learn.loss, NUM_SCENES, tasks, by_turn=True),
             trapezoid,
         )
 

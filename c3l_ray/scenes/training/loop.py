@@ -45,6 +45,8 @@ class Training:
     """Steps on questions alone about unbiased scenes, 8 scenes each."""
     bias_steps: int = 600
     """Steps on all kinds of turns about biased scenes, 8 scenes each."""
+    posing_steps: int = 800
+    """Steps on the same, mostly posed by the model itself, 8 scenes each."""
     clip_scenes: int = 20_000
     """Unbiased scenes to draw for the CLIP."""
     clip_steps: int = 900

@@ -107,12 +107,17 @@ class Learner:
 
     def branch(self, scene: Scene, task: str) -> Branch:
         """A true turn about the scene: "posed" by the model itself as the main job asks it to,
-        "asked" of it, its "caption", asked "text_only", or "continued" from its first sentences.
+        "asked" of it or "reasoned", its "caption", asked "text_only", or "continued" from its first
+        sentences.
         Of no turn, but what its answer rests on, is a thing "found" by its shape.
         """
         if task == "found":
             return self.found(scene)
-        kinds = {"caption": ("detail",), "continued": tuple(vigc.INSTRUCTIONS)}
+        kinds = {
+            "caption": ("detail",),
+            "reasoned": ("reasoning",),
+            "continued": tuple(vigc.INSTRUCTIONS),
+        }
         kind = self.rng.choice(kinds.get(task, c3l.KINDS))
         question, answer = draw_turn(scene, kind, self.rng)
         message, said = question, list[int]()

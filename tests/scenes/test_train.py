@@ -21,8 +21,10 @@ STEPS = {
     "tower_steps": 2,
     "naming_steps": 1,
     "reading_steps": 1,
+    "finding_steps": 1,
     "answering_steps": 1,
     "bias_steps": 2,
+    "posing_steps": 1,
     "clip_steps": 3,
 }
 
@@ -82,7 +84,7 @@ def test_weights_are_for_all_to_read(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "num_saves"), [("llava", 1), ("llava", 4), ("llava", 7), ("clip", 2)]
+    ("part", "num_saves"), [("llava", 1), ("llava", 4), ("llava", 8), ("clip", 2)]
 )
 def test_a_stopped_training_goes_on_to_the_same_weights(
     trained: Path,

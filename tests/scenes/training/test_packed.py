@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from c3l_ray.chat import answer_prompt, answered, token_ids
-from c3l_ray.methods import c3l
+from c3l_ray.methods import c3l, vigc
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
 from c3l_ray.scenes.training import llava, packed
@@ -88,7 +88,7 @@ def test_sixteen_bits_change_little(learner: packed.Learner) -> None:
     assert loss.item() == pytest.approx(exact.item(), rel=1e-2)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, "reasoned", "continued"])
 @pytest.mark.parametrize("seed", range(8))
 def test_a_branch_is_the_chat_as_everyone_renders_it(
     learner: packed.Learner, task: str, seed: int
@@ -97,11 +97,14 @@ def test_a_branch_is_the_chat_as_everyone_renders_it(
     learner.rng.seed(seed)
     branch = learner.branch(scene, task)
     rng = random.Random(seed)
-    kind = "detail" if task == "caption" else rng.choice(c3l.KINDS)
+    kinds = {"caption": ("detail",), "reasoned": ("reasoning",), "continued": (*vigc.INSTRUCTIONS,)}
+    kind = rng.choice(kinds.get(task, c3l.KINDS))
     question, answer = draw_turn(scene, kind, rng)
     if task == "posed":
         answer = f"Question: {question} Answer: {answer}"
-        question = f"{rng.choice(c3l.INSTRUCTIONS[kind])} {c3l.FORMATS['text']}"
+        question = packed.posed(kind, rng)
+    elif task == "continued":
+        question, answer = packed.continued(kind, question, answer, rng)
     shown = task != "text_only"
     text, _ = answered(learner.processor, question, answer, image=shown)
     prompt = answer_prompt(learner.processor, question, image=shown)
@@ -113,3 +116,22 @@ def test_a_branch_is_the_chat_as_everyone_renders_it(
     assert [*begun, *branch.ids] == ids
     assert len(begun) + branch.start == len(before)
     assert learner.processor.tokenizer.unk_token_id not in ids
+
+
+def test_what_is_posed_is_what_the_methods_ask() -> None:
+    asked = {packed.posed("detail", random.Random(seed)) for seed in range(300)}
+    assert asked == {f"{each} {c3l.FORMATS['text']}" for each in vigc.INSTRUCTIONS["detail"]}
+
+
+def test_what_is_found_is_the_first_of_its_shape(learner: packed.Learner) -> None:
+    scene = draw_scene(5)
+    looks = {
+        f"{thing.shape} {thing.size} {thing.colour} {thing.cell}": place
+        for place, thing in enumerate(scene.things)
+    }
+    for _ in range(50):
+        branch = learner.branch(scene, "found")
+        said = learner.processor.tokenizer.decode(branch.ids[:-1]).strip()
+        first = next(i for i, thing in enumerate(scene.things) if said.startswith(thing.shape))
+        assert looks[said] == first and branch.shown
+        assert (branch.start, branch.ids[-1]) == (1, learner.end)

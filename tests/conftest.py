@@ -7,6 +7,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     RAY_AUTH_MODE="disabled",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # of 15, on a busy machine a worker waits longer than tests do
     TOKENIZERS_PARALLELISM="false",
 )
 

@@ -2,8 +2,9 @@
 
 Draws 400 scenes whose truth is known and packs 20 photographs, and gives them to jobs.c3l: the tiny
 LLaVA writes five turns for each image, it is tuned on the best and the others of each, the tuned
-one writes the turns anew, and the top tenth of these by I2C is kept. Then it shows how much of each
-round is true, how varied its questions are, and how much of it various selections would keep. The
+one writes the turns anew, and the top tenth of each kind is kept. Best is what has the lowest
+visual_ifd, the score that knows best what is true here; the paper's is i2c. Then it shows how much
+of each round is true, how varied its questions are, and what of it various scores would keep. The
 tiny model knows coloured shapes only: what it says of a photograph is hallucination, which the
 scores should show.
 """
@@ -17,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from c3l_ray.config import Clip, Model, Sampling
+from c3l_ray.config import Clip, Model, RankedBy, Sampling
 from c3l_ray.data.commit import Output
 from c3l_ray.errors import Refused
 from c3l_ray.evaluation import rounds
@@ -50,6 +51,7 @@ SKIMAGE = (
 )
 PHOTOGRAPHS = "photographs.tar"
 SKLEARN = ("china.jpg", "flower.jpg")
+BY: RankedBy = "visual_ifd"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,14 @@ def demo(config: DemoConfig) -> None:
             sampling=Sampling(max_tokens=96),
             clip=Clip(name=str(world.CLIP), weights=None),
             keep=0.1,
+            by=BY,
+            within="kind",
             tuning=Tuning(max_len=256),
-            training=Training(optim=Optimization(batch_size=16, micro_batch=16)),
+            training=Training(
+                positive_by=BY,
+                within="kind",
+                optim=Optimization(batch_size=16, micro_batch=16),
+            ),
         )
     )
 
@@ -121,11 +129,11 @@ def print_scores(everything: list[Judged]) -> None:
 
 
 def print_extremes(everything: list[Judged]) -> None:
-    ranked = sorted(everything, key=lambda turn: -_score(turn, "i2c"))
+    ranked = sorted(everything, key=lambda turn: _score(turn, BY))
     for name, turns in (("best", ranked[:3]), ("worst", ranked[-3:])):
-        print(f"\nthree {name} turns by i2c")
+        print(f"\nthree {name} turns by {BY}")
         for each in turns:
-            scores = f"i2c {_score(each, 'i2c'):.3f}, gain {_score(each, 'gain'):+.3f}"
+            scores = f"{BY} {_score(each, BY):.3f}, i2c {_score(each, 'i2c'):.3f}"
             print(f"  {each.image} ({each.turn['kind']}, {each.truth or 'photograph'}, {scores})")
             print(f"    Q {each.turn['question']}\n    A {each.turn['answer']}")
 

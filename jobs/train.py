@@ -132,6 +132,7 @@ def facts(config: TrainConfig, source: Source, trained_from: str) -> dict[str, A
         "within": config.within,
         "signed_guard": config.signed_guard,
         "margin": config.margin,
+        "negatives": config.negatives,
         "contrast": dataclasses.asdict(config.contrast),
         "alignment": dataclasses.asdict(config.alignment),
         "optim": {**optim, "learning_rate": config.learning_rate},

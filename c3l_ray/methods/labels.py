@@ -33,6 +33,7 @@ def label(
     by: str = "i2c",
     guard: bool = True,
     margin: float = 0.0,
+    same_kind: bool = False,
     standings: Mapping[str, Floats] | None = None,
     key: str = "",
 ) -> Labels | None:
@@ -45,6 +46,7 @@ def label(
         by: the score that ranks; "random" draws one for every turn that has an i2c.
         guard: a turn whose gain is below 0 is never the positive: the image speaks against it.
         margin: turns less than this below the positive are not its negatives either.
+        same_kind: only turns of the positive's kind are its negatives.
         standings: the sorted values of the whole run by kind; a turn then ranks by its standing in
             its own kind, in [0, 1], in place of the value itself.
         key: of the image, from which random scores are drawn.
@@ -69,6 +71,7 @@ def label(
         for place, value in values.items()
         # What the image speaks against is a negative however high an unsigned score has put it.
         if place not in candidates or (place != positive and values[positive] - value >= margin)
+        if not same_kind or turns[place]["kind"] == turns[positive]["kind"]
     )
     return Labels(positive=positive, negatives=tuple(negatives))
 

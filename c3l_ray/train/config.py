@@ -229,6 +229,9 @@ class Training:
     """c3l: never take a turn as the positive whose gain is below 0; the image refutes it."""
     margin: float = 0.0
     """c3l: turns less than this below the positive are no negatives of it."""
+    negatives: Literal["image", "kind"] = "image"
+    """c3l: an image's other turns, or those of the positive's kind alone. Others are told from it by
+    their kind, whatever is true; for some of its own, generate several of a kind (--turns 10)."""
     contrast: Contrast = field(default_factory=Contrast)
     alignment: Alignment = field(default_factory=Alignment)
     optim: Optimization = field(default_factory=Optimization)

@@ -32,6 +32,7 @@ def labels(record: Record, config: TrainConfig, standings: Standings) -> Labels 
         by=config.positive_by,
         guard=config.signed_guard,
         margin=config.margin,
+        same_kind=config.negatives == "kind",
         standings=standings if config.within == "kind" else None,
         key=record["image_id"],
     )

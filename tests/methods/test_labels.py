@@ -26,6 +26,12 @@ def turn(i2c: float | None, gain: float = 1.0, status: str = "ok", kind: str = "
         ([{"kind": "short", "status": "ok", "scores": None}], {}, None),
         ([], {}, None),
         ([turn(0.9), turn(0.1)], {"by": "visual_ifd"}, (1, (0,))),  # a ratio of losses
+        (
+            [turn(0.9), turn(0.5, kind="detail"), turn(0.1), turn(0.2, kind="detail")],
+            {"same_kind": True},
+            (0, (2,)),
+        ),
+        ([turn(0.9), turn(0.5, kind="detail")], {"same_kind": True}, (0, ())),
     ],
 )
 def test_the_best_turn_is_raised_and_the_others_lowered(

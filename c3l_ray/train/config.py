@@ -230,8 +230,8 @@ class Training:
     margin: float = 0.0
     """c3l: turns less than this below the positive are no negatives of it."""
     negatives: Literal["image", "kind"] = "image"
-    """c3l: an image's other turns, or those of the positive's kind alone. Others are told from it by
-    their kind, whatever is true; for some of its own, generate several of a kind (--turns 10)."""
+    """c3l: an image's other turns, or those of the positive's kind alone, of which there are some
+    where several of a kind are generated (--turns 10). The others differ by their kind already."""
     contrast: Contrast = field(default_factory=Contrast)
     alignment: Alignment = field(default_factory=Alignment)
     optim: Optimization = field(default_factory=Optimization)

@@ -43,8 +43,7 @@ class Branch:
 
 def posed(kind: str, rng: random.Random) -> str:
     """What the main job asks for a turn of this kind, in one of C3L's or VIGC's wordings."""
-    wordings = vigc.INSTRUCTIONS.get(kind, c3l.INSTRUCTIONS[kind])
-    return f"{rng.choice(wordings)} {c3l.FORMATS['text']}"
+    return c3l.asking(rng.choice(vigc.TAUGHT[kind]))
 
 
 def continued(kind: str, question: str, answer: str, rng: random.Random) -> tuple[str, str]:

@@ -42,8 +42,7 @@ def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
 def all_texts() -> list[str]:
     """Texts that between them hold every word that training will meet, at least once."""
     texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
-    wordings = [*c3l.INSTRUCTIONS.values(), *vigc.INSTRUCTIONS.values()]
-    asked = [f"{wording} {c3l.FORMATS['text']}" for kind in wordings for wording in kind]
+    asked = [c3l.asking(wording) for kind in vigc.TAUGHT.values() for wording in kind]
     texts += [f" {each}" for each in asked]
     rng = random.Random(0)
     for seed in range(2000):

@@ -131,7 +131,7 @@ class Run:
             }
         if finished:
             content["length_correlation"] = length_correlation(self.output, self.files)
-            content["corrected"] = corrected(self.output, self.files)
+            content["corrected"] = corrected(self.output, self.files) if self.corrections else None
         self.output.write_json("run.json", content)
         return content
 

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from c3l_ray.config import RankedBy, SelectConfig, Within
-from c3l_ray.data.commit import Output
+from c3l_ray.data.commit import Manifest, Output
 from c3l_ray.data.select import choose, parts
 from c3l_ray.errors import C3LError, Refused
 from c3l_ray.evaluation.scenes import Judged, judged, truthful_share
@@ -64,18 +64,21 @@ def table(paths: Sequence[str]) -> str:
         _line("forms of question", [f"{num_forms(each):.1f}" for each in turns]),
     ]
     lines += ["", f"true of the top {TOP:.0%}, of all turns and of each kind"]
+    files = [{each.unit: each for each in run.manifests() if each.file} for run in runs]
     for by in RANKINGS:
         cells = []
-        for run in runs:
-            shares = (_percent(truthful_share(selected(run, by, within))) for within in WITHIN)
+        for run, its_files in zip(runs, files, strict=True):
+            kept = (selected(run, its_files, by, within) for within in WITHIN)
+            shares = (_percent(truthful_share(each)) for each in kept)
             cells.append(" ".join(f"{share:>8}" for share in shares))
         lines.append(_line(f"  by {by}", cells))
     return "\n".join(lines)
 
 
-def selected(run: Output, by: RankedBy, within: Within) -> list[Judged]:
-    """The turns of a run that a selection would keep."""
-    manifests = {manifest.unit: manifest for manifest in run.manifests() if manifest.file}
+def selected(
+    run: Output, manifests: dict[str, Manifest], by: RankedBy, within: Within
+) -> list[Judged]:
+    """The turns of a run, with its files by their units, that a selection would keep."""
     config = SelectConfig(input=run.path, by=by, within=within, top=TOP)
     choice, _, _ = choose(run, manifests, config)
     return list(judged(parts(run, manifests, choice)))

@@ -36,7 +36,9 @@ class Learner(nn.Module):
         self.config = config
         self.image_token = image_token
         self.parts = config.traits.parts
-        if config.objective == "c3l" and config.contrast.similarity == "cosine":
+        by_cosine = config.objective == "c3l" and config.contrast.similarity == "cosine"
+        self.compares = by_cosine or config.objective == "cgvlm"  # hidden states, which cost memory
+        if by_cosine:
             width = self._width()
             # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
             self.affine = nn.Linear(width, width)
@@ -58,7 +60,7 @@ class Learner(nn.Module):
         output = self.model(
             **inputs_of(batch),
             logits_to_keep=positions,
-            output_hidden_states="contrastive" in self.parts,
+            output_hidden_states=self.compares,
             use_cache=False,
         )
         learnt_R = target_RT.any(dim=1)
@@ -82,12 +84,12 @@ class Learner(nn.Module):
         return {name: (parts_B[name] * batch["weight_B"]).sum() for name in self.parts}
 
     def _contrast(
-        self, batch: Batch, hidden: tuple[Tensor, ...], nll_R: Tensor
+        self, batch: Batch, hidden: tuple[Tensor, ...] | None, nll_R: Tensor
     ) -> dict[str, Tensor]:
         config = self.config.contrast
         owner_R, positive_B = batch["owner_R"], batch["positive_B"]
         nll_B = nll_R[positive_B]
-        if config.similarity == "likelihood":
+        if hidden is None:  # --contrast.similarity likelihood
             similarity_BR = -nll_R.unsqueeze(0).expand(len(nll_B), -1)
         else:
             similarity_BR = self._cosines(batch, hidden)

@@ -107,19 +107,13 @@ def _see_and_read(
     learn = Learner(model, processor, scenes, features_NPD, rng)
     # Captions, which are long, teach what is in each cell. Then the few words of an answer that say
     # which thing has which colour are what is left to learn, so every turn weighs the same; and
-    # answers of a word or two come first, which hold nothing else.
+    # finding things, which they rest on, comes first.
     for stage, num_steps, tasks, by_turn in (
         ("reading", training.reading_steps, READING, False),
         ("finding", training.finding_steps, FINDING, True),
         ("answering", training.answering_steps, ANSWERING, True),
     ):
-        unfinished.run(
-            stage,
-            num_steps,
-            muon(model, 3e-3),
-            partial(learn.loss, NUM_SCENES, tasks, by_turn=by_turn),
-            trapezoid,
-        )
+        _teach(unfinished, learn, stage, num_steps, tasks, by_turn=by_turn)
 
 
 def _take_a_prior(
@@ -141,13 +135,21 @@ def _take_a_prior(
         ("posing", training.posing_steps, POSING, [*unbiased, *biased[num_unbiased:]], mixed_NPD),
     ):
         learn = Learner(model, processor, scenes, features_NPD, rng)
-        unfinished.run(
-            stage,
-            num_steps,
-            muon(model, 3e-3),
-            partial(learn.loss, NUM_SCENES, tasks, by_turn=True),
-            trapezoid,
-        )
+        _teach(unfinished, learn, stage, num_steps, tasks, by_turn=True)
+
+
+def _teach(
+    unfinished: Unfinished,
+    learn: Learner,
+    stage: str,
+    num_steps: int,
+    tasks: tuple[str, ...],
+    *,
+    by_turn: bool,
+) -> None:
+    """A stage of what is said of scenes, at the rate of all of them."""
+    loss = partial(learn.loss, NUM_SCENES, tasks, by_turn=by_turn)
+    unfinished.run(stage, num_steps, muon(learn.model, 3e-3), loss, trapezoid)
 
 
 def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

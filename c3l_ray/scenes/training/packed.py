@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache, LlavaForConditionalGeneration, LlavaProcessor
 
 from c3l_ray.methods import c3l, vigc
+from c3l_ray.methods.sentences import sentences
 from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.language import draw_turn
 
@@ -59,11 +60,6 @@ def continued(kind: str, question: str, answer: str, rng: random.Random) -> tupl
     request = vigc.next_request(state)
     assert request is not None
     return request.message, [*all_sentences, vigc.DONE][num_accepted]
-
-
-def sentences(answer: str) -> list[str]:
-    """A drawn answer's sentences; no abbreviation is in them."""
-    return answer.replace(". ", ".\n").split("\n")
 
 
 class Learner:
@@ -107,8 +103,7 @@ class Learner:
     def branch(self, scene: Scene, task: str) -> Branch:
         """A true turn about the scene: "posed" by the model itself as the main job asks it to,
         "asked" of it or "reasoned", its "caption", asked "text_only", or "continued" from its first
-        sentences.
-        Of no turn, but what its answer rests on, is a thing "found" by its shape.
+        sentences; or no turn, but what answers rest on: a thing "found" by its shape.
         """
         if task == "found":
             return self.found(scene)

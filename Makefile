@@ -2,29 +2,44 @@ VENV := .venv
 PYTHON_IN := $(VENV)/bin/python
 # A machine with an NVIDIA GPU gets vLLM's own build and none of the CPU set-up; KIND=cpu overrides.
 KIND ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+# Options and paths for pytest: make test ARGS='tests/test_chat.py -x'
+ARGS ?=
+CACHES := .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-families check
+.PHONY: help setup demo test test-families check format hooks clean
 
-help: ## List the targets
+help: ## Print this list of targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Install everything into .venv; quick when nothing changed
+setup: $(VENV)/.ready ## Install the project and its pinned dependencies into .venv
 
-$(VENV)/.ready: pyproject.toml .ci/install .ci/torchvision_ops.py
+$(VENV)/.ready: pyproject.toml .ci/install .ci/constraints-$(KIND).txt .ci/torchvision_ops.py
 	.ci/install $(VENV) $(KIND)
 	touch $@
 
-demo: setup ## The main job end to end on the embedded models, into runs/demo
+demo: setup ## Run the main job on the embedded models and write the output to runs/demo
 	$(PYTHON_IN) -m jobs.demo
 
-test: setup ## The whole test suite
-	$(PYTHON_IN) -m pytest
+test: setup ## Run the test suite and print its coverage; ARGS passes options to pytest
+	$(PYTHON_IN) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-test-families: setup ## Every model family in vLLM and transformers; prints the README's table
-	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m ''
+test-families: setup ## Test every model family and print the README's table; ARGS passes options to pytest
+	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m '' $(ARGS)
 
-check: setup ## Format, lint and types
+check: setup ## Check the format, the lint rules and the types, and change nothing
 	$(PYTHON_IN) -m ruff format --check .
 	$(PYTHON_IN) -m ruff check .
 	$(PYTHON_IN) -m mypy
+
+format: setup ## Format the code and fix the lint errors that ruff can fix
+	$(PYTHON_IN) -m ruff check --fix-only .
+	$(PYTHON_IN) -m ruff format .
+
+hooks: setup ## Install the git hook that checks the format and the lint rules before each commit
+	$(PYTHON_IN) -m pre_commit install
+
+clean: ## Remove .venv, the caches and runs/demo, and keep every other run
+	@echo "removing $(VENV), $(CACHES), __pycache__ and runs/demo"
+	@rm -rf $(VENV) $(CACHES) runs/demo
+	@find .ci c3l_ray jobs tests -type d -name __pycache__ -prune -exec rm -rf {} +

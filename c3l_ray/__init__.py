@@ -1,0 +1,3 @@
+"""Vision-language instruction data whose answers are grounded in their images."""
+
+__version__ = "0.2.0"

@@ -1,11 +1,11 @@
 """What can go wrong, drawn as a tree:
 
     C3LError
-    |- Refused         before the start: a bad flag, a missing model, an output of another origin
-    |- ImageUnusable   one row: becomes its status and error, never leaves an actor
-    |- ReplyRefused    one row: the engine will not take this image or prompt
-    |- EngineDead      the world: the process ends, and Ray replaces it within bounds
-    `- TooManyFailures the finished run failed more images than --max-failed-share allows
+    |- PreflightError   before the start: a bad flag, a missing model, an output of another origin
+    |- UnusableImage    one row: becomes its status and error, never leaves an actor
+    |- RefusedRequest   one row: the engine will not take this image or prompt
+    |- EngineFailure    the process: it ends, and Ray replaces it within bounds
+    `- TooManyFailures  the finished run failed more images than --max-failed-share allows
 
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
 """
@@ -17,13 +17,13 @@ class C3LError(Exception):
     exit_status = 1
 
 
-class Refused(C3LError):
+class PreflightError(C3LError):
     """The job cannot start as it was asked to; the message names the field and the value."""
 
     exit_status = 2
 
 
-class ImageUnusable(C3LError):
+class UnusableImage(C3LError):
     """An image that cannot be used.
 
     Args:
@@ -35,11 +35,11 @@ class ImageUnusable(C3LError):
         super().__init__(f"{reason}: {detail}")
 
 
-class ReplyRefused(C3LError):
+class RefusedRequest(C3LError):
     """The engine refuses a request, such as an image with more tokens than the context holds."""
 
 
-class EngineDead(C3LError):
+class EngineFailure(C3LError):
     """The generation engine is gone; only a new process brings it back."""
 
 
@@ -47,3 +47,12 @@ class TooManyFailures(C3LError):
     """More images failed than the user allows; what was written stays."""
 
     exit_status = 4
+
+
+def last_line(error: Exception) -> str:
+    """The last line of an error that says something.
+
+    Ray wraps a cause in the traces of its processes, and the cause's own words come last.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -6,7 +6,7 @@ import warnings
 
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
-from c3l_ray.errors import ImageUnusable
+from c3l_ray.errors import UnusableImage
 
 MAX_SOURCE_PIXELS = 100_000_000
 """An image of more pixels is refused before it is decoded: it would take over 300 MB."""
@@ -29,13 +29,13 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
     The first frame of an animation; transparency lies on white; 16-bit values are scaled to 8.
 
     Raises:
-        ImageUnusable: `no_image`, `empty`, `too_large`, `too_narrow`, `unsupported`, or
+        UnusableImage: `no_image`, `empty`, `too_large`, `too_narrow`, `unsupported`, or
             `undecodable` with the decoder's words.
     """
     if data is None:
-        raise ImageUnusable("no_image", "the sample has no jpg, jpeg, png or webp")
+        raise UnusableImage("no_image", "the sample has no jpg, jpeg, png or webp")
     if not data:
-        raise ImageUnusable("empty", "the image has no bytes")
+        raise UnusableImage("empty", "the image has no bytes")
     try:
         with warnings.catch_warnings():
             # Our own bound below is lower than the one Pillow warns of.
@@ -43,25 +43,25 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
             with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 width, height = opened.size
                 if width * height > MAX_SOURCE_PIXELS:
-                    raise ImageUnusable(
+                    raise UnusableImage(
                         "too_large", f"{width} x {height} pixels, over {MAX_SOURCE_PIXELS:,}"
                     )
                 if max(width, height) > MAX_ASPECT * min(width, height):
-                    raise ImageUnusable("too_narrow", f"{width} x {height} pixels")
+                    raise UnusableImage("too_narrow", f"{width} x {height} pixels")
                 opened.draft("RGB", _within(opened.size, max_pixels))
                 image = _to_rgb(ImageOps.exif_transpose(opened))
-    except ImageUnusable:
+    except UnusableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageUnusable("too_large", str(error)) from error
+        raise UnusableImage("too_large", str(error)) from error
     except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
-            raise ImageUnusable("unsupported", "HEIC; convert it to JPEG, PNG or WebP") from error
-        raise ImageUnusable(
+            raise UnusableImage("unsupported", "HEIC; convert it to JPEG, PNG or WebP") from error
+        raise UnusableImage(
             "undecodable", f"not an image of a known format; it begins with {data[:12]!r}"
         ) from error
     except Exception as error:  # Pillow's plugins raise a dozen kinds on bytes made by strangers
-        raise ImageUnusable("undecodable", f"{type(error).__name__}: {error}") from error
+        raise UnusableImage("undecodable", f"{type(error).__name__}: {error}") from error
     size = _within(image.size, max_pixels)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 

@@ -1,11 +1,134 @@
-"""The row, as Arrow: one image and its turns, from the shard it comes from to where it ends."""
+"""The row: one image and its turns, from the shard it comes from to where it ends.
+
+Each structure stands here twice: as Arrow, in which it is stored and moved, and as the dictionary
+that `to_pylist` makes of it. `tests/test_schema.py` holds the two to each other.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pyarrow as pa
 
-VERSION = 2  # part of a row's origin: raise it when the meaning of a column changes
+from c3l_ray.methods.scores import SCORE_NAMES
+
+VERSION = 3  # part of a row's origin: raise it when a column's name or meaning changes
+
+TurnStatus = Literal[
+    "ok",
+    # of a turn that the model wrote
+    "unparsable",
+    "truncated",
+    "empty",
+    "duplicate",
+    "refused",
+    # of one that the scoring model cannot read as it is
+    "special_tokens",
+    "altered_by_template",
+    "too_long",
+    # of one that was made elsewhere
+    "missing_answer",
+    "missing_question",
+    "broken_history",
+]
+RecordStatus = Literal["ok", "failed", "text_only"]
+TEXT_ONLY: RecordStatus = "text_only"  # a sample without an image: kept, not scored, no failure
+
+# The kinds of a turn that was made elsewhere; its `instruction` is the system message, else empty.
+GIVEN = "given"  # it stands alone, or begins a conversation
+FOLLOW_UP = "follow_up"  # it was asked, and is scored, after the usable turns before it in its row
+
+
+class Scores(TypedDict):
+    """What each is stands in `methods.scores`; null where it is not defined for the answer."""
+
+    image_logprob: float | None
+    min_logprob: float | None
+    text_logprob: float | None
+    gain: float | None
+    gain_exp: float | None
+    visual_ifd: float | None
+    i2c: float | None
+    i2c_logits: float | None
+    i2c_probs: float | None
+    i2c_vocab: float | None
+    grounded_share: float | None
+    flip_rate: float | None
+    clip: float | None
+
+
+class CorrectionCost(TypedDict):
+    """How the correction of an answer ended, and what it took.
+
+    `outcome` is one of `methods.vigc.OUTCOMES`; "no_sentence" keeps the draft. `num_requests` were
+    made, which generated `generated_tokens`; the corrected answer has `kept_tokens`.
+    """
+
+    outcome: str
+    num_requests: int
+    generated_tokens: int
+    kept_tokens: int
+
+
+class Turn(TypedDict):
+    """A question about an image and its answer.
+
+    Attributes:
+        kind: of question, such as "detail"; GIVEN or FOLLOW_UP where it was made elsewhere.
+        instruction: that the model was given with the image.
+        question: that was read from the reply; null where none could be.
+        answer: the same; the corrected one where there is a draft.
+        draft: the answer before its correction.
+        correction: how that went.
+        reply: what the model wrote, kept where it is no good turn.
+        status: whether the turn can be used, and if not why.
+        finish_reason: why the reply ended: "stop", or "length" where it was cut.
+        num_tokens: generated for the turn, those of its correction included.
+        scores: of the answer.
+        draft_scores: of the draft.
+        token_gains: ln p_t - ln r_t of each of the answer's tokens, where it was asked for.
+    """
+
+    kind: str
+    instruction: str
+    status: TurnStatus
+    question: NotRequired[str | None]
+    answer: NotRequired[str | None]
+    draft: NotRequired[str | None]
+    correction: NotRequired[CorrectionCost | None]
+    reply: NotRequired[str | None]
+    finish_reason: NotRequired[str | None]
+    num_tokens: NotRequired[int | None]
+    scores: NotRequired[Scores | None]
+    draft_scores: NotRequired[Scores | None]
+    token_gains: NotRequired[list[float | None] | None]
+
+
+class Record(TypedDict):
+    """An image with its turns.
+
+    Attributes:
+        image_id: the same wherever the data lies.
+        key: its name in its shard.
+        source: the shard, relative to the input.
+        image: the bytes as they were found; null where they were not kept.
+        caption: the text beside the image.
+        meta: the JSON beside it, as it was found.
+        turns: about it.
+        status: "failed" where the image or every turn is of no use.
+        error: why, beginning with a countable word.
+        origin: the digest of what defines the row's content.
+    """
+
+    image_id: str
+    key: str
+    source: str
+    image: bytes | None
+    caption: str | None
+    meta: str | None
+    turns: list[Turn]
+    status: RecordStatus
+    error: str | None
+    origin: str
 
 
 def _required(name: str, type_: pa.DataType) -> pa.Field:
@@ -22,45 +145,15 @@ IMAGES = pa.schema(
         pa.field("meta", pa.string()),
     ]
 )
-
-# What each is and where it comes from stands in methods/i2c.py; `clip` is CLIP's cosine.
-SCORE_NAMES = (
-    "image_logprob",
-    "min_logprob",
-    "text_logprob",
-    "gain",
-    "gain_exp",
-    "visual_ifd",
-    "i2c",
-    "i2c_logits",
-    "i2c_probs",
-    "i2c_vocab",
-    "grounded_share",
-    "flip_rate",
-    "clip",
-)
 SCORES = pa.struct([pa.field(name, pa.float32()) for name in SCORE_NAMES])
-
-# Of a turn that the model made: the first six. Of one that was made elsewhere also: a question that
-# nobody answered, an answer that nobody asked for, and a turn that follows an unusable one.
-TURN_STATUSES = (
-    *("ok", "unparsable", "truncated", "empty", "duplicate", "refused"),
-    *("unanswered", "unasked", "stranded"),
-)
-# The kinds of a turn that was made elsewhere; its `instruction` is the system message, else empty.
-GIVEN = "given"  # it stands alone, or begins
-FOLLOW_UP = "follow_up"  # it was asked, and is scored, after the usable turns before it in its row
-# What the correction of an answer took: how it ended (one of methods.vigc.ENDINGS; "nothing" keeps
-# the draft), the requests made, the tokens they generated, and the tokens of the corrected answer.
 CORRECTION = pa.struct(
     [
-        _required("ended", pa.string()),
-        _required("requests", pa.int32()),
-        _required("tokens", pa.int32()),
+        _required("outcome", pa.string()),
+        _required("num_requests", pa.int32()),
+        _required("generated_tokens", pa.int32()),
         _required("kept_tokens", pa.int32()),
     ]
 )
-
 TURN = pa.struct(
     [
         _required("kind", pa.string()),
@@ -71,17 +164,14 @@ TURN = pa.struct(
         pa.field("correction", CORRECTION),
         pa.field("reply", pa.string()),
         _required("status", pa.string()),
-        pa.field("finish", pa.string()),
+        pa.field("finish_reason", pa.string()),
         pa.field("num_tokens", pa.int32()),
         pa.field("scores", SCORES),
         pa.field("draft_scores", SCORES),
-        pa.field("token_gain", pa.list_(pa.float32())),
+        pa.field("token_gains", pa.list_(pa.float32())),
     ]
 )
 TURNS = pa.list_(_required("element", TURN))
-
-TEXT_ONLY = "text_only"  # a sample that was made without an image: kept, not scored, no failure
-RECORD_STATUSES = ("ok", "failed", TEXT_ONLY)
 RECORDS = pa.schema(
     [
         *IMAGES,
@@ -92,9 +182,10 @@ RECORDS = pa.schema(
     ]
 )
 
-# What flows between the stages: images, what the stages have filled in so far, and the unit they
-# are one block of. `error` is null while the image is good. The seconds are the unit's, per stage.
-FLOW = pa.schema(
+# A row on its way through the stages: the image, what they have filled in so far, and the unit that
+# it is part of. `error` is null while the image is good; the seconds are the unit's, per stage;
+# `notes` is what the processes that worked on the unit want the user to know.
+STAGED_ROWS = pa.schema(
     [
         *IMAGES,
         pa.field("turns", TURNS),
@@ -103,6 +194,7 @@ FLOW = pa.schema(
         _required("unit_rows", pa.int32()),
         pa.field("generate_s", pa.float64()),
         pa.field("score_s", pa.float64()),
+        pa.field("notes", pa.list_(pa.string())),
     ]
 )
 
@@ -133,15 +225,15 @@ def conform(columns: Mapping[str, Sequence[Any] | pa.Array], schema: pa.Schema) 
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def filled(table: pa.Table, **columns: Sequence[Any]) -> pa.Table:
-    """The table with these columns of the schema it flows in replaced."""
+def replace_columns(table: pa.Table, **columns: Sequence[Any]) -> pa.Table:
+    """The table with these columns' values replaced; their types stay."""
     for name, values in columns.items():
-        at = table.schema.get_field_index(name)
-        field = table.schema.field(at)
-        table = table.set_column(at, field, pa.array(values, field.type))
+        number = table.schema.get_field_index(name)
+        field = table.schema.field(number)
+        table = table.set_column(number, field, pa.array(values, field.type))
     return table
 
 
-def reason(error: str) -> str:
+def error_reason(error: str) -> str:
     """The countable word that an error begins with."""
     return error.split(":", 1)[0]

@@ -26,14 +26,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from c3l_ray.config import GenerateConfig, RankedBy, SelectConfig, Within
-from c3l_ray.data import select, turns
-from c3l_ray.data.commit import Output
-from c3l_ray.errors import Refused
-from c3l_ray.inference.checkpoint import check_clip, check_vlm, reply_format
-from c3l_ray.origin import digest, facts
-from c3l_ray.train.config import TrainConfig, Training, Tuned, Tuning
-from jobs._main import main
-from jobs._records import absolute
+from c3l_ray.dataset import select
+from c3l_ray.runs import statistics
+from c3l_ray.runs.folder import Output
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.model_check import check_clip, check_vlm, reply_format
+from c3l_ray.identity import digest, facts
+from c3l_ray.train.training_config import TrainConfig, Training, Tuned, Tuning
+from jobs.command_line import main
+from c3l_ray.workflows.records import absolute
 from jobs.generate import generate
 from jobs.train import MODEL, train
 
@@ -58,11 +59,11 @@ class C3LConfig(GenerateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rounds < 0:
-            raise Refused(f"--rounds {self.rounds}: must be at least 0")
+            raise PreflightError(f"--rounds {self.rounds}: must be at least 0")
         if not self.images:
-            raise Refused("--no-images: training needs the images in the records")
+            raise PreflightError("--no-images: training needs the images in the records")
         if self.keep <= 0 or (self.keep > 1 and self.keep != int(self.keep)):
-            raise Refused(f"--keep {self.keep}: must be a number of turns or a share in (0, 1]")
+            raise PreflightError(f"--keep {self.keep}: must be a number of turns or a share in (0, 1]")
 
 
 def c3l(config: C3LConfig) -> None:
@@ -73,7 +74,7 @@ def c3l(config: C3LConfig) -> None:
         config = dataclasses.replace(config, reply_format=reply_format(config.model.name))
     made_by = about(config)
     output.claim(digest(made_by), made_by)
-    from c3l_ray.data import cluster
+    from c3l_ray.distributed import cluster
 
     workers, pools = config.training.workers, config.pools
     cluster.connect(max(pools.generators + pools.scorers, workers.num + workers.readers))
@@ -101,7 +102,7 @@ def c3l(config: C3LConfig) -> None:
     for number in range(config.rounds + 1):
         written = f"round-{number}"
         stage(written, lambda: generate(_generation(config, theta, written)))  # noqa: B023
-        report["stages"][written]["turns"] = turns.described(Output(f"{config.output}/{written}"))
+        report["stages"][written]["turns"] = statistics.described(Output(f"{config.output}/{written}"))
         if number < config.rounds:
             tuned = f"train-{number}"
             stage(tuned, lambda: train(_training(config, theta, written, tuned)))  # noqa: B023

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray.config import Clip, Model, RankedBy, Sampling
-from c3l_ray.data.commit import Output
-from c3l_ray.errors import Refused
+from c3l_ray.runs.folder import Output
+from c3l_ray.errors import PreflightError
 from c3l_ray.evaluation import rounds
-from c3l_ray.evaluation.scenes import Judged, judged
+from c3l_ray.evaluation.judgement import Judged, judged
 from c3l_ray.scenes import world
 from c3l_ray.schema import SCORE_NAMES
-from c3l_ray.train.config import Optimization, Training, Tuning
-from jobs._main import main
+from c3l_ray.train.training_config import Optimization, Training, Tuning
+from jobs.command_line import main
 from jobs.c3l import C3LConfig, c3l
 
 SKIMAGE = (
@@ -70,7 +70,7 @@ def demo(config: DemoConfig) -> None:
     started = time.monotonic()
     images = config.output / "input"
     if config.output.exists() and not (images / PHOTOGRAPHS).is_file():
-        raise Refused(f"--output {config.output}: holds something other than an earlier demo")
+        raise PreflightError(f"--output {config.output}: holds something other than an earlier demo")
     shutil.rmtree(config.output, ignore_errors=True)
     print(f"drawing {config.num_scenes} scenes and packing the photographs into {images}")
     world.write_scenes(images, num_scenes=config.num_scenes, scenes_per_shard=50, seed=config.seed)

@@ -15,12 +15,12 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than -
 import dataclasses
 
 from c3l_ray.config import GenerateConfig
-from c3l_ray.data.commit import Output
-from c3l_ray.data.shards import find_shards
-from c3l_ray.inference.checkpoint import check_clip, check_vlm, reply_format
-from c3l_ray.origin import digest, facts
-from jobs._main import main
-from jobs._records import absolute, write_records
+from c3l_ray.runs.folder import Output
+from c3l_ray.inputs.read import find_shards
+from c3l_ray.inference.model_check import check_clip, check_vlm, reply_format
+from c3l_ray.identity import digest, facts
+from jobs.command_line import main
+from c3l_ray.workflows.records import absolute, write_records
 
 
 def generate(config: GenerateConfig) -> None:
@@ -41,8 +41,8 @@ def generate(config: GenerateConfig) -> None:
         config = dataclasses.replace(config, reply_format=reply_format(config.model.name))
     made_by = facts(config, **identities)
     output.claim(digest(made_by), made_by)
-    from c3l_ray.data import cluster
-    from c3l_ray.inference.generate import Generate
+    from c3l_ray.distributed import cluster
+    from c3l_ray.inference.turn_generator import Generate
 
     cluster.connect(config.pools.generators + config.pools.scorers)
     write_records(cluster.placed(config), found, made_by, output, generate=Generate)

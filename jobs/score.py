@@ -25,13 +25,13 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than -
 """
 
 from c3l_ray.config import ScoreConfig
-from c3l_ray.data.commit import Output
-from c3l_ray.data.shards import find_shards
-from c3l_ray.errors import Refused
-from c3l_ray.inference.checkpoint import check_clip, check_vlm
-from c3l_ray.origin import digest, score_facts
-from jobs._main import main
-from jobs._records import absolute, write_records
+from c3l_ray.runs.folder import Output
+from c3l_ray.inputs.read import find_shards
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.model_check import check_clip, check_vlm
+from c3l_ray.identity import digest, score_facts
+from jobs.command_line import main
+from c3l_ray.workflows.records import absolute, write_records
 
 
 def score(config: ScoreConfig) -> None:
@@ -40,7 +40,7 @@ def score(config: ScoreConfig) -> None:
     found = find_shards(config.input, config.layout)
     for shard in found:
         if shard.format not in ("llava", "parquet"):
-            raise Refused(
+            raise PreflightError(
                 f"--input {shard.path}: a {shard.format} of images holds no turns; this job reads "
                 "LLaVA .json and Parquet, and jobs.generate writes turns for images"
             )
@@ -51,7 +51,7 @@ def score(config: ScoreConfig) -> None:
         clip=check_clip(config.clip.name, config.clip.weights),
     )
     output.claim(digest(made_by), made_by)
-    from c3l_ray.data import cluster
+    from c3l_ray.distributed import cluster
 
     cluster.connect(config.pools.scorers)
     write_records(cluster.scorers_placed(config), found, made_by, output, generate=None)

@@ -9,8 +9,8 @@ conversation format with its images/, and selection.json, which says what was ch
 """
 
 from c3l_ray.config import SelectConfig
-from c3l_ray.data import select
-from jobs._main import main
+from c3l_ray.dataset import select
+from jobs.command_line import main
 
 
 def run(config: SelectConfig) -> None:

@@ -32,16 +32,18 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.data import cluster, storage
-from c3l_ray.data.commit import Output
+from c3l_ray.distributed import cluster
+from c3l_ray import storage
+from c3l_ray.runs.folder import Output
 from c3l_ray.errors import C3LError
-from c3l_ray.inference.checkpoint import check_vlm
-from c3l_ray.origin import digest
-from c3l_ray.train import export, order
-from c3l_ray.train.config import TrainConfig
-from jobs import _tuned
-from jobs._learnt import Source, learnt_from, mixed, source_of
-from jobs._main import cause, main
+from c3l_ray.inference.model_check import check_vlm
+from c3l_ray.identity import digest
+from c3l_ray.train.learning import export
+from c3l_ray.train.reading import order
+from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.workflows import verify
+from c3l_ray.train.reading.sources import Source, learnt_from, mixed, source_of
+from jobs.command_line import cause, main
 
 MODEL = "model"  # folder in the output
 SIMILARITIES = ("positive_similarity", "negative_similarity")
@@ -69,7 +71,8 @@ def train(config: TrainConfig) -> None:
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
-    from c3l_ray.train import fit, stream
+    from c3l_ray.train import fit
+    from c3l_ray.train.reading import stream
 
     learnt = learnt_from(source, config)
     output.claim(digest(about), about)
@@ -148,7 +151,7 @@ def facts(config: TrainConfig, source: Source, trained_from: str) -> dict[str, A
 def _verify(config: TrainConfig, source: Source, parts: Sequence[order.Part], tuned: str) -> str:
     (record,) = source.read(parts[0].name, parts[0].rows[:1])
     turn = next(turn for turn in record["turns"] if turn["status"] == "ok")
-    return _tuned.verified(
+    return verify.verified(
         tuned,
         image=record["image"],
         instruction=turn["instruction"] or turn["question"],

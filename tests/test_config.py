@@ -4,22 +4,10 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import (
-    Clip,
-    GenerateConfig,
-    Model,
-    NamedScorer,
-    Pools,
-    Sampling,
-    ScoreConfig,
-    Scorer,
-    ScorerPool,
-    SelectConfig,
-    TurnsLayout,
-)
-from c3l_ray.errors import Refused
-from c3l_ray.methods.vigc import Correction
-from c3l_ray.origin import digest, facts, score_facts
+from c3l_ray.config import Clip, GenerateConfig, Model, NamedScorer, Pools, Sampling, ScoreConfig, Scorer, ScorerPool, SelectConfig, TurnsLayout
+from c3l_ray.errors import PreflightError
+from c3l_ray.methods.vigc import CorrectionRules
+from c3l_ray.identity import digest, facts, score_facts
 
 Make = Callable[..., GenerateConfig]
 IDENTITIES = {"model": "m", "scorer": "s", "clip": "c"}
@@ -43,7 +31,7 @@ IDENTITIES = {"model": "m", "scorer": "s", "clip": "c"}
     ],
 )
 def test_a_wrong_value_names_its_flag(make: Callable[[], Any], flag: str) -> None:
-    with pytest.raises(Refused, match=flag):
+    with pytest.raises(PreflightError, match=flag):
         make()
 
 
@@ -51,7 +39,7 @@ def test_a_wrong_value_names_its_flag(make: Callable[[], Any], flag: str) -> Non
     ("field", "value"), [("turns", 0), ("max_pixels", 0), ("max_failed_share", 2.0)]
 )
 def test_a_wrong_value_of_the_job_names_its_flag(config: Make, field: str, value: float) -> None:
-    with pytest.raises(Refused, match=f"--{field.replace('_', '-')} {value}"):
+    with pytest.raises(PreflightError, match=f"--{field.replace('_', '-')} {value}"):
         config(**{field: value})
 
 
@@ -92,10 +80,10 @@ def test_what_defines_a_row_changes_the_origin(config: Make, changed: dict[str, 
 def test_how_answers_are_corrected_changes_the_origin_where_they_are(
     config: Make, changed: dict[str, Any]
 ) -> None:
-    assert set(changed) < {field.name for field in dataclasses.fields(Correction)}
+    assert set(changed) < {field.name for field in dataclasses.fields(CorrectionRules)}
     for fields, alike in (({"correct": True}, False), ({"method": "vigc"}, False), ({}, True)):
         before = facts(config(**fields), **IDENTITIES)
-        after = facts(config(**fields, correction=Correction(**changed)), **IDENTITIES)
+        after = facts(config(**fields, correction=CorrectionRules(**changed)), **IDENTITIES)
         assert (digest(before) == digest(after)) is alike
 
 
@@ -153,7 +141,7 @@ def test_other_weights_are_another_origin(config: Make, model: str) -> None:
         SelectConfig,
         Model,
         Sampling,
-        Correction,
+        CorrectionRules,
         Scorer,
         NamedScorer,
         Clip,

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from c3l_ray import images
-from c3l_ray.errors import ImageUnusable
+from c3l_ray.errors import UnusableImage
 from c3l_ray.images import decode
 
 Encoded = Callable[..., bytes]
@@ -68,7 +68,7 @@ def test_large_images_shrink_to_the_bound_and_keep_their_shape(
 
 def test_a_line_of_pixels_is_refused(encoded: Encoded) -> None:
     assert decode(encoded(size=(100, 1)), 50).size == (70, 1)
-    with pytest.raises(ImageUnusable, match=r"^too_narrow: 101 x 1 pixels"):
+    with pytest.raises(UnusableImage, match=r"^too_narrow: 101 x 1 pixels"):
         decode(encoded(size=(101, 1)), 50)
 
 
@@ -81,13 +81,13 @@ def test_a_line_of_pixels_is_refused(encoded: Encoded) -> None:
     ],
 )
 def test_what_is_no_image_says_so(data: bytes | None, error: str) -> None:
-    with pytest.raises(ImageUnusable, match=error):
+    with pytest.raises(UnusableImage, match=error):
         decode(data, MILLION)
 
 
 def test_avif_is_read_and_heic_says_what_to_do(encoded: Encoded) -> None:
     assert decode(encoded(format_="AVIF"), MILLION).size == (40, 30)
-    with pytest.raises(ImageUnusable, match=r"^unsupported: HEIC; convert it to JPEG"):
+    with pytest.raises(UnusableImage, match=r"^unsupported: HEIC; convert it to JPEG"):
         decode(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100), MILLION)
 
 
@@ -102,14 +102,14 @@ def test_a_hundred_megapixels_are_read_and_more_are_not() -> None:
         if outcome is None:
             assert decode(buffer.getvalue(), 10_000).size == (100, 100)
         else:
-            with pytest.raises(ImageUnusable, match=f"^{outcome}"):
+            with pytest.raises(UnusableImage, match=f"^{outcome}"):
                 decode(buffer.getvalue(), 10_000)
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
 def test_a_truncated_image_is_undecodable(encoded: Encoded, format_: str) -> None:
     data = encoded(size=(300, 300), format_=format_)
-    with pytest.raises(ImageUnusable, match=r"^undecodable: "):
+    with pytest.raises(UnusableImage, match=r"^undecodable: "):
         decode(data[: len(data) // 2], MILLION)
 
 
@@ -119,5 +119,5 @@ def test_too_many_pixels_are_refused_before_decoding(
     data = encoded()
     monkeypatch.setattr(images, "MAX_SOURCE_PIXELS", 1000)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
-    with pytest.raises(ImageUnusable, match=r"^too_large: 40 x 30 pixels, over 1,000"):
+    with pytest.raises(UnusableImage, match=r"^too_large: 40 x 30 pixels, over 1,000"):
         decode(data, MILLION)

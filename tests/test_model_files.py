@@ -8,8 +8,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from c3l_ray.errors import Refused
-from c3l_ray.inference.checkpoint import check_vlm
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.model_check import check_vlm
 from c3l_ray.model_files import local
 from c3l_ray.scenes import world
 
@@ -66,7 +66,7 @@ def test_a_model_that_has_changed_is_copied_again(on_s3: str) -> None:
 
 
 def test_none_is_there(s3: str) -> None:
-    with pytest.raises(Refused, match="no such folder"):
+    with pytest.raises(PreflightError, match="no such folder"):
         check_vlm("--model.name", f"{s3}/nowhere")
 
 

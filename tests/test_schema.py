@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray import schema
-from c3l_ray.evaluation.scenes import judged
-from c3l_ray.schema import FLOW, IMAGES, RECORDS, conform, filled, reason
+from c3l_ray.evaluation.judgement import judged
+from c3l_ray.schema import STAGED_ROWS, IMAGES, RECORDS, conform, replace_columns, error_reason
 
 RECORD: dict[str, Any] = json.loads((Path(__file__).parent / "record.json").read_text())
 
@@ -61,10 +61,10 @@ def test_what_does_not_conform_names_the_column(columns: dict[str, Any], message
 
 def test_filled_replaces_columns_and_keeps_the_schema() -> None:
     given = {"image_id": ["a"], "key": ["k"], "source": ["s"], "unit": ["u"], "unit_rows": [1]}
-    flow = filled(conform(given, FLOW), error=["no_turn: empty"], score_s=[0.5])
-    assert flow.schema.equals(FLOW)
+    flow = replace_columns(conform(given, STAGED_ROWS), error=["no_turn: empty"], score_s=[0.5])
+    assert flow.schema.equals(STAGED_ROWS)
     assert flow["error"].to_pylist() == ["no_turn: empty"]
 
 
 def test_the_reason_is_the_word_before_the_colon() -> None:
-    assert reason("undecodable: OSError: truncated") == "undecodable"
+    assert error_reason("undecodable: OSError: truncated") == "undecodable"

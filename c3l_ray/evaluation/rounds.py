@@ -17,10 +17,10 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from c3l_ray.config import RankedBy, SelectConfig, Within
-from c3l_ray.data.commit import Manifest, Output
-from c3l_ray.data.select import choose, parts
-from c3l_ray.errors import C3LError, Refused
-from c3l_ray.evaluation.scenes import Judged, judged, truthful_share
+from c3l_ray.runs.folder import Manifest, Output
+from c3l_ray.dataset.select import choose, parts
+from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.evaluation.judgement import Judged, judged, truthful_share
 from c3l_ray.methods.c3l import KINDS
 from c3l_ray.scenes.truth import TRUE, question_form
 
@@ -43,13 +43,13 @@ def table(paths: Sequence[str]) -> str:
         paths: of the runs; the first is what the others are compared with.
 
     Raises:
-        Refused: one of them holds no turns about scenes.
+        PreflightError: one of them holds no turns about scenes.
     """
     runs = [Output(path, "RUN") for path in paths]
     turns = [_about_scenes(judged(records(run))) for run in runs]
     for path, of_run in zip(paths, turns, strict=True):
         if not of_run:
-            raise Refused(f"RUN {path}: holds no good turn about a scene")
+            raise PreflightError(f"RUN {path}: holds no good turn about a scene")
     names = [PurePosixPath(path).name for path in paths]
     lines = [_line("", names), _line("turns about scenes", [str(len(each)) for each in turns])]
     lines.append(_line("true", [_percent(truthful_share(each)) for each in turns]))

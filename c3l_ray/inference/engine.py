@@ -13,7 +13,7 @@ import psutil
 from PIL import Image
 
 from c3l_ray.config import Model, Sampling
-from c3l_ray.errors import EngineDead, ReplyRefused
+from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.beams import search
 from c3l_ray.model_files import local
 
@@ -119,8 +119,8 @@ class Engine:
             decoding: where it is not as the engine's own sampling says.
 
         Raises:
-            ReplyRefused: the engine will not take this prompt or image.
-            EngineDead: the engine is gone.
+            RefusedRequest: the engine will not take this prompt or image.
+            EngineFailure: the engine is gone.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -190,15 +190,15 @@ class Engine:
             async for output in self._llm.generate(prompt, params, f"ask-{self._num_asked}"):
                 reply = output.outputs[0]
         except EngineDeadError as error:
-            raise EngineDead(str(error)) from error
+            raise EngineFailure(str(error)) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
             # vLLM wraps whatever went wrong on its side: only a bad request is this row's fault.
             cause = error.__cause__ if isinstance(error, EngineGenerateError) else error
             if not isinstance(cause, (VLLMClientError, ValueError)):
-                raise EngineDead(f"it failed a request: {cause!r}") from error
-            raise ReplyRefused(str(cause)) from error
+                raise EngineFailure(f"it failed a request: {cause!r}") from error
+            raise RefusedRequest(str(cause)) from error
         if reply.finish_reason not in ("stop", "length"):
-            raise ReplyRefused(f"the engine ended the reply: {reply.finish_reason}")
+            raise RefusedRequest(f"the engine ended the reply: {reply.finish_reason}")
         return reply
 
     def close(self) -> None:

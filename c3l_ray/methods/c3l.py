@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 KINDS = ("dialogue", "detail", "reasoning", "short", "yes_no")
 
-FORMATS = {
+FORMAT_REQUESTS = {
     "text": "Write it as Question: and then Answer:",
     "json": 'Reply with a JSON object that has the keys "question" and "answer".',
 }
-JSON_SCHEMA = {
+REPLY_JSON_SCHEMA = {
     "type": "object",
     "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
     "required": ["question", "answer"],
@@ -79,7 +79,7 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class TurnRequest:
     """One of an image's M requests.
 
     Attributes:
@@ -93,12 +93,12 @@ class Request:
     seed: int
 
 
-def requests(
+def plan_requests(
     image_id: str,
     num_turns: int,
     reply_format: str = "text",
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS,
-) -> list[Request]:
+) -> list[TurnRequest]:
     """The M requests of an image: a function of its id and the format, the same in every run.
 
     The kinds and their wordings are C3L's, or those of another method's instructions.
@@ -107,50 +107,55 @@ def requests(
     otherwise. Two turns of one kind never share an instruction while wordings last.
     """
     kinds = tuple(instructions)
-    first = _draw(image_id, "kind") % len(kinds)
-    drawn = []
-    for j in range(num_turns):
-        kind = kinds[(first + j) % len(kinds)]
+    first = _draw_number(image_id, "kind") % len(kinds)
+    requests = []
+    for number in range(num_turns):
+        kind = kinds[(first + number) % len(kinds)]
         wordings = instructions[kind]
-        wording = wordings[(_draw(image_id, kind) + j // len(kinds)) % len(wordings)]
-        seed = _draw(image_id, f"turn {j}") % 2**31
-        drawn.append(Request(kind=kind, instruction=asking(wording, reply_format), seed=seed))
-    return drawn
+        wording = wordings[(_draw_number(image_id, kind) + number // len(kinds)) % len(wordings)]
+        requests.append(
+            TurnRequest(
+                kind=kind,
+                instruction=format_instruction(wording, reply_format),
+                seed=_draw_number(image_id, f"turn {number}") % 2**31,
+            )
+        )
+    return requests
 
 
-def asking(wording: str, reply_format: str = "text") -> str:
+def format_instruction(wording: str, reply_format: str = "text") -> str:
     """The instruction that a request makes of one of the wordings."""
-    return f"{wording} {FORMATS[reply_format]}"
+    return f"{wording} {FORMAT_REQUESTS[reply_format]}"
 
 
-def _draw(image_id: str, purpose: str) -> int:
+def _draw_number(image_id: str, purpose: str) -> int:
     digest = hashlib.blake2b(f"{image_id} {purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 # The labels that models write, also unasked in the language of a sign in the picture.
-_QUESTION = "question|frage|pregunta|pergunta|domanda|вопрос|问题|問題|質問|질문"
-_ANSWER = "answer|antwort|respuesta|resposta|réponse|risposta|ответ|答案|回答|答え|답변|답"
+_QUESTION_WORDS = "question|frage|pregunta|pergunta|domanda|вопрос|问题|問題|質問|질문"
+_ANSWER_WORDS = "answer|antwort|respuesta|resposta|réponse|risposta|ответ|答案|回答|答え|답변|답"
 # A label stands at the beginning of a line, where Q and A do too, or anywhere with a capital
 # letter: "to answer your question: ..." is text. Nothing here can backtrack over a run of blanks.
 _LABEL = re.compile(
     r"(?:(?m:^)[ \t]{0,8}(?:[-#>*]{1,3}[ \t]?)?(?:\d{1,2}[.)][ \t])?\*{0,2}"
-    rf"(?i:(?P<q>{_QUESTION}|q)|(?P<a>{_ANSWER}|a))(?:[ \t]?\d{{1,2}})?"
+    rf"(?i:(?P<q>{_QUESTION_WORDS}|q)|(?P<a>{_ANSWER_WORDS}|a))(?:[ \t]?\d{{1,2}})?"
     r"|\b(?:(?P<Q>Question)|(?P<A>Answer))(?:[ \t]?\d{1,2})?)"
     r"\*{0,2}[ \t]?[:：]\*{0,2}"
 )
-_UNLABELLED = re.compile(r"\s{0,8}(?P<q>[^?？\n]{3,400}[?？])\**\s{1,8}(?P<a>\S.*)", re.DOTALL)
-_FENCED = re.compile(r"\s{0,8}```(?:json)?\s{0,8}(?P<json>\{.*\})\s{0,8}```", re.DOTALL)
+_UNLABELLED_PAIR = re.compile(r"\s{0,8}(?P<q>[^?？\n]{3,400}[?？])\**\s{1,8}(?P<a>\S.*)", re.DOTALL)
+_FENCED_JSON = re.compile(r"\s{0,8}```(?:json)?\s{0,8}(?P<json>\{.*\})\s{0,8}```", re.DOTALL)
 
 
-def parse(reply: str) -> tuple[str, str] | None:
+def parse_reply(reply: str) -> tuple[str, str] | None:
     """The question and the answer in a reply, or None where it holds none that can be told apart.
 
     Reads JSON, bare or fenced; labelled text, of which the first question and its answer count, and
     what stands before the question ("Here is one:") is passed over; and a question up to its mark
     with the answer after it. The answer may be empty: that is a turn of its own status.
     """
-    fenced = _FENCED.match(reply)
+    fenced = _FENCED_JSON.match(reply)
     text = fenced["json"] if fenced else reply.strip()
     if text.startswith("{"):
         return _parse_json(text)
@@ -160,10 +165,10 @@ def parse(reply: str) -> tuple[str, str] | None:
         answer_ends = labels[2].start() if len(labels) > 2 else len(reply)
         question = reply[labels[0].end() : labels[1].start()]
         answer = reply[labels[1].end() : answer_ends]
-        return _pair(question, answer)
+        return _strip_pair(question, answer)
     if names in ("", "q"):
-        bare = _UNLABELLED.match(reply[labels[0].end() :] if labels else reply)
-        return _pair(bare["q"], bare["a"]) if bare else None
+        pair = _UNLABELLED_PAIR.match(reply[labels[0].end() :] if labels else reply)
+        return _strip_pair(pair["q"], pair["a"]) if pair else None
     return None
 
 
@@ -175,20 +180,20 @@ def _parse_json(text: str) -> tuple[str, str] | None:
     question, answer = (content.get(name) for name in ("question", "answer"))
     if not isinstance(question, str) or not isinstance(answer, str):
         return None
-    return _pair(question, answer)
+    return _strip_pair(question, answer)
 
 
-def written(question: str, answer: str, instruction: str) -> str:
-    """A turn as the reply that its instruction asks for; `parse` reads it back.
+def format_reply(question: str, answer: str, instruction: str) -> str:
+    """A turn as the reply that its instruction asks for; `parse_reply` reads it back.
 
     This is the text that a tuned generator is taught to write.
     """
-    if instruction.endswith(FORMATS["json"]):
+    if instruction.endswith(FORMAT_REQUESTS["json"]):
         return json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
     return f"Question: {question} Answer: {answer}"
 
 
-def _pair(question: str, answer: str) -> tuple[str, str] | None:
+def _strip_pair(question: str, answer: str) -> tuple[str, str] | None:
     """Both without the blanks and stars around them; None for an empty question."""
     question = question.strip().strip("*").strip()
     return (question, answer.strip().strip("*").strip()) if question else None

@@ -5,22 +5,27 @@ reading. Patch features that left the adapter are pulled towards the input embed
 caption's tokens, beside the plain captioning loss.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-INSTRUCTION = "Describe this image."
+from c3l_ray.schema import Turn
+
+CAPTION_INSTRUCTION = "Describe this image."
 
 
-def caption(record: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What the image is asked and its caption: its own, else the answer of its first detail turn.
+def find_caption(caption: str | None, turns: Sequence[Turn]) -> tuple[str, str] | None:
+    """The question that asks for an image's caption, and the caption.
+
+    It is the image's own, else the answer of its first detail turn; None where there is neither.
 
     Args:
-        record: with `caption` and `turns`.
+        caption: of the image.
+        turns: about it.
     """
-    text = (record["caption"] or "").strip()
+    text = (caption or "").strip()
     if text:
-        return INSTRUCTION, text
-    for turn in record["turns"]:
-        if turn["kind"] == "detail" and turn["status"] == "ok" and turn["answer"]:
-            return turn["question"], turn["answer"]
+        return CAPTION_INSTRUCTION, text
+    for turn in turns:
+        question, answer = turn["question"], turn["answer"]
+        if turn["kind"] == "detail" and turn["status"] == "ok" and question and answer:
+            return question, answer
     return None

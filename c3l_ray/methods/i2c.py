@@ -1,32 +1,15 @@
-"""I2C: how much the image changes the model's belief in an answer (C3L, arXiv 2405.12752).
+"""I2C: how much the image changes the model's evidence in an answer (C3L, arXiv 2405.12752).
 
-With p_t = P(a_t | image, question, a_<t) and r_t = P(a_t | question, a_<t) for the T tokens of an
-answer, both teacher-forced under the frozen initial model, and z_t, y_t the logits behind them:
-
-    image_logprob  (1/T) sum_t ln p_t        S(A|V), plain confidence: the rival to beat
-    min_logprob    min_t ln p_t              confidence in the weakest token
-    text_logprob   (1/T) sum_t ln r_t        S(A), the language prior alone
-    gain           image_logprob - text_logprob; below 0 the image speaks against the answer
-                   (visual information gain, arXiv 2602.17186, there with a blurred image)
-    gain_exp       exp(gain): DICS's visual score without its weights by part of speech
-    visual_ifd     image_logprob / text_logprob, the ratio of the two losses; above 1 the image
-                   hurts (IFD, arXiv 2308.12032, with the image in the instruction's place)
-    i2c            K1: sum_t p'_t ln(p'_t / r'_t), p' and r' normalised over the answer's positions
-    i2c_logits     K1s: the same of softmax over positions of z and y (a community reproduction's)
-    i2c_probs      K1p: the same of softmax over positions of p and r
-    i2c_vocab      K2: (1/T) sum_t KL(P(.|image, question, a_<t) || P(.|question, a_<t))
-    grounded_share share of t with ln p_t - ln r_t > ln 2: the image at least doubles the token
-    flip_rate      share of t where a_t is the likeliest token with the image and not without
-
-The paper's exact formula is not public. K1, K1s, K1p and K2 are readings of "KL divergence between
-answer scores with and without the image"; the direction, with the image first, is a reading too,
-and so is the threshold of grounded_share. gain, gain_exp and visual_ifd carry a sign; all KL forms
-are unsigned, an image that hurts scores high too: pair them with the gain.
+What each score is stands in `scores`; here they are computed. The paper's exact formula is not
+public: K1, K1s, K1p and K2 are readings of "KL divergence between answer scores with and without
+the image", and the direction, with the image first, is a reading too. gain, gain_exp and visual_ifd
+carry a sign; all KL forms are unsigned, so an image that hurts scores high too: pair them with the
+gain.
 
 K1, K1s and K1p are 0 for every one-token answer and do not see a uniform shift: an image that makes
 each token five times likelier has K1 = 0 and gain = ln 5. They grow with answer length (the ceiling
 of K1 for a uniform r' is ln T), which confounds any ranking of answers of different kinds:
-`jobs.select --within kind` ranks inside kinds and strata of length.
+`jobs.select --within kind` ranks inside kinds, and inside strata of length if asked.
 """
 
 from dataclasses import dataclass
@@ -42,14 +25,16 @@ GROUNDED_GAIN = float(np.log(2))  # nats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Belief:
-    """What the frozen model holds of an answer's T tokens, with the image and without: all [T].
+class AnswerEvidence:
+    """What the scoring model says of an answer's T tokens, with the image and without: all [T].
+
+    p_t and r_t are the probabilities of the token a_t with the image and without it.
 
     Attributes:
         image_logprobs: ln p_t, in nats.
         text_logprobs: ln r_t, in nats.
-        image_logits: z_t.
-        text_logits: y_t.
+        image_logits: z_t, the logits of a_t behind p_t.
+        text_logits: y_t, those behind r_t.
         image_first: whether a_t is the likeliest token with the image.
         text_first: the same without.
         token_kl: KL over the vocabulary, with the image first, in nats.
@@ -69,39 +54,41 @@ class Belief:
             raise ValueError(f"the answer's tokens differ in number: {lengths}")
 
     @property
-    def token_gain(self) -> Floats:
+    def token_gains(self) -> Floats:
         """ln p_t - ln r_t, [T]."""
         gain: Floats = self.image_logprobs - self.text_logprobs
         return gain
 
 
-def scores(belief: Belief) -> dict[str, float | None]:
-    """All scores of one answer by their names in schema.SCORES; none for an answer without tokens.
+def compute_scores(evidence: AnswerEvidence) -> dict[str, float | None]:
+    """All scores of one answer but `clip`, by name; none for an answer without tokens.
 
     visual_ifd is None where the text alone is certain of the answer: there is no loss to compare.
     """
-    if not len(belief.image_logprobs):
+    if not len(evidence.image_logprobs):
         return {}
-    with_image = float(np.mean(belief.image_logprobs, dtype=np.float64))
-    without = float(np.mean(belief.text_logprobs, dtype=np.float64))
-    flipped = belief.image_first & ~belief.text_first
+    with_image = float(np.mean(evidence.image_logprobs, dtype=np.float64))
+    without = float(np.mean(evidence.text_logprobs, dtype=np.float64))
+    is_flipped = evidence.top1_with_image & ~evidence.top1_without_image
     return {
         "image_logprob": with_image,
-        "min_logprob": float(np.min(belief.image_logprobs)),
+        "min_logprob": float(np.min(evidence.image_logprobs)),
         "text_logprob": without,
         "gain": with_image - without,
         "gain_exp": float(np.exp(with_image - without)),
         "visual_ifd": with_image / without if without < 0 else None,
-        "i2c": k1(belief.image_logprobs, belief.text_logprobs),
-        "i2c_logits": k1(belief.image_logits, belief.text_logits),
-        "i2c_probs": k1(np.exp(belief.image_logprobs), np.exp(belief.text_logprobs)),
-        "i2c_vocab": float(np.mean(belief.token_kl, dtype=np.float64)),
-        "grounded_share": float(np.mean(belief.token_gain > GROUNDED_GAIN)),
-        "flip_rate": float(np.mean(flipped)),
+        "i2c": kl_over_positions(evidence.image_logprobs, evidence.text_logprobs),
+        "i2c_logits": kl_over_positions(evidence.image_logits, evidence.text_logits),
+        "i2c_probs": kl_over_positions(
+            np.exp(evidence.image_logprobs), np.exp(evidence.text_logprobs)
+        ),
+        "i2c_vocab": float(np.mean(evidence.token_kl, dtype=np.float64)),
+        "grounded_share": float(np.mean(evidence.token_gains > GROUNDED_GAIN)),
+        "flip_rate": float(np.mean(is_flipped)),
     }
 
 
-def k1(image: Floats, text: Floats) -> float:
+def kl_over_positions(image: Floats, text: Floats) -> float:
     """KL(softmax(image) || softmax(text)) over the positions, in nats: K1 for ln p and ln r.
 
     The softmax of logarithms is normalisation, done so that long and unlikely answers cannot

@@ -1,89 +1,115 @@
-"""Pseudo-labels (C3L, arXiv 2405.12752, stage 3): the turn of an image to raise, those to lower.
+"""Pseudo-labels (C3L, arXiv 2405.12752, stage 3): an image's positive turn, and its negatives.
 
 A function of the stored scores, applied when training reads them, and never stored itself. The
 positive is the image's best turn by a score, the negatives are its other turns. What the paper does
-not say is an option: i2c cannot tell an image that supports an answer from one that refutes it (the
-guard), turns that score alike are no contrast (the margin), and scores of different kinds of turns
-lie apart whatever the image says (standings).
+not say is an option: i2c cannot tell an image that supports an answer from one that refutes it
+(`require_gain`), turns that score alike are no contrast (`margin`), and scores of different kinds
+of turns differ whatever the image says (`within`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal, cast
 
 import numpy as np
 
 from c3l_ray.methods.i2c import Floats
-from c3l_ray.methods.ranking import LOWER_IS_BETTER, chance, standing_among
+from c3l_ray.methods.ranking import percentile_among, uniform_from
+from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy
+from c3l_ray.ranges import Range
+from c3l_ray.schema import Turn
 
-Turn = Mapping[str, Any]  # a turn of the schema, as a dict
+ScoreQuantiles = Mapping[str, Floats]
+"""By kind of turn, sorted values of a score over a whole run, thinned where there are many."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class LabelRules:
+    """The objective c3l: which turn of an image is its positive, and which are its negatives."""
+
+    by: RankedBy = "i2c"
+    """Score whose best turn is the positive; random is the control."""
+    within: Literal["dataset", "kind"] = "dataset"
+    """Compare turns by the score itself, or by its percentile rank among turns of their kind."""
+    require_gain: bool = True
+    """Never take a turn as the positive whose gain is below 0, for the image refutes it."""
+    margin: Annotated[float, Range(min=0)] = 0.0
+    """Least distance of a negative below the positive; turns closer than this are left out."""
+    negatives: Literal["image", "kind"] = "image"
+    """Negatives are the image's other turns, or those of the positive's kind (as of 10 turns)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabels:
     """Places of an image's turns: one positive, and the negatives in their order."""
 
     positive: int
     negatives: tuple[int, ...]
 
 
-def label(
+def choose_labels(
     turns: Sequence[Turn],
+    rules: LabelRules,
     *,
-    by: str = "i2c",
-    guard: bool = True,
-    margin: float = 0.0,
-    same_kind: bool = False,
-    standings: Mapping[str, Floats] | None = None,
-    key: str = "",
-) -> Labels | None:
+    quantiles: ScoreQuantiles | None = None,
+    image_id: str = "",
+) -> PseudoLabels | None:
     """The labels of one image's turns, or None where no turn can be the positive.
 
     Only turns that are ok and have the score take part. Ties fall to the earlier turn.
 
     Args:
         turns: with `kind`, `status` and `scores`.
-        by: the score that ranks; "random" draws one for every turn that has an i2c.
-        guard: a turn whose gain is below 0 is never the positive: the image speaks against it.
-        margin: turns less than this below the positive are not its negatives either.
-        same_kind: only turns of the positive's kind are its negatives.
-        standings: the sorted values of the whole run by kind; a turn then ranks by its standing in
-            its own kind, in [0, 1], in place of the value itself.
-        key: of the image, from which random scores are drawn.
+        rules: of the choice.
+        quantiles: of the run, where turns are compared within their kind.
+        image_id: from which random scores are drawn.
     """
     values = {}
     for place, turn in enumerate(turns):
-        found = value(turn, by)
-        if found is None:
+        value = ranking_value(turn, rules.by)
+        if value is None:
             continue
-        if by == "random":
-            values[place] = chance(f"positive {key} {place}")
-        elif standings is not None:
-            values[place] = float(standing_among(found, standings[turn["kind"]]))
+        if rules.by == "random":
+            values[place] = uniform_from(f"positive {image_id} {place}")
+        elif rules.within == "kind":
+            assert quantiles is not None
+            values[place] = float(percentile_among(value, quantiles[turn["kind"]]))
         else:
-            values[place] = found
-    candidates = [place for place in values if not (guard and _refuted(turns[place]))]
+            values[place] = value
+    candidates = [
+        place for place in values if not (rules.require_gain and _is_refuted(turns[place]))
+    ]
     if not candidates:
         return None
     positive = max(candidates, key=lambda place: (values[place], -place))
+    same_kind = rules.negatives == "kind"
     negatives = (
         place
         for place, value in values.items()
         # What the image speaks against is a negative however high an unsigned score has put it.
-        if place not in candidates or (place != positive and values[positive] - value >= margin)
+        if place not in candidates
+        or (place != positive and values[positive] - value >= rules.margin)
         if not same_kind or turns[place]["kind"] == turns[positive]["kind"]
     )
-    return Labels(positive=positive, negatives=tuple(negatives))
+    return PseudoLabels(positive=positive, negatives=tuple(negatives))
 
 
-def value(turn: Turn, by: str) -> float | None:
-    """What a turn ranks by, higher being better; None for one that takes no part."""
-    score = (turn["scores"] or {}).get("i2c" if by == "random" else by)
+def ranking_value(turn: Turn, by: RankedBy) -> float | None:
+    """What a turn ranks by, higher being better; None for one that takes no part.
+
+    Random ranks the turns that have an i2c, so that it competes with the others on equal terms.
+    """
+    score = _score_of(turn, "i2c" if by == "random" else by)
     if turn["status"] != "ok" or score is None or not np.isfinite(score):
         return None
-    return -score if by == LOWER_IS_BETTER else float(score)
+    return -score if by in LOWER_IS_BETTER else score
 
 
-def _refuted(turn: Turn) -> bool:
-    gain = turn["scores"].get("gain")
+def _is_refuted(turn: Turn) -> bool:
+    gain = _score_of(turn, "gain")
     return gain is not None and gain < 0
+
+
+def _score_of(turn: Turn, name: str) -> float | None:
+    scores = cast(Mapping[str, float | None], turn["scores"] or {})
+    return scores.get(name)

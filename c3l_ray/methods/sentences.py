@@ -9,20 +9,22 @@ long costs little, one that is cut in two is wrong; so what cannot be told apart
 import re
 
 # What stands before a full stop and always goes on.
-_GOES_ON = re.compile(
+_CONTINUING_ABBREVIATIONS = re.compile(
     r"(?i:e\.g|i\.e|z\.b|d\.h|cf|vs|ca|approx|incl|esp|resp|mrs?|ms|dr|prof|st|mt|rev|gen|capt|sgt"
     r"|lt|figs?|eq|vol|ch|pp|nr|bzw|mme|mlle|sra|dra)"
 )
 # What may end a sentence or not: the next word's first letter tells.
-_MAY_GO_ON = re.compile(r"(?i:etc|inc|ltd|co|corp|jr|sr|al|usw|.*[^\W\d]\..*)")  # and "p.m"
-_MARKS = ".!?…।؟۔"
-_WIDE_MARKS = "。！？｡"
+_AMBIGUOUS_ABBREVIATIONS = re.compile(
+    r"(?i:etc|inc|ltd|co|corp|jr|sr|al|usw|.*[^\W\d]\..*)"
+)  # and "p.m"
+_END_MARKS = ".!?…।؟۔"
+_WIDE_END_MARKS = "。！？｡"
 _OPENING, _CLOSING = "([{“«「『（【《", ")]}”»」』）】》"
 _END = re.compile(
-    rf"(?P<mark>[{_MARKS}]+|[{_WIDE_MARKS}]+)(?P<closed>[\"'’*_{re.escape(_CLOSING)}]*)|\n"
+    rf"(?P<mark>[{_END_MARKS}]+|[{_WIDE_END_MARKS}]+)(?P<closed>[\"'’*_{re.escape(_CLOSING)}]*)|\n"
 )
-_NEXT = re.compile(r"\s*(\S?)")
-_NUMBERED = re.compile(r"(?:[-*•]\s)?\(?(?:\d{1,3}|[A-Za-z])")
+_NEXT_CHARACTER = re.compile(r"\s*(\S?)")
+_LIST_NUMBER = re.compile(r"(?:[-*•]\s)?\(?(?:\d{1,3}|[A-Za-z])")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 
 
@@ -35,9 +37,9 @@ def first_sentence(text: str, *, ended: bool) -> str | None:
         text: from the beginning of the sentence on.
         ended: whether the text is whole; its end is then the end of a sentence too.
     """
-    end = _first_end(text, ended=ended, quotes=True)
+    end = _find_first_end(text, ended=ended, quotes=True)
     if end is None and ended:  # a quotation that is never closed must not swallow the text
-        end = _first_end(text, ended=True, quotes=False)
+        end = _find_first_end(text, ended=True, quotes=False)
         return text if end is None else text[:end]
     return None if end is None else text[:end]
 
@@ -51,7 +53,7 @@ def first_paragraph(text: str, *, ended: bool) -> str | None:
     return text[: blank.start()]
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """The sentences of a whole text, without the blanks between them."""
     found = []
     while text.strip():
@@ -61,24 +63,24 @@ def sentences(text: str) -> list[str]:
     return found
 
 
-def same(one: str, other: str) -> bool:
+def same_text(one: str, other: str) -> bool:
     """Whether two sentences differ in case, blanks and marks at most."""
     plain = (re.sub(r"[\W_]+", " ", text).strip().casefold() for text in (one, other))
     return next(plain) == next(plain)
 
 
-def join(pieces: list[str]) -> str:
+def join_pieces(pieces: list[str]) -> str:
     """Sentences as a text: a line's end before one is kept, other blanks are one space or none."""
     text = ""
     for piece in pieces:
         blanks = piece[: len(piece) - len(piece.lstrip())]
         lines = min(blanks.count("\n"), 2)
-        space = "" if text.endswith(tuple(_WIDE_MARKS)) else " "
+        space = "" if text.endswith(tuple(_WIDE_END_MARKS)) else " "
         text += ("\n" * lines or space if text else "") + piece.strip()
     return text
 
 
-def _first_end(text: str, *, ended: bool, quotes: bool) -> int | None:
+def _find_first_end(text: str, *, ended: bool, quotes: bool) -> int | None:
     begin = seen = len(text) - len(text.lstrip())
     depth, num_quotes = 0, 0
     for end in _END.finditer(text, begin):
@@ -102,7 +104,7 @@ def _is_over(text: str, begin: int, end: re.Match[str], *, ended: bool) -> bool 
     """Whether the sentence from `begin` ends with this mark; None where too little is written."""
     mark, closed = end["mark"], end["closed"]
     after = text[end.end() : end.end() + 1]
-    if mark[0] in _WIDE_MARKS:
+    if mark[0] in _WIDE_END_MARKS:
         return not closed or not after or after.isspace()
     if after and not after.isspace():  # 3.5, example.com
         return False
@@ -112,14 +114,16 @@ def _is_over(text: str, begin: int, end: re.Match[str], *, ended: bool) -> bool 
     if mark == ".":
         so_far = text[max(begin, end.start() - 40) : end.start()]
         word = re.split(r"\s", so_far)[-1].lstrip("\"'’*_" + _OPENING)
-        if _GOES_ON.fullmatch(word) or (len(word) == 1 and word.isalpha()):
+        if _CONTINUING_ABBREVIATIONS.fullmatch(word) or (len(word) == 1 and word.isalpha()):
             return False
-        if _NUMBERED.fullmatch(so_far) or (word == "No" and word != so_far):  # "1. A cat", "No. 5"
+        if _LIST_NUMBER.fullmatch(so_far) or (
+            word == "No" and word != so_far
+        ):  # "1. A cat", "No. 5"
             return False
-        goes_on_in_small = goes_on_in_small or _MAY_GO_ON.fullmatch(word) is not None
+        goes_on_in_small = goes_on_in_small or _AMBIGUOUS_ABBREVIATIONS.fullmatch(word) is not None
     if not goes_on_in_small:
         return True
-    found = _NEXT.match(text, end.end())
+    found = _NEXT_CHARACTER.match(text, end.end())
     following = found[1] if found else ""
     if not following:
         return True if ended else None

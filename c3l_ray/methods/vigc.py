@@ -21,11 +21,11 @@ only the reply's, so that the paper's 1.5 weighs more here; a beam search has no
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from c3l_ray.errors import Refused
 from c3l_ray.methods import c3l
-from c3l_ray.methods.sentences import first_paragraph, first_sentence, join, same
+from c3l_ray.methods.sentences import first_paragraph, first_sentence, join_pieces, same_text
+from c3l_ray.ranges import Conflicts, Range
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "dialogue": (
@@ -49,221 +49,229 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
 }
 
 # A model is taught to write turns of every kind: of C3L's two others under C3L's wordings.
-TAUGHT = {**c3l.INSTRUCTIONS, **INSTRUCTIONS}
+TAUGHT_INSTRUCTIONS = {**c3l.INSTRUCTIONS, **INSTRUCTIONS}
 
 # What a fresh context says of the answer so far, and the word that ends the answer.
-DONE = "END"
-GO_ON = {
+END_WORD = "END"
+CONTINUATIONS = {
     "vic": "{question}\nThe answer so far: {answer}\n",
     "vig": "{instruction} Question: {question} Answer: {answer}\n",
 }
-GO_ON_ASKS = (
-    "Look at the image again and write only the {unit} that comes next in this answer, "
-    f"or {DONE} if nothing is left to say."
+CONTINUATION_REQUEST = (
+    "Look at the image again and write only the {step} that comes next in this answer, "
+    f"or {END_WORD} if nothing is left to say."
 )
-# Where a reply may be cut: after these a sentence is over, or the rest is asked for.
+# Where a reply may be cut: a step ends there, or its rest is asked for.
 STOPS = {
     "sentence": (". ", "! ", "? ", ".\n", "!\n", "?\n", "。", "！", "？"),
     "paragraph": ("\n\n",),
 }
-ENDINGS = ("complete", "repeat", "limit", "truncated", "refused", "nothing")
+OUTCOMES = ("complete", "repeat", "limit", "truncated", "refused", "special_tokens", "no_sentence")
 MAX_BEAMS = 10  # the engine tells the 20 likeliest tokens, two for each beam
 _QUESTION_LABEL = "Question:"
-_ASKS_PER_SENTENCE = 4  # a sentence full of abbreviations is asked for in so many pieces at most
+_REQUESTS_PER_STEP = 4  # a sentence full of abbreviations is asked for in so many pieces at most
 
 
 @dataclass(frozen=True, kw_only=True)
-class Correction:
+class CorrectionRules:
     """How VIC asks for an answer anew."""
 
     style: Literal["vic", "vig"] = "vic"
-    """What the model is asked: the bare question, or VIG's instruction with the question after."""
+    """Ask the bare question, or VIG's instruction with the question after it."""
     context: Literal["reply", "fresh"] = "reply"
-    """Where the accepted sentences stand: in the reply, which goes on, or in a new message."""
-    unit: Literal["sentence", "paragraph"] = "sentence"
-    """What a round accepts: the reply's first sentence, or its text up to a blank line."""
-    rounds: int = 4
-    """Sentences, or paragraphs, that an answer has at most."""
-    detail_rounds: int = 8
-    """The same for answers that describe the image in detail."""
-    last_whole: bool = False
-    """Accept the whole reply of the last round, where it ended by itself."""
-    max_tokens: int = 256
-    """A request's reply is cut there."""
-    temperature: float = 0.0
-    """0 is greedy; the paper does not sample."""
-    repetition_penalty: float = 1.0
-    """Over 1 makes what prompt and reply hold less likely to come again (the paper: 1.5)."""
-    beams: int = 1
-    """Over 1 (the paper: 5) searches for the likeliest reply; a request for each beam and token."""
+    """Put the accepted sentences into the reply, which goes on, or into a new message."""
+    step: Literal["sentence", "paragraph"] = "sentence"
+    """Accept the reply's first sentence at each step, or its text up to a blank line."""
+    max_steps: Annotated[int, Range(min=1)] = 4
+    """Most sentences, or paragraphs, of an answer (the paper's rounds)."""
+    max_detail_steps: Annotated[int, Range(min=1)] = 8
+    """Most sentences, or paragraphs, of an answer that describes the image in detail."""
+    last_reply_whole: bool = False
+    """Accept the whole reply of the last step, if it ended by itself."""
+    max_tokens: Annotated[int, Range(min=1)] = 256
+    """Longest reply to one request."""
+    temperature: Annotated[float, Range(min=0)] = 0.0
+    """Sampling temperature; 0, as in the paper, always takes the likeliest token."""
+    repetition_penalty: Annotated[float, Range(above=0)] = 1.0
+    """Above 1, make tokens of the prompt and the reply less likely to repeat (the paper: 1.5)."""
+    beams: Annotated[int, Range(min=1, max=MAX_BEAMS)] = 1
+    """Above 1, search for the likeliest reply (the paper: 5), with a request per beam and token."""
 
-    def __post_init__(self) -> None:
-        for name in ("rounds", "detail_rounds", "max_tokens", "beams"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise Refused(f"--correction.{flag} {getattr(self, name)}: must be at least 1")
-        if self.temperature < 0:
-            raise Refused(f"--correction.temperature {self.temperature}: must be at least 0")
-        if self.repetition_penalty <= 0:
-            raise Refused(
-                f"--correction.repetition-penalty {self.repetition_penalty}: must be above 0"
-            )
-        if self.beams > MAX_BEAMS:
-            raise Refused(f"--correction.beams {self.beams}: must be at most {MAX_BEAMS}")
+    def conflicts(self) -> Conflicts:
         if self.beams > 1 and (self.temperature > 0 or self.repetition_penalty != 1):
-            raise Refused(
-                f"--correction.beams {self.beams}: a beam search neither samples nor penalises; "
-                "leave --correction.temperature and --correction.repetition-penalty as they are"
+            yield (
+                "beams",
+                "a beam search neither samples nor penalises; leave the temperature at 0 and the "
+                "repetition penalty at 1",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class CorrectionState:
     """An answer while it is corrected.
 
     Attributes:
-        rules: how.
+        rules: of the correction.
         turn: the turn's request to VIG, or C3L's.
         question: that was read from its reply.
         accepted: sentences, each with the blanks that it came with.
         partial: the beginning of a sentence whose end is still to be asked for.
-        num_asked: requests made so far.
-        ended: one of ENDINGS once it has.
+        num_requests: requests made so far.
+        outcome: one of OUTCOMES, once the answer has ended.
     """
 
-    rules: Correction
-    turn: c3l.Request
+    rules: CorrectionRules
+    turn: c3l.TurnRequest
     question: str
     accepted: tuple[str, ...] = ()
     partial: str = ""
-    num_asked: int = 0
-    ended: str | None = None
+    num_requests: int = 0
+    outcome: str | None = None
 
     @property
     def answer(self) -> str:
-        gap = "\n\n" if self.rules.unit == "paragraph" else ""
-        return join([gap + piece.lstrip() if gap else piece for piece in self.accepted])
+        gap = "\n\n" if self.rules.step == "paragraph" else ""
+        return join_pieces([gap + piece.lstrip() if gap else piece for piece in self.accepted])
 
     @property
-    def limit(self) -> int:
-        return self.rules.detail_rounds if self.turn.kind == "detail" else self.rules.rounds
+    def max_steps(self) -> int:
+        return self.rules.max_detail_steps if self.turn.kind == "detail" else self.rules.max_steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class ContinuationRequest:
     """What to ask next.
 
     Attributes:
         message: the user's, beside the image.
-        begun: what the model's reply begins with, perhaps nothing; what comes after it is asked.
+        reply_start: what the model's reply begins with, perhaps nothing; it is asked to go on.
         seed: the sampling seed, below 2**31.
         stops: texts after which the reply may be cut.
     """
 
     message: str
-    begun: str
+    reply_start: str
     seed: int
     stops: tuple[str, ...]
 
 
-def next_request(state: State) -> Request | None:
+def next_request(state: CorrectionState) -> ContinuationRequest | None:
     """The request that the answer waits for, or None when it has ended."""
-    if state.ended:
+    if state.outcome:
         return None
     rules = state.rules
-    instruction = state.turn.instruction.replace(c3l.FORMATS["json"], c3l.FORMATS["text"])
+    instruction = state.turn.instruction.replace(
+        c3l.FORMAT_REQUESTS["json"], c3l.FORMAT_REQUESTS["text"]
+    )
     if rules.context == "fresh":
-        message, begun = _fresh(state, instruction), ""
+        message, reply_start = _fresh_message(state, instruction), ""
     elif rules.style == "vig":
-        message, begun = instruction, f"{_QUESTION_LABEL} {state.question} Answer:"
+        message, reply_start = instruction, f"{_QUESTION_LABEL} {state.question} Answer:"
     else:
-        message, begun = state.question, ""
+        message, reply_start = state.question, ""
     if rules.context == "reply" and state.accepted:
-        begun = f"{begun} {state.answer}".lstrip()
-        begun += "\n\n" if rules.unit == "paragraph" else ""
+        reply_start = f"{reply_start} {state.answer}".lstrip()
+        reply_start += "\n\n" if rules.step == "paragraph" else ""
     if state.partial.strip():
-        begun = join([begun, state.partial]) if begun else state.partial.strip()
-    stops = () if _takes_whole(state) else STOPS[rules.unit]
-    return Request(
+        reply_start = (
+            join_pieces([reply_start, state.partial]) if reply_start else state.partial.strip()
+        )
+    stops = () if _takes_whole_reply(state) else STOPS[rules.step]
+    return ContinuationRequest(
         message=message,
-        begun=begun,
-        seed=(state.turn.seed + 1 + state.num_asked) % 2**31,
+        reply_start=reply_start,
+        seed=(state.turn.seed + 1 + state.num_requests) % 2**31,
         stops=(*stops, _QUESTION_LABEL) if rules.style == "vig" else stops,
     )
 
 
-def accept(state: State, text: str, finish: str) -> State:
+def accept_reply(state: CorrectionState, text: str, finish: str) -> CorrectionState:
     """The state after a reply.
 
     Args:
         state: that `next_request` was asked of.
-        text: of the reply, without what it was begun with.
+        text: of the reply, without its given start.
         finish: "stop" where the model ended it, "stop_string" where one of the request's stops was
             met, "length" where it is cut.
     """
     rules = state.rules
-    apart = state.partial[-1:].isspace()
-    whole = f"{state.partial}{text.lstrip() if apart else text}"
-    over = finish == "stop"
+    has_blank = state.partial[-1:].isspace()
+    whole = f"{state.partial}{text.lstrip() if has_blank else text}"
+    reply_ended = finish == "stop"
     if rules.style == "vig":  # a model in the habit writes the next question too
         whole, label, _ = whole.partition(_QUESTION_LABEL)
-        over = over or bool(label)
-    state = dataclasses.replace(state, num_asked=state.num_asked + 1, partial="")
-    first = first_sentence if rules.unit == "sentence" else first_paragraph
-    found = whole if over and _takes_whole(state) else first(whole, ended=over)
-    if found is None:
-        asks_left = state.num_asked < _ASKS_PER_SENTENCE * state.limit
-        if finish == "length" or not asks_left:
-            return _end(state, "truncated")
+        reply_ended = reply_ended or bool(label)
+    state = dataclasses.replace(state, num_requests=state.num_requests + 1, partial="")
+    take_first = first_sentence if rules.step == "sentence" else first_paragraph
+    takes_whole = reply_ended and _takes_whole_reply(state)
+    piece = whole if takes_whole else take_first(whole, ended=reply_ended)
+    if piece is None:
+        has_requests_left = state.num_requests < _REQUESTS_PER_STEP * state.max_steps
+        if finish == "length" or not has_requests_left:
+            return _finish(state, "truncated")
         if not text.strip():
-            return _end(state, "complete")
+            return _finish(state, "complete")
         return dataclasses.replace(state, partial=whole)
-    sentence, rest = found.strip(), whole[len(found) :].strip()
-    if not sentence or (rules.context == "fresh" and same(sentence, DONE)):
-        return _end(state, "complete")
-    if any(same(sentence, earlier) for earlier in state.accepted):
-        return _end(state, "repeat")
-    state = dataclasses.replace(state, accepted=(*state.accepted, found))
+    sentence, rest = piece.strip(), whole[len(piece) :].strip()
+    if not sentence or (rules.context == "fresh" and same_text(sentence, END_WORD)):
+        return _finish(state, "complete")
+    if any(same_text(sentence, earlier) for earlier in state.accepted):
+        return _finish(state, "repeat")
+    state = dataclasses.replace(state, accepted=(*state.accepted, piece))
     # Asked to go on from where it just ended, a model ends again; and after a phrase without a
     # mark, "a red square", no sentence follows in a fresh context either.
-    phrase = sentence[-1].isalnum()
-    if over and not rest and (rules.context == "reply" or phrase):
-        return _end(state, "complete")
-    return _end(state, "limit") if len(state.accepted) == state.limit else state
+    is_phrase = sentence[-1].isalnum()
+    if reply_ended and not rest and (rules.context == "reply" or is_phrase):
+        return _finish(state, "complete")
+    return _finish(state, "limit") if len(state.accepted) == state.max_steps else state
 
 
-def refuse(state: State) -> State:
-    """The state after a request that the engine or the chat template does not take, or a reply
-    that could not be asked again.
+def fail_request(
+    state: CorrectionState, outcome: Literal["refused", "special_tokens"]
+) -> CorrectionState:
+    """The state after a request without a usable reply.
+
+    Args:
+        state: that `next_request` was asked of.
+        outcome: "refused" where the engine or the chat template does not take the request,
+            "special_tokens" where the reply holds some, so that it cannot be sent back.
     """
-    return _end(dataclasses.replace(state, num_asked=state.num_asked + 1), "refused")
+    return _finish(dataclasses.replace(state, num_requests=state.num_requests + 1), outcome)
 
 
-def _end(state: State, ended: str) -> State:
-    return dataclasses.replace(state, partial="", ended=ended if state.accepted else "nothing")
+def _finish(state: CorrectionState, outcome: str) -> CorrectionState:
+    return dataclasses.replace(
+        state, partial="", outcome=outcome if state.accepted else "no_sentence"
+    )
 
 
-def _takes_whole(state: State) -> bool:
-    return state.rules.last_whole and len(state.accepted) == state.limit - 1
+def _takes_whole_reply(state: CorrectionState) -> bool:
+    return state.rules.last_reply_whole and len(state.accepted) == state.max_steps - 1
 
 
-def _fresh(state: State, instruction: str) -> str:
+def _fresh_message(state: CorrectionState, instruction: str) -> str:
     """The message of a fresh context: what the paper appends to its prompt, put into words."""
     rules = state.rules
     if state.accepted:
-        return go_on(rules.style, rules.unit, instruction, state.question, state.answer)
+        return continuation_message(
+            rules.style, rules.step, instruction, state.question, state.answer
+        )
     if rules.style == "vig":
         return f"{instruction} {_QUESTION_LABEL} {state.question} Answer:"
     return state.question
 
 
-def go_on(style: str, unit: str, instruction: str, question: str, answer: str) -> str:
+def continuation_message(
+    style: str, step: str, instruction: str, question: str, answer: str
+) -> str:
     """The message of a fresh context that asks for what comes after some accepted sentences."""
-    begun = GO_ON[style].format(instruction=instruction, question=question, answer=answer)
-    return begun + GO_ON_ASKS.format(unit=unit)
+    answer_so_far = CONTINUATIONS[style].format(
+        instruction=instruction, question=question, answer=answer
+    )
+    return answer_so_far + CONTINUATION_REQUEST.format(step=step)
 
 
-def generation(kind: str, number: int, question: str, answer: str) -> tuple[str, str]:
+def generation_example(kind: str, number: int, question: str, answer: str) -> tuple[str, str]:
     """VIG as it is taught (L_VIG of the paper): what the model is asked, and its reply.
 
     Args:
@@ -272,12 +280,12 @@ def generation(kind: str, number: int, question: str, answer: str) -> tuple[str,
         question: of the turn.
         answer: to it.
     """
-    wordings = TAUGHT[kind]
-    instruction = c3l.asking(wordings[number % len(wordings)])
-    return instruction, c3l.written(question, answer, instruction)
+    wordings = TAUGHT_INSTRUCTIONS[kind]
+    instruction = c3l.format_instruction(wordings[number % len(wordings)])
+    return instruction, c3l.format_reply(question, answer, instruction)
 
 
-def correction(question: str, answer: str) -> tuple[str, str]:
+def correction_example(question: str, answer: str) -> tuple[str, str]:
     """VIC as it is taught (L_VIC of the paper): what the model is asked, and its reply.
 
     The bare question, as `Correction` asks by default. The later rounds of its loop begin the reply

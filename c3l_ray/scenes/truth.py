@@ -8,17 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 from c3l_ray.scenes.draw import BIASED, CELLS, COLOURS, SHAPES, SIZES, Scene, Thing, World
-from c3l_ray.scenes.language import (
-    FORMS,
-    FULL_NAMES,
-    NAMES,
-    NUMBERS,
-    QUALITIES,
-    RELATIONS,
-    Form,
-    Slots,
-    related,
-)
+from c3l_ray.scenes.language import FORMS, FULL_NAMES, NAMES, NUMBERS, QUALITIES, RELATIONS, Form, Slots, related
 
 TRUE, FALSE, UNKNOWN = "true", "false", "unknown"
 

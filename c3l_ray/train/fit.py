@@ -27,12 +27,13 @@ from ray.train import (
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
-from c3l_ray.train import export, order, stream
-from c3l_ray.train.batches import Batch
-from c3l_ray.train.config import TrainConfig
-from c3l_ray.train.measure import Board, Measured, Meter
-from c3l_ray.train.optimize import Optimizer, learning_rate
-from c3l_ray.train.stream import Data
+from c3l_ray.train.learning import export
+from c3l_ray.train.reading import order, stream
+from c3l_ray.train.reading.batches import Batch
+from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.train.learning.metrics import Board, Measured, Meter
+from c3l_ray.train.learning.step import Optimizer, learning_rate
+from c3l_ray.train.reading.stream import Data
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"

@@ -33,9 +33,9 @@ from transformers import (
 )
 
 from c3l_ray.config import Scorer
-from c3l_ray.inference.frozen import Asked, Frozen
-from c3l_ray.inference.packed import PackedScorer
-from c3l_ray.inference.plain import PlainScorer
+from c3l_ray.inference.scoring_model import Asked, Frozen
+from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene, render
 

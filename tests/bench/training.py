@@ -26,12 +26,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import torch
 from torch import nn
 
-from c3l_ray.data import cluster, learnable
-from c3l_ray.data.commit import Output
+from c3l_ray.distributed import cluster
+from c3l_ray.train.reading import scan
+from c3l_ray.runs.folder import Output
 from c3l_ray.scenes import world
-from c3l_ray.train import batches, encode, fit, model, stream
-from c3l_ray.train.config import Optimization, Progress, TrainConfig, Tuned
-from c3l_ray.train.order import Part, windows
+from c3l_ray.train.reading import batches, encode, stream
+from c3l_ray.train import fit
+from c3l_ray.train.learning import learner
+from c3l_ray.train.training_config import Optimization, Progress, TrainConfig, Tuned
+from c3l_ray.train.reading.order import Part, windows
 from tests.bench.scoring import SIZES, checkpoint
 from tests.train.records import write_run
 
@@ -53,7 +56,7 @@ def config_of(folder: Path, name: Path, *, batch_size: int, steps: int) -> Train
 
 def data_of(config: TrainConfig) -> stream.Data:
     source = Output(*config.input)
-    learn, _ = learnable.rows(
+    learn, _ = scan.rows(
         source,
         [manifest for manifest in source.manifests() if manifest.file],
         lambda record: True,
@@ -70,7 +73,7 @@ class _Read:
         self.source = source
 
     def __call__(self, name: str, rows: Any) -> list[dict[str, Any]]:
-        return learnable.read(self.source, name, rows)
+        return scan.read(self.source, name, rows)
 
 
 def ready(config: TrainConfig, data: stream.Data, steps: int) -> list[batches.Batch]:
@@ -110,8 +113,8 @@ def ours(config: TrainConfig, data: stream.Data) -> dict[str, float]:
 
 def bare(config: TrainConfig, made: list[batches.Batch]) -> float:
     """Tokens per second of a plain loop over the same batches, its first steps left out."""
-    learner = model.load(config, torch.float32, CPU).train()
-    weights = [weight for _, weight in model.learning(learner)]
+    learner = learner.load(config, torch.float32, CPU).train()
+    weights = [weight for _, weight in learner.learning(learner)]
     adamw = torch.optim.AdamW(weights, lr=config.learning_rate, betas=config.optim.betas)
     started, tokens = 0.0, 0
     for step, batch in enumerate(made):
@@ -128,7 +131,7 @@ def bare(config: TrainConfig, made: list[batches.Batch]) -> float:
 class AsTrainersModel(nn.Module):
     """The learner with the inputs and the output that Hugging Face's `Trainer` expects."""
 
-    def __init__(self, learner: model.Learner, batch_size: int) -> None:
+    def __init__(self, learner: learner.Learner, batch_size: int) -> None:
         super().__init__()
         self.learner = learner
         self.batch_size = batch_size
@@ -147,7 +150,7 @@ def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock.append(time.monotonic())
 
-    learner = model.load(config, torch.float32, CPU)
+    learner = learner.load(config, torch.float32, CPU)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=AsTrainersModel(learner, config.optim.batch_size),

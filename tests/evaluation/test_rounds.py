@@ -5,7 +5,7 @@ import math
 import pytest
 
 from c3l_ray.evaluation import rounds
-from c3l_ray.evaluation.scenes import Judged
+from c3l_ray.evaluation.judgement import Judged
 
 COLOUR, COUNT = "What colour is the {}?", "In a word, how many things are there?"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from c3l_ray.config import Scorer
-from c3l_ray.inference.frozen import Frozen
+from c3l_ray.inference.scoring_model import Frozen
 from tests.families.checkpoints import FAMILIES, Family, write
 from tests.families.table import Row, render
 

@@ -14,7 +14,7 @@ from PIL import Image
 from c3l_ray import chat
 from c3l_ray.config import Model, Sampling
 from c3l_ray.inference.engine import Engine
-from c3l_ray.inference.frozen import Asked
+from c3l_ray.inference.scoring_model import Asked
 from c3l_ray.methods import c3l
 
 NUM_TOKENS = 12
@@ -72,7 +72,7 @@ async def generate(folder: Path, processor: Any) -> Generated:
         with_text = [await _with_text_side(engine, processor, one) for one in said]
         prompt = chat.answer_prompt(processor, "What is it?", image=True)
         ids = chat.token_ids(processor.tokenizer, prompt)
-        in_json = await engine.ask(ids, IMAGES[0], image_key="json", seed=0, schema=c3l.JSON_SCHEMA)
+        in_json = await engine.ask(ids, IMAGES[0], image_key="json", seed=0, schema=c3l.REPLY_JSON_SCHEMA)
         return Generated(said=with_text, json_reply=in_json.text, warnings=warnings)
     finally:
         engine.close()

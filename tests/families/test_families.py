@@ -13,22 +13,13 @@ import pytest
 import torch
 
 from c3l_ray import chat
-from c3l_ray.inference.checkpoint import check_vlm, reply_format
-from c3l_ray.inference.frozen import Asked, Frozen
-from c3l_ray.inference.packed import PackedScorer
-from c3l_ray.inference.plain import PlainScorer
+from c3l_ray.inference.model_check import check_vlm, reply_format
+from c3l_ray.inference.scoring_model import Asked, Frozen
+from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.plain_scorer import PlainScorer
 from tests.families.checkpoints import FAMILIES, sayable, write
 from tests.families.conftest import Checkpoint
-from tests.families.generation import (
-    IMAGES,
-    NUM_TOKENS,
-    QUESTIONS,
-    Generated,
-    Said,
-    generate,
-    noise,
-    spanned,
-)
+from tests.families.generation import IMAGES, NUM_TOKENS, QUESTIONS, Generated, Said, generate, noise, spanned
 from tests.families.table import Row, written
 
 TOLERANCE = 1e-4  # nats; what is found in float32 is 5e-6

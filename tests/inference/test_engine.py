@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from c3l_ray import chat
 from c3l_ray.config import Model, Sampling
-from c3l_ray.errors import EngineDead, ReplyRefused
+from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.engine import Decoding, Engine, Reply
 from c3l_ray.methods import c3l
 from c3l_ray.scenes import world
@@ -43,7 +43,7 @@ def engine(loop: asyncio.AbstractEventLoop) -> Any:
     engine.close()
 
 
-def prompt_ids(processor: Any, request: c3l.Request) -> list[int]:
+def prompt_ids(processor: Any, request: c3l.TurnRequest) -> list[int]:
     text = chat.answer_prompt(processor, request.instruction, image=True)
     return chat.token_ids(processor.tokenizer, text)
 
@@ -57,7 +57,7 @@ def test_vllm_and_transformers_agree_on_every_token(
 
     async def generate(seed: int) -> tuple[Any, list[int], Any]:
         image = render(draw_scene(seed))
-        request = c3l.requests(f"image {seed}", 1)[0]
+        request = c3l.plan_requests(f"image {seed}", 1)[0]
         ids = prompt_ids(processor, request)
         outputs: AsyncIterator[Any] = engine._llm.generate(
             {"prompt_token_ids": ids, "multi_modal_data": {"image": image}},
@@ -89,7 +89,7 @@ def test_a_seed_gives_the_same_reply_whoever_is_in_the_batch(
     engine: Engine, processor: Any, loop: asyncio.AbstractEventLoop
 ) -> None:
     image = render(draw_scene(5))
-    request = c3l.requests("one", 1)[0]
+    request = c3l.plan_requests("one", 1)[0]
 
     async def ask(seeds: list[int]) -> list[str]:
         replies = await asyncio.gather(
@@ -139,9 +139,9 @@ def test_beams_find_what_transformers_finds(
 def test_a_prompt_that_does_not_fit_is_refused(
     engine: Engine, processor: Any, loop: asyncio.AbstractEventLoop
 ) -> None:
-    ids = prompt_ids(processor, c3l.requests("one", 1)[0])
+    ids = prompt_ids(processor, c3l.plan_requests("one", 1)[0])
     long = [*ids, *ids[-3:] * 100]
-    with pytest.raises(ReplyRefused):
+    with pytest.raises(RefusedRequest):
         loop.run_until_complete(engine.ask(long, render(draw_scene(1)), image_key="long", seed=0))
 
 
@@ -179,10 +179,10 @@ def test_an_engine_whose_process_is_gone_is_dead(
     for child in psutil.Process().children(recursive=True):
         if "EngineCore" in " ".join(child.cmdline()) or "spawn_main" in " ".join(child.cmdline()):
             child.kill()
-    with pytest.raises(EngineDead):
+    with pytest.raises(EngineFailure):
         loop.run_until_complete(
             engine.ask(
-                prompt_ids(processor, c3l.requests("one", 1)[0]),
+                prompt_ids(processor, c3l.plan_requests("one", 1)[0]),
                 render(draw_scene(1)),
                 image_key="dead",
                 seed=0,

@@ -70,13 +70,13 @@ def _use_shipped_names(file: Path) -> None:
 def test_a_reply_under_the_schema_is_json_that_parses(spelling: Path) -> None:
     # The product's schema, with short texts: random weights would go on for ever.
     short = {"type": "string", "minLength": 1, "maxLength": 8, "pattern": "^[a-z]+$"}
-    schema = {**c3l.JSON_SCHEMA, "properties": {"question": short, "answer": short}}
+    schema = {**c3l.REPLY_JSON_SCHEMA, "properties": {"question": short, "answer": short}}
 
     async def ask() -> list[str]:
         model = Model(name=str(spelling), dtype="float32", max_len=512, max_seqs=8)
         engine = Engine(model, Sampling(max_tokens=200, temperature=1.0))
         processor = LlavaProcessor.from_pretrained(spelling)
-        prompt = chat.answer_prompt(processor, c3l.FORMATS["json"], image=True)
+        prompt = chat.answer_prompt(processor, c3l.FORMAT_REQUESTS["json"], image=True)
         ids = chat.token_ids(processor.tokenizer, prompt)
         replies = await asyncio.gather(
             *(
@@ -90,4 +90,4 @@ def test_a_reply_under_the_schema_is_json_that_parses(spelling: Path) -> None:
     for text in asyncio.run(ask()):
         content = json.loads(text)
         assert set(content) == {"question", "answer"}
-        assert c3l.parse(text) == (content["question"], content["answer"])
+        assert c3l.parse_reply(text) == (content["question"], content["answer"])

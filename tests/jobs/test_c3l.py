@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.config import Model, Scorer
-from c3l_ray.data import storage
-from c3l_ray.errors import Refused
+from c3l_ray import storage
+from c3l_ray.errors import PreflightError
 from c3l_ray.scenes import world
 from jobs.c3l import C3LConfig, _generation
 
@@ -111,7 +111,7 @@ def make(tmp_path: Path) -> Make:
 def test_what_cannot_end_is_refused_before_the_first_stage(
     make: Make, fields: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(Refused, match=named):
+    with pytest.raises(PreflightError, match=named):
         make(**fields)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from c3l_ray.data.commit import Output
+from c3l_ray.runs.folder import Output
 from c3l_ray.scenes import world
 from c3l_ray.schema import RECORDS, SCORE_NAMES
 

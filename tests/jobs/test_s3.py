@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from c3l_ray.data import storage
+from c3l_ray import storage
 from c3l_ray.scenes import world
 from tests.jobs.test_generate import generate_flags, run
 

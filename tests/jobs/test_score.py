@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from c3l_ray.data import storage
-from c3l_ray.data.commit import Output
+from c3l_ray import storage
+from c3l_ray.runs.folder import Output
 from c3l_ray.images import decode
 from c3l_ray.scenes import world
 from c3l_ray.schema import SCORE_NAMES

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from c3l_ray.data import storage
-from c3l_ray.data.commit import Output
-from c3l_ray.errors import Refused
-from c3l_ray.inference.checkpoint import check_vlm
+from c3l_ray import storage
+from c3l_ray.runs.folder import Output
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.model_check import check_vlm
 from c3l_ray.scenes import world
-from c3l_ray.train.config import Optimization, Progress, TrainConfig, Tuned
+from c3l_ray.train.training_config import Optimization, Progress, TrainConfig, Tuned
 from jobs.train import train
 from tests.train.records import write_run
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_trained_is_refused_before_the_start(
     records: Path, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     fields = {"progress": Progress(held_out=0.0), **changed}
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(PreflightError, match=message):
         train(config(records, tmp_path / "tuned", **fields))
 
 
@@ -254,12 +254,12 @@ def test_help_teaches() -> None:
 
 def test_records_without_images_are_refused(tmp_path: Path) -> None:
     Output(str(tmp_path / "run")).claim("test", {"images": False})
-    with pytest.raises(Refused, match="its records hold no images"):
+    with pytest.raises(PreflightError, match="its records hold no images"):
         train(config(tmp_path / "run", tmp_path / "tuned"))
 
 
 def test_an_output_of_another_training_is_refused(
     records: Path, finished: tuple[Path, str]
 ) -> None:
-    with pytest.raises(Refused, match="belongs to origin"):
+    with pytest.raises(PreflightError, match="belongs to origin"):
         train(config(records, finished[0], margin=0.5))

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import ray
 
-from c3l_ray.data import cluster
-from c3l_ray.errors import Refused
-from c3l_ray.inference.checkpoint import check_vlm
+from c3l_ray.distributed import cluster
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.model_check import check_vlm
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
-from c3l_ray.train.config import Conversations, Optimization, Progress, TrainConfig, Tuned, Workers
-from c3l_ray.train.mixture import Mixture
+from c3l_ray.train.training_config import Conversations, Optimization, Progress, TrainConfig, Tuned, Workers
+from c3l_ray.train.reading.mixture import Mixture
 from jobs.train import closing_summary, train
 from tests.train.records import png, write_run
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_learnt_is_refused_before_the_start(
     llava: Path, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
     fields = {"progress": Progress(held_out=0.0), **changed}
-    with pytest.raises(Refused, match=message) as refused:
+    with pytest.raises(PreflightError, match=message) as refused:
         train(of_llava(llava, tmp_path / "tuned", **fields))
     assert "\n" not in str(refused.value)
 
@@ -150,5 +150,5 @@ def test_an_output_of_another_mixture_is_refused(llava: Path, tmp_path: Path) ->
     (tmp_path / "tuned" / "run.json").write_text(
         json.dumps({"origin": "other", "facts": {"mixture": {"by": "even"}}, "finished": None})
     )
-    with pytest.raises(Refused, match=r"mixture: \{'by': 'even'\} there"):
+    with pytest.raises(PreflightError, match=r"mixture: \{'by': 'even'\} there"):
         train(run_of)

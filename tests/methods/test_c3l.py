@@ -47,7 +47,7 @@ from c3l_ray.methods import c3l
     ],
 )
 def test_parse(reply: str, pair: tuple[str, str] | None) -> None:
-    assert c3l.parse(reply) == pair
+    assert c3l.parse_reply(reply) == pair
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\t", "*", "1. ", "Question "])
@@ -58,40 +58,40 @@ def test_parsing_is_linear_in_what_a_model_can_ramble(blank: str) -> None:
         f"Question: a{blank * 20_000}",
     ):
         started = time.process_time()
-        c3l.parse(text)
+        c3l.parse_reply(text)
         assert time.process_time() - started < 1  # it was hours when it went wrong
 
 
 def test_requests_depend_on_the_image_alone() -> None:
-    assert c3l.requests("a", 5) == c3l.requests("a", 5)
-    assert c3l.requests("a", 5) != c3l.requests("b", 5)
-    assert c3l.requests("a", 7)[:5] == c3l.requests("a", 5)
+    assert c3l.plan_requests("a", 5) == c3l.plan_requests("a", 5)
+    assert c3l.plan_requests("a", 5) != c3l.plan_requests("b", 5)
+    assert c3l.plan_requests("a", 7)[:5] == c3l.plan_requests("a", 5)
 
 
 def test_five_turns_are_one_of_each_kind() -> None:
     for image in map(str, range(50)):
-        assert {request.kind for request in c3l.requests(image, 5)} == set(c3l.KINDS)
+        assert {request.kind for request in c3l.plan_requests(image, 5)} == set(c3l.KINDS)
 
 
 @pytest.mark.parametrize("num_turns", [1, 3, 7])
 def test_kinds_are_spread_evenly_over_images(num_turns: int) -> None:
-    kinds = Counter(r.kind for i in range(2000) for r in c3l.requests(f"image {i}", num_turns))
+    kinds = Counter(r.kind for i in range(2000) for r in c3l.plan_requests(f"image {i}", num_turns))
     assert max(kinds.values()) < 1.2 * min(kinds.values())
 
 
 def test_wordings_and_seeds_of_an_image_differ() -> None:
-    requests = c3l.requests("a", 5 * 8)
+    requests = c3l.plan_requests("a", 5 * 8)
     assert len({request.instruction for request in requests}) == 40
     assert len({request.seed for request in requests}) == 40
     assert all(0 <= request.seed < 2**31 for request in requests)
 
 
 def test_a_format_changes_the_wording_alone() -> None:
-    for text, json in zip(c3l.requests("a", 5), c3l.requests("a", 5, "json"), strict=True):
+    for text, json in zip(c3l.plan_requests("a", 5), c3l.plan_requests("a", 5, "json"), strict=True):
         assert (text.kind, text.seed) == (json.kind, json.seed)
-        assert json.instruction.endswith(c3l.FORMATS["json"])
+        assert json.instruction.endswith(c3l.FORMAT_REQUESTS["json"])
 
 
 def test_every_wording_asks_for_the_format() -> None:
     for i in range(100):
-        assert all(r.instruction.endswith(c3l.FORMATS["text"]) for r in c3l.requests(str(i), 5))
+        assert all(r.instruction.endswith(c3l.FORMAT_REQUESTS["text"]) for r in c3l.plan_requests(str(i), 5))

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.methods.cgvlm import INSTRUCTION, caption
+from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION, find_caption
 
 
 def detail(answer: str | None, status: str = "ok", kind: str = "detail") -> dict[str, Any]:
@@ -12,7 +12,7 @@ def detail(answer: str | None, status: str = "ok", kind: str = "detail") -> dict
 @pytest.mark.parametrize(
     ("own", "turns", "expected"),
     [
-        ("A dog.", [detail("A cat.")], (INSTRUCTION, "A dog.")),
+        ("A dog.", [detail("A cat.")], (CAPTION_INSTRUCTION, "A dog.")),
         (None, [detail("A cat.")], ("What is seen?", "A cat.")),
         (" ", [detail("No", kind="yes_no"), detail("A cat.")], ("What is seen?", "A cat.")),
         (None, [detail("A c", status="truncated"), detail(None)], None),
@@ -21,4 +21,4 @@ def detail(answer: str | None, status: str = "ok", kind: str = "detail") -> dict
 def test_a_caption_is_the_images_own_or_its_first_detail_turn(
     own: str | None, turns: list[dict[str, Any]], expected: tuple[str, str] | None
 ) -> None:
-    assert caption({"caption": own, "turns": turns}) == expected
+    assert find_caption({"caption": own, "turns": turns}) == expected

@@ -24,22 +24,22 @@ def reference_k1(p: i2c.Floats, r: i2c.Floats) -> float:
     return float((p * np.log(p / r)).sum())
 
 
-def belief(image: i2c.Floats, text: i2c.Floats, **others: Any) -> i2c.Belief:
+def belief(image: i2c.Floats, text: i2c.Floats, **others: Any) -> i2c.AnswerEvidence:
     """From log-probabilities; the model holds no token likeliest, and logits are as given."""
     none, zeros = np.zeros(len(image), bool), np.zeros(len(image))
-    return i2c.Belief(
+    return i2c.AnswerEvidence(
         image_logprobs=image,
         text_logprobs=text,
         image_logits=others.get("image_logits", zeros),
         text_logits=others.get("text_logits", zeros),
-        image_first=others.get("image_first", none),
-        text_first=others.get("text_first", none),
+        top1_with_image=others.get("image_first", none),
+        top1_without_image=others.get("text_first", none),
         token_kl=others.get("token_kl", zeros),
     )
 
 
 def scores(p: i2c.Floats, r: i2c.Floats, **others: Any) -> dict[str, Any]:
-    return i2c.scores(belief(np.log(p), np.log(r), **others))
+    return i2c.compute_scores(belief(np.log(p), np.log(r), **others))
 
 
 @given(
@@ -51,16 +51,16 @@ def scores(p: i2c.Floats, r: i2c.Floats, **others: Any) -> dict[str, Any]:
 )
 def test_k1_is_the_reference(pairs: list[tuple[float, float]]) -> None:
     p, r = np.array(pairs).T
-    assert i2c.k1(np.log(p), np.log(r)) == pytest.approx(reference_k1(p, r), abs=1e-9)
+    assert i2c.kl_over_positions(np.log(p), np.log(r)) == pytest.approx(reference_k1(p, r), abs=1e-9)
 
 
 def test_the_worked_toy() -> None:
-    assert i2c.k1(np.log(P), np.log(R)) == pytest.approx(0.378, abs=5e-4)
+    assert i2c.kl_over_positions(np.log(P), np.log(R)) == pytest.approx(0.378, abs=5e-4)
     assert scores(P, R)["gain"] == pytest.approx(0.886, abs=5e-4)
 
 
 def test_swapped_sides_give_another_divergence_and_the_opposite_gain() -> None:
-    assert i2c.k1(np.log(R), np.log(P)) == pytest.approx(0.230, abs=5e-4)
+    assert i2c.kl_over_positions(np.log(R), np.log(P)) == pytest.approx(0.230, abs=5e-4)
     assert scores(R, P)["gain"] == pytest.approx(-0.886, abs=5e-4)
     assert scores(R, P)["i2c"] > 0  # unsigned: an image that hurts scores high too
 
@@ -80,7 +80,7 @@ def test_k1_does_not_see_a_uniform_shift() -> None:
 
 def test_k1_is_a_softmax_of_the_log_probabilities_over_positions() -> None:
     of_logs = float((softmax(np.log(P)) * np.log(softmax(np.log(P)) / softmax(np.log(R)))).sum())
-    assert i2c.k1(np.log(P), np.log(R)) == pytest.approx(of_logs)
+    assert i2c.kl_over_positions(np.log(P), np.log(R)) == pytest.approx(of_logs)
 
 
 def test_the_variants_take_the_softmax_of_probabilities_and_of_logits() -> None:
@@ -105,8 +105,8 @@ def test_the_weakest_token_the_grounded_share_and_the_flips() -> None:
     found = scores(
         P,
         R,
-        image_first=np.array([True, True, True, False, True]),
-        text_first=np.array([True, True, False, False, False]),
+        top1_with_image=np.array([True, True, True, False, True]),
+        top1_without_image=np.array([True, True, False, False, False]),
     )
     assert found["min_logprob"] == pytest.approx(math.log(0.6))
     assert found["grounded_share"] == pytest.approx(2 / 5)  # .7 against .1 and .6 against .05
@@ -115,13 +115,13 @@ def test_the_weakest_token_the_grounded_share_and_the_flips() -> None:
 
 def test_the_ceiling_for_a_uniform_text_side_is_ln_t() -> None:
     peaked = np.array([0.0] + [-60.0] * 99)
-    assert i2c.k1(peaked, np.full(100, -5.0)) == pytest.approx(math.log(100))
+    assert i2c.kl_over_positions(peaked, np.full(100, -5.0)) == pytest.approx(math.log(100))
 
 
 def test_long_unlikely_answers_do_not_underflow() -> None:
     logprobs = np.full(500, -800.0)  # exp of it is 0 in float64
     shifted = logprobs - np.arange(500) / 100
-    found = i2c.scores(belief(logprobs, shifted))
+    found = i2c.compute_scores(belief(logprobs, shifted))
     assert found["i2c"] and math.isfinite(found["i2c"])
 
 
@@ -129,19 +129,19 @@ def test_equal_sides_are_zero_and_never_below() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         logprobs = np.log(rng.uniform(0.001, 1, 50)).astype(np.float32)
-        assert i2c.k1(logprobs, logprobs.astype(np.float64)) >= 0
+        assert i2c.kl_over_positions(logprobs, logprobs.astype(np.float64)) >= 0
 
 
 def test_impossible_tokens_do_not_make_nan() -> None:
     nothing = np.array([-np.inf, -1.0])
-    assert math.isfinite(i2c.k1(nothing, np.array([-1.0, -1.0])))
-    assert i2c.k1(np.array([-1.0, -1.0]), nothing) == math.inf
-    assert i2c.k1(np.full(3, -np.inf), np.full(3, -np.inf)) == 0
+    assert math.isfinite(i2c.kl_over_positions(nothing, np.array([-1.0, -1.0])))
+    assert i2c.kl_over_positions(np.array([-1.0, -1.0]), nothing) == math.inf
+    assert i2c.kl_over_positions(np.full(3, -np.inf), np.full(3, -np.inf)) == 0
 
 
 def test_an_answer_without_tokens_has_no_scores() -> None:
     empty = np.array([])
-    assert i2c.scores(belief(empty, empty)) == {}
+    assert i2c.compute_scores(belief(empty, empty)) == {}
 
 
 def test_k2_is_the_mean_of_the_tokens() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from c3l_ray.methods.labels import Labels, label
+from c3l_ray.methods.labels import PseudoLabels, choose_labels
 
 
 def turn(i2c: float | None, gain: float = 1.0, status: str = "ok", kind: str = "short") -> dict:
@@ -37,20 +37,20 @@ def turn(i2c: float | None, gain: float = 1.0, status: str = "ok", kind: str = "
 def test_the_best_turn_is_raised_and_the_others_lowered(
     turns: list[dict], options: dict, expected: tuple[int, tuple[int, ...]] | None
 ) -> None:
-    found = label(turns, **options)
-    assert found == (expected and Labels(positive=expected[0], negatives=expected[1]))
+    found = choose_labels(turns, **options)
+    assert found == (expected and PseudoLabels(positive=expected[0], negatives=expected[1]))
 
 
 def test_inside_kinds_a_turn_ranks_by_its_standing() -> None:
     turns = [turn(0.3, kind="short"), turn(5.0, kind="detail")]
     standings = {"short": np.array([0.0, 0.1, 0.2, 0.3]), "detail": np.array([4.0, 5.0, 6.0, 7.0])}
-    assert label(turns) == Labels(positive=1, negatives=(0,))
-    assert label(turns, standings=standings) == Labels(positive=0, negatives=(1,))
+    assert choose_labels(turns) == PseudoLabels(positive=1, negatives=(0,))
+    assert choose_labels(turns, standings=standings) == PseudoLabels(positive=0, negatives=(1,))
 
 
 def test_random_positives_are_spread_and_the_same_each_time() -> None:
     turns = [turn(1.0), turn(2.0), turn(3.0)]
-    drawn = [label(turns, by="random", key=f"image {i}") for i in range(300)]
-    assert drawn == [label(turns, by="random", key=f"image {i}") for i in range(300)]
+    drawn = [choose_labels(turns, by="random", key=f"image {i}") for i in range(300)]
+    assert drawn == [choose_labels(turns, by="random", key=f"image {i}") for i in range(300)]
     counts = np.bincount([found.positive for found in drawn if found])
     assert all(70 < count < 130 for count in counts)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c3l_ray.methods.sentences import first_paragraph, first_sentence, join, same, sentences
+from c3l_ray.methods.sentences import first_paragraph, first_sentence, join_pieces, same_text, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ from c3l_ray.methods.sentences import first_paragraph, first_sentence, join, sam
 )
 def test_a_whole_text_is_cut_where_a_sentence_ends(text: str) -> None:
     expected = [sentence.strip() for sentence in text.split("|")]
-    assert sentences(text.replace("|", "")) == expected
+    assert split_sentences(text.replace("|", "")) == expected
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_paragraph_ends_with_a_blank_line(text: str, ended: bool, first: str |
 def test_sentences_are_the_same_up_to_case_blanks_and_marks(
     one: str, other: str, alike: bool
 ) -> None:
-    assert same(one, other) is alike
+    assert same_text(one, other) is alike
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_sentences_are_the_same_up_to_case_blanks_and_marks(
     ],
 )
 def test_join(pieces: list[str], text: str) -> None:
-    assert join(pieces) == text
+    assert join_pieces(pieces) == text
 
 
 ANY_TEXT = st.text("aB1 .!?\n\"'()“”。「」e.g")
@@ -134,7 +134,7 @@ ANY_TEXT = st.text("aB1 .!?\n\"'()“”。「」e.g")
 @settings(deadline=None)
 @given(ANY_TEXT)
 def test_nothing_is_lost_or_made_up(text: str) -> None:
-    assert "".join("".join(sentences(text)).split()) == "".join(text.split())
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
 
 
 @settings(deadline=None)

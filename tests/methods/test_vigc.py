@@ -5,29 +5,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c3l_ray.errors import Refused
+from c3l_ray.errors import PreflightError
 from c3l_ray.methods import c3l, vigc
-from c3l_ray.methods.sentences import join, sentences
-from c3l_ray.methods.vigc import Correction, Request, State
+from c3l_ray.methods.sentences import join_pieces, split_sentences
+from c3l_ray.methods.vigc import CorrectionRules, ContinuationRequest, CorrectionState
 
-TURN = c3l.requests("image", 1, instructions=vigc.INSTRUCTIONS)[0]
-DIALOGUE = c3l.Request(kind="dialogue", instruction="Ask. " + c3l.FORMATS["json"], seed=7)
-DETAIL = c3l.Request(kind="detail", instruction="Ask. " + c3l.FORMATS["text"], seed=2**31 - 2)
+TURN = c3l.plan_requests("image", 1, instructions=vigc.INSTRUCTIONS)[0]
+DIALOGUE = c3l.TurnRequest(kind="dialogue", instruction="Ask. " + c3l.FORMAT_REQUESTS["json"], seed=7)
+DETAIL = c3l.TurnRequest(kind="detail", instruction="Ask. " + c3l.FORMAT_REQUESTS["text"], seed=2**31 - 2)
 STOP, STRING, LENGTH = "stop", "stop_string", "length"
 
-Model = Callable[[Request], tuple[str, str]]
+Model = Callable[[ContinuationRequest], tuple[str, str]]
 
 
 def corrected(
-    model: Model, turn: c3l.Request = DIALOGUE, **rules: Any
-) -> tuple[State, list[Request]]:
+    model: Model, turn: c3l.TurnRequest = DIALOGUE, **rules: Any
+) -> tuple[CorrectionState, list[ContinuationRequest]]:
     """The loop as the engine's side runs it."""
-    state = State(rules=Correction(**rules), turn=turn, question="What is it?")
-    asked: list[Request] = []
+    state = CorrectionState(rules=CorrectionRules(**rules), turn=turn, question="What is it?")
+    asked: list[ContinuationRequest] = []
     while (request := vigc.next_request(state)) is not None:
         asked.append(request)
-        state = vigc.accept(state, *model(request))
-    assert len(asked) == state.num_asked
+        state = vigc.accept_reply(state, *model(request))
+    assert len(asked) == state.num_requests
     return state, asked
 
 
@@ -39,9 +39,9 @@ def scripted(*replies: tuple[str, str]) -> Model:
 def saying(text: str) -> Model:
     """A model that goes on with this text from where its reply stands, and is cut at stops."""
 
-    def reply(request: Request) -> tuple[str, str]:
-        assert text.startswith(request.begun), request.begun
-        rest = text[len(request.begun) :]
+    def reply(request: ContinuationRequest) -> tuple[str, str]:
+        assert text.startswith(request.reply_start), request.reply_start
+        rest = text[len(request.reply_start) :]
         ends = [rest.find(stop) + len(stop) for stop in request.stops if stop in rest]
         return (rest[: min(ends)], STRING) if ends else (rest, STOP)
 
@@ -55,10 +55,10 @@ def test_three_kinds_have_ten_wordings_each_and_none_twice() -> None:
 
 
 def test_requests_are_of_the_three_kinds_evenly() -> None:
-    asked = c3l.requests("a", 33, instructions=vigc.INSTRUCTIONS)
+    asked = c3l.plan_requests("a", 33, instructions=vigc.INSTRUCTIONS)
     assert [sum(r.kind == kind for r in asked) for kind in vigc.INSTRUCTIONS] == [11, 11, 11]
     assert len({request.instruction for request in asked}) == 33
-    assert asked[:5] == c3l.requests("a", 5, instructions=vigc.INSTRUCTIONS)
+    assert asked[:5] == c3l.plan_requests("a", 5, instructions=vigc.INSTRUCTIONS)
 
 
 REPLY: dict[str, Any] = {"context": "reply"}
@@ -147,10 +147,10 @@ def test_every_way_to_end(
 
 
 def test_a_refused_request_ends_with_what_was_accepted() -> None:
-    state = State(rules=Correction(), turn=DIALOGUE, question="What is it?")
-    assert vigc.refuse(state).ended == "nothing"
-    some = vigc.refuse(vigc.accept(state, "It is red. ", STRING))
-    assert (some.ended, some.answer, some.num_asked) == ("refused", "It is red.", 2)
+    state = CorrectionState(rules=CorrectionRules(), turn=DIALOGUE, question="What is it?")
+    assert vigc.end_refused(state).ended == "nothing"
+    some = vigc.end_refused(vigc.accept_reply(state, "It is red. ", STRING))
+    assert (some.ended, some.answer, some.num_requests) == ("refused", "It is red.", 2)
     assert vigc.next_request(some) is None
 
 
@@ -165,7 +165,7 @@ TWO = [("It is red. ", STRING), ("It is big.", STOP), ("END", STOP)]
 
 def test_the_bare_question_is_asked_and_the_answer_stands_in_the_reply() -> None:
     _, asked = corrected(scripted(*TWO))
-    assert [(each.message, each.begun) for each in asked] == [
+    assert [(each.message, each.reply_start) for each in asked] == [
         ("What is it?", ""),
         ("What is it?", "It is red."),
     ]
@@ -173,8 +173,8 @@ def test_the_bare_question_is_asked_and_the_answer_stands_in_the_reply() -> None
 
 def test_vig_style_goes_on_after_its_own_instruction() -> None:
     _, asked = corrected(scripted(*TWO), style="vig")
-    instruction = "Ask. " + c3l.FORMATS["text"]  # also where the turn was asked for as JSON
-    assert [(each.message, each.begun) for each in asked] == [
+    instruction = "Ask. " + c3l.FORMAT_REQUESTS["text"]  # also where the turn was asked for as JSON
+    assert [(each.message, each.reply_start) for each in asked] == [
         (instruction, "Question: What is it? Answer:"),
         (instruction, "Question: What is it? Answer: It is red."),
     ]
@@ -183,7 +183,7 @@ def test_vig_style_goes_on_after_its_own_instruction() -> None:
 @pytest.mark.parametrize("style", ["vic", "vig"])
 def test_a_fresh_context_says_the_answer_so_far(style: str) -> None:
     _, (first, second, third) = corrected(scripted(*TWO), style=style, context="fresh")
-    assert first.begun == second.begun == third.begun == ""
+    assert first.reply_start == second.reply_start == third.reply_start == ""
     assert "What is it?" in first.message and "Look at" not in first.message
     assert "It is red.\n" in second.message and "sentence that comes next" in second.message
     assert "It is red. It is big.\n" in third.message
@@ -192,9 +192,9 @@ def test_a_fresh_context_says_the_answer_so_far(style: str) -> None:
 
 def test_an_unfinished_sentence_is_gone_on_with_in_the_reply() -> None:
     pieces = [("A is. ", STRING), ("Fruit, e.g. ", STRING), ("pears.", STOP)]
-    assert corrected(scripted(*pieces))[1][2].begun == "A is. Fruit, e.g."
+    assert corrected(scripted(*pieces))[1][2].reply_start == "A is. Fruit, e.g."
     _, asked = corrected(scripted(*pieces, ("END", STOP)), context="fresh")
-    assert asked[2].begun == "Fruit, e.g."
+    assert asked[2].reply_start == "Fruit, e.g."
     assert asked[2].message == asked[1].message
 
 
@@ -223,7 +223,7 @@ def test_a_model_that_says_the_same_again_gives_the_draft_back(
     state, asked = corrected(saying(before + draft), turn=DETAIL, style=style)
     assert state.answer == draft
     assert state.ended == "complete"
-    assert len(asked) >= len(sentences(draft))
+    assert len(asked) >= len(split_sentences(draft))
 
 
 @settings(deadline=None)
@@ -233,7 +233,7 @@ def test_the_limit_keeps_the_first_sentences(
 ) -> None:
     said = [f"Thing {i} is {word} here{mark}" for i, word, mark in parts]
     state, _ = corrected(saying(" ".join(said)), rounds=rounds)
-    assert state.answer == join(said[:rounds])
+    assert state.answer == join_pieces(said[:rounds])
 
 
 def test_lists_and_chinese_keep_their_shape() -> None:
@@ -254,11 +254,11 @@ def test_lists_and_chinese_keep_their_shape() -> None:
     ],
 )
 def test_a_wrong_value_of_the_correction_names_its_flag(field: str, value: float) -> None:
-    with pytest.raises(Refused, match=f"--correction.{field.replace('_', '-')} {value}"):
-        Correction(**{field: value})
+    with pytest.raises(PreflightError, match=f"--correction.{field.replace('_', '-')} {value}"):
+        CorrectionRules(**{field: value})
 
 
 @pytest.mark.parametrize("other", [{"temperature": 0.5}, {"repetition_penalty": 1.5}])
 def test_beams_go_with_no_other_decoding(other: dict[str, float]) -> None:
-    with pytest.raises(Refused, match=r"--correction\.beams 5: a beam search neither"):
-        Correction(beams=5, **other)
+    with pytest.raises(PreflightError, match=r"--correction\.beams 5: a beam search neither"):
+        CorrectionRules(beams=5, **other)

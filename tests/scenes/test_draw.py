@@ -3,23 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from c3l_ray.scenes.draw import (
-    BIASED,
-    CELL_PX,
-    CELLS,
-    COLOURS,
-    NUM_COLUMNS,
-    SHAPES,
-    SIDE_PX,
-    SIZES,
-    UNBIASED,
-    Scene,
-    Thing,
-    World,
-    draw_scene,
-    held_out,
-    render,
-)
+from c3l_ray.scenes.draw import BIASED, CELL_PX, CELLS, COLOURS, NUM_COLUMNS, SHAPES, SIDE_PX, SIZES, UNBIASED, Scene, Thing, World, draw_scene, held_out, render
 
 WORLDS = (UNBIASED, BIASED, held_out("other", 3))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from c3l_ray.scenes import world
-from c3l_ray.train.config import Optimization, TrainConfig, Tuned
+from c3l_ray.train.training_config import Optimization, TrainConfig, Tuned
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from c3l_ray.data.commit import Output
+from c3l_ray.runs.folder import Output
 from c3l_ray.methods import c3l
 from c3l_ray.scenes.draw import Scene, draw_scene, render
 from c3l_ray.scenes.language import draw_turn
 from c3l_ray.scenes.truth import FALSE, judge
-from c3l_ray.schema import FLOW, SCORE_NAMES, conform
+from c3l_ray.schema import STAGED_ROWS, SCORE_NAMES, conform
 
 NUM_TURNS = 5
 
@@ -22,7 +22,7 @@ def record(seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     turns = [
         turn(request, scene, true=place == 1, rng=rng)
-        for place, request in enumerate(c3l.requests(image_id, NUM_TURNS))
+        for place, request in enumerate(c3l.plan_requests(image_id, NUM_TURNS))
     ]
     return {
         "image_id": image_id,
@@ -44,7 +44,7 @@ def png(scene: Scene) -> bytes:
     return buffer.getvalue()
 
 
-def turn(request: c3l.Request, scene: Scene, *, true: bool, rng: random.Random) -> dict[str, Any]:
+def turn(request: c3l.TurnRequest, scene: Scene, *, true: bool, rng: random.Random) -> dict[str, Any]:
     question, answer = draw_turn(scene, request.kind, rng)
     while not true and judge(scene, {"question": question, "answer": answer}) != FALSE:
         question, answer = draw_turn(draw_scene(rng.randrange(10**6)), request.kind, rng)
@@ -85,7 +85,7 @@ def write_run(folder: Path | str, *, num_scenes: int = 24, scenes_per_file: int 
                     "unit": [unit] * len(records),
                     "unit_rows": [len(records)] * len(records),
                 },
-                FLOW,
+                STAGED_ROWS,
             ),
             "test",
         )

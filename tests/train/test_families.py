@@ -14,15 +14,15 @@ from c3l_ray.config import Model, Sampling
 from c3l_ray.inference.engine import Engine
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene, render
-from c3l_ray.train.batches import inputs_of
-from c3l_ray.train.config import Optimization, TrainConfig, Tuned
-from c3l_ray.train.encode import encode, load_processor
-from c3l_ray.train.export import check
-from c3l_ray.train.model import adapter
-from c3l_ray.train.optimize import Optimizer
+from c3l_ray.train.reading.batches import inputs_of
+from c3l_ray.train.training_config import Optimization, TrainConfig, Tuned
+from c3l_ray.train.reading.encode import encode, load_processor
+from c3l_ray.train.learning.export import check
+from c3l_ray.train.learning.learner import adapter
+from c3l_ray.train.learning.step import Optimizer
 from tests.families.checkpoints import FAMILIES, write
 from tests.train.records import record
-from tests.train.test_export import exported
+from tests.train.learning.test_export import exported
 
 # These two and LLaVA-1.5 run with every other test; the rest take the marker `families`.
 ALWAYS = {"Qwen2.5-VL", "SmolVLM"}

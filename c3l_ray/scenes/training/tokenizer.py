@@ -42,7 +42,7 @@ def word_tokenizer(texts: list[str], *, end: bool) -> PreTrainedTokenizerFast:
 def all_texts() -> list[str]:
     """Texts that between them hold every word that training will meet, at least once."""
     texts = ["USER:", " ASSISTANT:", " Question: Answer:"]
-    asked = [c3l.asking(wording) for kind in vigc.TAUGHT.values() for wording in kind]
+    asked = [c3l.format_instruction(wording) for kind in vigc.TAUGHT_INSTRUCTIONS.values() for wording in kind]
     texts += [f" {each}" for each in asked]
     rng = random.Random(0)
     for seed in range(2000):
@@ -51,7 +51,7 @@ def all_texts() -> list[str]:
             texts += [f" {question}", f" {answer}"]
     texts += [
         f" {vigc.go_on(style, unit, each, question, answer)}"
-        for style in vigc.GO_ON
+        for style in vigc.CONTINUATIONS
         for unit in vigc.STOPS
         for each in asked
     ]

@@ -13,18 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
-from c3l_ray.scenes.draw import (
-    CELL_PX,
-    CELLS,
-    COLOURS,
-    NUM_COLUMNS,
-    SHAPES,
-    SIZES,
-    Scene,
-    World,
-    draw_scene,
-    render,
-)
+from c3l_ray.scenes.draw import CELL_PX, CELLS, COLOURS, NUM_COLUMNS, SHAPES, SIZES, Scene, World, draw_scene, render
 
 FIRST_SEED = 10_000_000  # far from the seeds of the scenes that users draw
 PROBE_SEED = 70_000_000

@@ -5,7 +5,7 @@ import random
 import torch
 
 from c3l_ray.scenes.draw import draw_scene
-from c3l_ray.scenes.training import llava
+from c3l_ray.scenes.training import train_llava
 from c3l_ray.scenes.training.loop import muon
 from c3l_ray.scenes.training.naming import naming_loss
 from c3l_ray.scenes.training.tokenizer import all_texts, word_tokenizer
@@ -15,7 +15,7 @@ from c3l_ray.scenes.training.tower import PARTS, cell_labels, cell_of_patch
 def test_patches_learn_the_words_of_what_they_show() -> None:
     torch.manual_seed(0)
     tokenizer = word_tokenizer(all_texts(), end=False)
-    model = llava.new_llava(tokenizer)
+    model = train_llava.new_llava(tokenizer)
     scenes = [draw_scene(seed) for seed in range(64)]
     labels_NCA = cell_labels(scenes)
     # Features that hold what the labels say, and the place, each in a direction of its own.

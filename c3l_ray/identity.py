@@ -1,0 +1,79 @@
+"""What defines the content of an output, and the name of it: the `origin` of its rows.
+
+How many processes do the work, and where they, the data and the models lie, is not part of it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from c3l_ray import schema
+from c3l_ray.config import INSTRUCTIONS, GenerateConfig, RecordsConfig, ScoreConfig
+from c3l_ray.methods import c3l, vigc
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What defines the content of an output: JSON, and its digest.
+
+    Attributes:
+        content: settings by name, and digests of the weights and data behind them.
+    """
+
+    content: dict[str, Any]
+
+    @cached_property
+    def origin(self) -> str:
+        """The digest: 16 hex digits that change when the content does."""
+        return digest_json(self.content)
+
+
+def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> Identity:
+    """What defines rows whose turns are generated, given the identities of the three models."""
+    prompts: list[Any] = [INSTRUCTIONS[config.method], c3l.FORMAT_REQUESTS]
+    if config.corrects:
+        prompts += [vigc.CONTINUATIONS, vigc.CONTINUATION_REQUEST, vigc.STOPS]
+    return Identity(
+        {
+            **_scoring_content(config, scorer, clip),
+            "method": config.method,
+            "prompts": digest_json(prompts),
+            "correction": dataclasses.asdict(config.correction) if config.corrects else None,
+            "reply_format": config.reply_format,
+            "turns_per_image": config.turns_per_image,
+            "model": model,
+            "model_dtype": config.model.dtype,
+            "model_max_len": config.model.max_len,
+            "sampling": dataclasses.asdict(config.sampling),
+        }
+    )
+
+
+def scoring_identity(config: ScoreConfig, *, scorer: str, clip: str) -> Identity:
+    """What defines rows whose turns were made elsewhere."""
+    return Identity({**_scoring_content(config, scorer, clip), "method": "given"})
+
+
+def _scoring_content(config: RecordsConfig, scorer: str, clip: str) -> dict[str, Any]:
+    layout = dataclasses.asdict(config.layout)
+    del layout["image_root"]  # where the data lies is not what it says
+    return {
+        "schema": schema.VERSION,
+        "scorer": scorer,
+        "scorer_dtype": config.scorer.dtype,
+        "scorer_baseline": config.scorer.baseline,
+        "token_gains": config.token_gains,
+        "clip": clip,
+        "layout": layout,
+        "max_pixels": config.max_pixels,
+        "keep_images": config.keep_images,
+    }
+
+
+def digest_json(content: Any) -> str:
+    """A name for JSON content: 16 hex digits that change when the content does."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

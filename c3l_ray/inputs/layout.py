@@ -1,0 +1,41 @@
+"""Where an image and what belongs to it are found in the input: flags of the jobs that read it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where an image and what belongs to it are found in the input.
+
+    Columns of Parquet files are found by their usual names where none is given.
+    """
+
+    image: str | None = None
+    """Parquet column of images: binary, or a struct with `bytes` (default: `image`, `jpg` ...)."""
+    caption: str | None = None
+    """Parquet column of captions (default: `caption`, `text` or `txt`)."""
+    key: str | None = None
+    """Parquet column of image names (default: `key`, else the row's number)."""
+    meta: str | None = None
+    """Parquet column of JSON text to carry along."""
+    image_root: str | None = None
+    """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnsLayout(Layout):
+    """Where an image, its turns and what belongs to it are found in the input.
+
+    LLaVA's JSON needs none of this but, where its images lie elsewhere, the image root. Columns of
+    Parquet files are found by their usual names where none is given.
+    """
+
+    turns: str | None = None
+    """Parquet column of lists of {question, answer}, {from, value} or {role, content}."""
+    question: str | None = None
+    """Parquet column of questions, where a row is one turn (default: `question`)."""
+    answer: str | None = None
+    """Parquet column of answers, where a row is one turn (default: `answer`)."""
+    history: Literal["auto", "yes", "no"] = "auto"
+    """Score a turn given the turns before it; auto: yes for messages, no for question columns."""

@@ -1,0 +1,117 @@
+"""The input as units: an Arrow block each, of at most 256 images or about 64 MB, not decoded.
+
+A shard is indexed once, and every unit's place in it is noted: reading a unit then is one ranged
+read, and a rerun reads nothing of the units that are done.
+"""
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from c3l_ray.inputs.formats import folders, llava_json, parquet, tars
+from c3l_ray.inputs.layout import Layout
+from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit, digest_text
+from c3l_ray.schema import STAGED_ROWS, conform, replace_columns
+from c3l_ray.storage import Location
+
+UNIT_ROWS = 256
+UNIT_BYTES = 64 * 2**20
+FORMATS: dict[str, Any] = {
+    "tar": tars,
+    "parquet": parquet,
+    "folder": folders,
+    "llava": llava_json,
+}
+"""By format, a module with two functions:
+
+find_samples(location, shard, layout): where each sample of a shard begins, and where the shard ends;
+read_samples(location, unit, layout): the samples of a unit.
+"""
+
+
+def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
+    """The units of a shard; a damage ends the last one.
+
+    A shard without samples has one unit without rows.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    units: list[Unit] = []
+    num_seen: Counter[str] = Counter()
+    pending: list[SampleStart] = []
+    repeats: dict[str, int] = {}
+
+    def finish_unit(end: int, position: int, damage: str | None = None) -> None:
+        nonlocal repeats
+        units.append(
+            Unit(
+                name=f"{shard.name}-{len(units):05d}",
+                format=shard.format,
+                path=shard.path,
+                source=shard.source,
+                start=pending[0].start if pending else end,
+                end=end,
+                rows=len(pending) + (damage is not None),
+                size=position - pending[0].position if pending else 0,
+                repeats=repeats,
+                files=[sample.files for sample in pending if sample.files is not None],
+                damage=damage,
+            )
+        )
+        pending.clear()
+        repeats = {}
+
+    location = Location.connect(shard.path)
+    for found in FORMATS[shard.format].find_samples(location, shard, layout):
+        if isinstance(found, ShardEnd):
+            if pending or found.damage or not units:
+                finish_unit(found.end, found.position, found.damage)
+            break
+        is_full = len(pending) == UNIT_ROWS
+        if pending and (is_full or found.position - pending[0].position >= UNIT_BYTES):
+            finish_unit(found.start, found.position)
+        if num_seen[found.key]:
+            repeats[str(len(pending))] = num_seen[found.key]
+        num_seen[found.key] += 1
+        pending.append(found)
+    return units
+
+
+def read_unit(unit: Unit, layout: Layout) -> pa.Table:
+    """The images of a unit, in the shard's order, as one table of the schema STAGED_ROWS.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    if unit.members:
+        table = pa.concat_tables([read_unit(member, layout) for member in unit.members])
+        return replace_columns(
+            table, unit=[unit.name] * unit.rows, unit_rows=[unit.rows] * unit.rows
+        )
+    location = Location.connect(unit.path)
+    samples: list[Sample] = list(FORMATS[unit.format].read_samples(location, unit, layout))
+    if unit.damage is not None:
+        error = f"damaged_shard: {unit.source} at {unit.damage}"
+        samples.append(Sample(key=f"damage at {unit.damage}", error=error))
+    columns = {
+        name: [getattr(sample, name) for sample in samples]
+        for name in ("key", "image", "caption", "meta", "error", "turns")
+    }
+    return conform(
+        {
+            "image_id": [image_id_of(unit, row, sample) for row, sample in enumerate(samples)],
+            **columns,
+            "source": [sample.source or unit.source for sample in samples],
+            "unit": [unit.name] * len(samples),
+            "unit_rows": [unit.rows] * len(samples),
+        },
+        STAGED_ROWS,
+    )
+
+
+def image_id_of(unit: Unit, row: int, sample: Sample) -> str:
+    """The id of the image in a row of a unit: the same wherever the data lies."""
+    repeat = unit.repeats.get(str(row), 0)
+    return sample.image_id or digest_text(f"{unit.source}\n{sample.key}\n{repeat}")

@@ -1,0 +1,97 @@
+"""What is counted of records: of a unit in its manifest, and summed over a run in run.json."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from c3l_ray.schema import Record, error_reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Counts of some records; two of them add up.
+
+    Attributes:
+        images: rows.
+        status: images by status.
+        reasons: failed images by the first word of their error.
+        failure_examples: for each reason, one image and its whole error.
+        turns: of all images.
+        turn_status: turns by status.
+        tokens: generated, those of corrections included.
+        correction_outcomes: corrected turns by how that ended.
+        correction_tokens: "generated" for corrections, and "kept" of them in answers.
+        notes: what processes wanted the user to know, and for how many units.
+        seconds: spent by each stage.
+    """
+
+    images: int = 0
+    status: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    failure_examples: dict[str, str] = field(default_factory=dict)
+    turns: int = 0
+    turn_status: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    correction_outcomes: dict[str, int] = field(default_factory=dict)
+    correction_tokens: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            **{
+                each.name: _add(getattr(self, each.name), getattr(other, each.name))
+                for each in dataclasses.fields(self)
+            }
+        )
+
+
+def _add(first: Any, second: Any) -> Any:
+    if not isinstance(first, dict):
+        return first + second
+    total = dict(first)
+    for name, value in second.items():
+        if isinstance(value, str):  # of examples, the first stays
+            total.setdefault(name, value)
+        else:
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def count_records(records: pa.Table, *, notes: Iterable[str], seconds: dict[str, float]) -> Counts:
+    """Counts a unit's records.
+
+    Args:
+        records: in the schema RECORDS.
+        notes: of the processes that made them.
+        seconds: that each stage took.
+    """
+    columns = ["source", "key", "error", "status", "turns"]
+    rows: list[Record] = records.select(columns).to_pylist()
+    failures = [
+        (error_reason(row["error"] or ""), f"{row['source']} {row['key']}: {row['error']}")
+        for row in rows
+        if row["status"] == "failed"
+    ]
+    turns = [turn for row in rows for turn in row["turns"]]
+    corrections = [turn["correction"] for turn in turns if turn["correction"] is not None]
+    return Counts(
+        images=len(rows),
+        status=dict(Counter(row["status"] for row in rows)),
+        reasons=dict(Counter(reason for reason, _ in failures)),
+        failure_examples=dict(reversed(failures)),
+        turns=len(turns),
+        turn_status=dict(Counter(turn["status"] for turn in turns)),
+        tokens=sum(turn["num_tokens"] or 0 for turn in turns),
+        correction_outcomes=dict(Counter(correction["outcome"] for correction in corrections)),
+        correction_tokens={
+            "generated": sum(correction["generated_tokens"] for correction in corrections),
+            "kept": sum(correction["kept_tokens"] for correction in corrections),
+        },
+        notes=dict.fromkeys(notes, 1),
+        seconds=seconds,
+    )

@@ -1,0 +1,145 @@
+"""A job's output folder: whose it is, and the files in it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from c3l_ray import __version__, schema, storage
+from c3l_ray.errors import PreflightError
+from c3l_ray.identity import Identity
+from c3l_ray.storage import Location
+
+REPORT = "run.json"
+SELECTION = "selection.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The output folder of a job, of one identity, local or on S3.
+
+    Attributes:
+        location: where it lies.
+        path: as the user named it.
+        flag: that named it.
+    """
+
+    location: Location
+    path: str
+    flag: str
+
+    @classmethod
+    def open(cls, path: str, flag: str = "--output") -> "RunFolder":
+        """The folder at a path; it need not exist.
+
+        Raises:
+            PreflightError: the path is neither local nor on S3.
+        """
+        return cls(Location.parse(path, flag), path, flag)
+
+    def claim(self, identity: Identity, job: str) -> None:
+        """Takes the folder for a job of this identity; the same one may take it again.
+
+        Raises:
+            PreflightError: it holds a run of another identity, something else, or cannot be
+                written.
+        """
+        report = {"job": job, "version": __version__, "origin": identity.origin}
+        mine = {**report, "identity": identity.content, "finished": None}
+        try:
+            theirs = self.read_json(REPORT)
+            if theirs is None:
+                self._refuse_other_content()
+                if self.write_if_absent(REPORT, json.dumps(mine).encode()):
+                    return
+                theirs = self.read_json(REPORT) or {}
+            if theirs["origin"] == identity.origin:
+                self.write_json(REPORT, theirs)  # find out now whether it can be written
+                return
+        except (*storage.ERRORS, KeyError, TypeError) as error:
+            raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
+        self._refuse_other_version(theirs)
+        before = theirs.get("identity", {})
+        now = identity.content
+        changes = [
+            f"{name}: {before.get(name)!r} there, {now.get(name)!r} now"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        ]
+        raise PreflightError(
+            f"{self.flag} {self.path}: belongs to origin {theirs['origin']}, and this run is of "
+            f"origin {identity.origin}. Choose another folder, or run as before. They differ in\n  "
+            + "\n  ".join(changes)
+        )
+
+    def read_run(self) -> dict[str, Any]:
+        """run.json of a job that wrote records.
+
+        Raises:
+            PreflightError: the folder is no such run; the message says what it is.
+        """
+        try:
+            report: dict[str, Any] | None = self.read_json(REPORT)
+            selection = self.read_json(SELECTION) if report is None else None
+        except storage.ERRORS as error:
+            raise PreflightError(f"{self.flag} {self.path}: cannot be read: {error}") from error
+        if selection is not None:
+            raise PreflightError(
+                f"{self.flag} {self.path}: is a dataset written by jobs.select, not a run; the run "
+                f"that it was selected from is {selection.get('input')}"
+            )
+        if report is None:
+            raise PreflightError(
+                f"{self.flag} {self.path}: not the output of a run: it has no {REPORT}"
+            )
+        self._refuse_other_version(report)
+        if report["job"] == "c3l":
+            rounds = [name for name in report.get("stages", {}) if name.startswith("round-")]
+            latest = f"{self.path.rstrip('/')}/{rounds[-1] if rounds else 'round-0'}"
+            raise PreflightError(
+                f"{self.flag} {self.path}: is the output of jobs.c3l, whose rounds are runs of "
+                f"their own; name one, such as {latest}"
+            )
+        if report["job"] == "train":
+            raise PreflightError(
+                f"{self.flag} {self.path}: is the output of jobs.train and holds no records"
+            )
+        return report
+
+    def _refuse_other_content(self) -> None:
+        if self.read_json(SELECTION) is not None:
+            raise PreflightError(
+                f"{self.flag} {self.path}: is a dataset written by jobs.select; choose another "
+                "folder"
+            )
+        if (self.location / "manifests").list_children():
+            raise PreflightError(f"{self.flag} {self.path}: has manifests but no {REPORT}")
+
+    def _refuse_other_version(self, report: dict[str, Any]) -> None:
+        version = report.get("identity", report.get("facts", {})).get("schema")
+        if version != schema.VERSION:
+            raise PreflightError(
+                f"{self.flag} {self.path}: was written by another version of c3l-ray (schema "
+                f"{version}; this one has schema {schema.VERSION}). Choose another folder, or use "
+                "the version that wrote it"
+            )
+
+    def read_json(self, name: str) -> Any | None:
+        """The JSON of a file in the folder, or None where there is none."""
+        return (self.location / name).read_json()
+
+    def write_json(self, name: str, content: Any) -> None:
+        (self.location / name).write_json(content)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a whole file or nothing, replacing what was there."""
+        (self.location / name).write(content)
+
+    def write_if_absent(self, name: str, content: bytes) -> bool:
+        """Writes a whole file where there is none; False where another writer's came first."""
+        return (self.location / name).write_if_absent(content)
+
+    def list_json(self, name: str) -> list[Location]:
+        """The JSON files of a folder in this one, in the order of their names."""
+        children = (self.location / name).list_children()
+        files = [child for child in children if child.name.endswith(".json")]
+        return sorted(files, key=lambda file: file.name)

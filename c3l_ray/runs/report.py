@@ -1,0 +1,158 @@
+"""run.json of a job that writes records: what the run has done so far, summed over its manifests."""
+
+import dataclasses
+import datetime
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from c3l_ray import __version__
+from c3l_ray.config import RecordsConfig
+from c3l_ray.identity import Identity
+from c3l_ray.runs.commit import Manifest
+from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.folder import REPORT, RunFolder
+from c3l_ray.runs.statistics import measure_correction, measure_length_correlation
+
+UPDATE_EVERY_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsReport(Counts):
+    """What run.json says of a run: the counts of its records, and
+
+    Attributes:
+        job: that writes it: "generate" or "score".
+        version: of c3l-ray.
+        total_images: of the input, once it is indexed.
+        origin: digest of the identity.
+        identity: what defines a row's content.
+        config: of the latest command.
+        finished: when, or None while images are left to do.
+        length_correlation: of a finished run: Spearman's, of each score with answer length.
+        correction_effect: of a finished run that corrected answers: what that did.
+    """
+
+    job: str
+    version: str = __version__
+    total_images: int | None = None
+    origin: str
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    finished: str | None = None
+    length_correlation: dict[str, float | None] | None = None
+    correction_effect: dict[str, Any] | None = None
+
+
+class RunProgress:
+    """Sums a run's manifests, those of earlier commands and those that come, into run.json.
+
+    Args:
+        folder: of the run.
+        config: of this command.
+        identity: what defines a row's content.
+        job: that runs.
+    """
+
+    def __init__(
+        self, folder: RunFolder, config: RecordsConfig, identity: Identity, job: str
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.identity = identity
+        self.job = job
+        self.counts = Counts()
+        self.manifests: list[Manifest] = []  # those that have a file
+        self.new_images = 0  # by this command
+        self.total_images: int | None = None  # of the input, once it is indexed
+        self._started = time.monotonic()
+        self._lock = threading.Lock()  # a minute's update comes from a thread of its own
+
+    def add(self, manifest: Manifest, *, new: bool) -> None:
+        """Counts a manifest; what is noted in a new one for the first time is logged."""
+        with self._lock:
+            unknown = [note for note in manifest.counts.notes if note not in self.counts.notes]
+            self.manifests += [manifest] if manifest.file else []
+            self.new_images += manifest.counts.images if new else 0
+            self.counts += manifest.counts
+        for note in unknown if new else []:
+            log.warning("note: %s", note)
+
+    def follow(
+        self, manifests: Iterable[Manifest], show_progress: Callable[[str], None] | None = None
+    ) -> None:
+        """Adds manifests as they come, and meanwhile rewrites run.json each minute.
+
+        Args:
+            manifests: of units that this command does.
+            show_progress: is given a line each minute, if anybody wants one.
+        """
+        ended = threading.Event()
+
+        def update() -> None:
+            while not ended.wait(UPDATE_EVERY_S):
+                if show_progress is not None:
+                    show_progress(self.format_line())
+                try:
+                    self.write()
+                except Exception as error:  # the storage may be well again in a minute
+                    log.warning("run.json could not be written: %s", error)
+
+        updates = threading.Thread(target=update, daemon=True)
+        updates.start()
+        try:
+            for manifest in manifests:
+                self.add(manifest, new=True)
+        finally:
+            ended.set()
+            updates.join()
+
+    def format_line(self) -> str:
+        """One greppable line: how far, how fast, how much longer."""
+        rate = self.new_images / (time.monotonic() - self._started)
+        total, counts = self.total_images, self.counts
+        minutes_left = "?"
+        if total is not None and rate > 0:
+            minutes_left = f"{(total - counts.images) / rate / 60:.1f}"
+        return (
+            f"progress images={counts.images}/{'?' if total is None else total} "
+            f"failed={counts.status.get('failed', 0)} turns={counts.turns} "
+            f"images_per_s={rate:.2f} minutes_left={minutes_left}"
+        )
+
+    def write(self, *, finished: bool = False) -> RecordsReport:
+        """Writes run.json, and returns it; a finished one measures the scores too."""
+        wall_s = time.monotonic() - self._started
+        with self._lock:
+            counts, manifests = self.counts, list(self.manifests)
+        report = RecordsReport(
+            **{name.name: getattr(counts, name.name) for name in dataclasses.fields(counts)},
+            job=self.job,
+            total_images=self.total_images,
+            origin=self.identity.origin,
+            identity=self.identity.content,
+            config=dataclasses.asdict(self.config),
+        )
+        seconds = {stage: round(s, 3) for stage, s in {**counts.seconds, "wall": wall_s}.items()}
+        report = dataclasses.replace(report, seconds=seconds)
+        if finished:
+            report = dataclasses.replace(
+                report,
+                finished=now(),
+                length_correlation=measure_length_correlation(self.folder, manifests),
+                correction_effect=measure_correction(self.folder, manifests)
+                if counts.correction_outcomes
+                else None,
+            )
+        self.folder.write_json(REPORT, dataclasses.asdict(report))
+        return report
+
+
+def now() -> str:
+    """The time in UTC, to the second, as reports have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,185 @@
+"""Local paths and s3:// alike: a place in storage, and writing whole files or none."""
+
+import contextlib
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import botocore.exceptions
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import get_protocol
+
+from c3l_ray.errors import PreflightError
+
+ERRORS = (OSError, ValueError, botocore.exceptions.BotoCoreError)
+"""What a file system raises for a path that cannot be used, whoever's fault that is."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder, local or on S3, that need not exist.
+
+    S3 endpoint and credentials come from the usual AWS environment.
+
+    Attributes:
+        fs: the fsspec file system.
+        path: on that file system, without a slash at its end; absolute where it is local.
+    """
+
+    fs: Any
+    path: str
+
+    @classmethod
+    def parse(cls, address: str, flag: str) -> "Location":
+        """The location that a user names.
+
+        Args:
+            address: a local path or s3://.
+            flag: that named it, for the message.
+
+        Raises:
+            PreflightError: the address is neither local nor on S3.
+        """
+        if get_protocol(address) not in ("file", "local", "s3", "s3a"):
+            raise PreflightError(f"{flag} {address}: only local paths and s3:// are supported")
+        return cls.connect(address)
+
+    @classmethod
+    def connect(cls, address: str) -> "Location":
+        """The location of an address that is known to be local or on S3, listed afresh."""
+        fs, path = fsspec.core.url_to_fs(address)
+        fs.invalidate_cache()
+        return cls(fs, path.rstrip("/"))
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.fs, f"{self.path}/{name}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Location.connect, (self.url,)  # another process makes a connection of its own
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Location":
+        return Location(self.fs, self.path.rpartition("/")[0])
+
+    @property
+    def url(self) -> str:
+        """With its protocol: file:// or s3://."""
+        return cast(str, self.fs.unstrip_protocol(self.path))
+
+    @property
+    def address(self) -> str:
+        """What a user or another process names it by: an absolute path, or s3://."""
+        return self.url.removeprefix("file://")
+
+    def exists(self) -> bool:
+        return cast(bool, self.fs.exists(self.path))
+
+    def open(self) -> BinaryIO:
+        """The file, for reading.
+
+        Raises:
+            OSError: it is not there, or the storage failed.
+        """
+        return cast(BinaryIO, self.fs.open(self.path, "rb"))
+
+    def read(self, start: int | None = None, end: int | None = None) -> bytes:
+        """The file's bytes [start, end), by default all of them.
+
+        Raises:
+            OSError: it is not there, or the storage failed.
+        """
+        return cast(bytes, self.fs.cat_file(self.path, start=start, end=end))
+
+    def read_json(self) -> Any | None:
+        """The file's JSON, or None where there is no file."""
+        try:
+            return json.loads(self.read())
+        except FileNotFoundError:
+            return None
+
+    def list_children(self) -> list["Location"]:
+        """What lies in the folder, as it is now; nothing where there is no folder."""
+        self.fs.invalidate_cache()
+        try:
+            paths: list[str] = self.fs.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        return [Location(self.fs, path.rstrip("/")) for path in paths]
+
+    def write(self, content: bytes) -> None:
+        """Writes the whole file or nothing, replacing what was there.
+
+        Raises:
+            OSError: the storage failed.
+        """
+        if isinstance(self.fs, LocalFileSystem):
+            os.replace(_write_temporary(self.path, content), self.path)
+            _sync_folder(self.path)
+        else:
+            self.fs.pipe_file(self.path, content)
+
+    def write_json(self, content: Any) -> None:
+        self.write(json.dumps(content, indent=2).encode())
+
+    def write_if_absent(self, content: bytes) -> bool:
+        """Writes the whole file where there is none. False where another writer's came first.
+
+        Raises:
+            OSError: the storage failed.
+        """
+        try:
+            if isinstance(self.fs, LocalFileSystem):
+                temporary = _write_temporary(self.path, content)
+                try:
+                    os.link(temporary, self.path)  # fails where the path exists, unlike a rename
+                finally:
+                    os.unlink(temporary)
+                _sync_folder(self.path)
+            else:
+                self.fs.pipe_file(self.path, content, mode="create")
+        except ERRORS:
+            # An S3 put whose response was lost is repeated and then refused: it may be our own.
+            self.fs.invalidate_cache()
+            try:
+                present = self.read()
+            except FileNotFoundError:
+                present = b""
+            if not present:
+                raise
+            return present == content
+        return True
+
+    def remove(self, *, recursive: bool = False) -> None:
+        self.fs.rm(self.path, recursive=recursive)
+
+
+def _write_temporary(path: str, content: bytes) -> str:
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/.{name}-{uuid.uuid4().hex[:12]}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return temporary
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

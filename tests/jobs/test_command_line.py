@@ -1,0 +1,46 @@
+"""How a job ends: one message and one exit status, whatever it ended with."""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from c3l_ray.errors import C3LError, PreflightError, TooManyFailures
+from jobs.command_line import main
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "message"),
+    [
+        (PreflightError("--input x: does not exist"), 2, "error: --input x: does not exist"),
+        (TooManyFailures("4 of 17 images failed"), 4, "error: 4 of 17 images failed"),
+        (C3LError("the job stopped"), 1, "error: the job stopped"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (KeyboardInterrupt(), 130, "the same command goes on from here"),
+    ],
+)
+def test_an_end_is_a_message_and_a_status(
+    end: BaseException,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def job(_: Config) -> None:
+        raise end
+
+    monkeypatch.setattr(sys, "argv", ["job"])
+    with pytest.raises(SystemExit) as ended:
+        main(Config, job, "A job.")
+    assert ended.value.code == status
+    assert message in capsys.readouterr().err
+
+
+def test_a_job_that_finishes_just_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["job"])
+    main(Config, lambda _: None, "A job.")

@@ -24,7 +24,7 @@ demo: setup ## Run the main job on the embedded models and write the output to r
 test: setup ## Run the test suite and print its coverage; ARGS passes options to pytest
 	$(PYTHON_IN) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-test-families: setup ## Test every model family and print the README's table; ARGS passes options to pytest
+test-families: setup ## Test every model family and print the README's table; ARGS as for test
 	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m '' $(ARGS)
 
 check: setup ## Check the format, the lint rules and the types, and change nothing

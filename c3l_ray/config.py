@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from c3l_ray.flags import optional
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
@@ -33,13 +34,13 @@ class GeneratorModel:
     """Hub name, local path or s3:// folder of a vision-language model."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own, as vLLM reads it."""
-    max_len: Annotated[int | None, Range(min=1)] = None
+    max_len: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Longest prompt and reply together, in tokens (default: the model's own limit)."""
     max_seqs: Annotated[int, Range(min=1)] = 128
     """Requests that one engine works on at once."""
     tensor_parallel: Annotated[int, Range(min=1)] = 1
     """GPUs that share one copy of the weights."""
-    gpu_memory: Annotated[float | None, Range(above=0, max=1)] = None
+    gpu_memory: Annotated[float | None, Range(above=0, max=1), optional("FLOAT")] = None
     """Share of a GPU's memory for the engine (default: 0.9 of --pools.generator-gpus)."""
 
 
@@ -59,7 +60,7 @@ class Sampling:
 class ScorerModel:
     """The frozen model whose belief in an answer is measured with and without the image."""
 
-    name: str | None = None
+    name: Annotated[str | None, optional("STR")] = None
     """Hub name, local path or s3:// folder (default: the generator itself, before any tuning)."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own."""
@@ -95,7 +96,7 @@ class ScorerPool:
 
     scorers: Annotated[int, Range(min=1)] = 1
     """Processes that score."""
-    scorer_gpus: Annotated[float | None, Range(min=0)] = None
+    scorer_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
     """GPUs of each (default: 1, or beside generators 0.5, or 0.3 where there is one GPU in all)."""
 
 
@@ -105,7 +106,7 @@ class Pools(ScorerPool):
 
     generators: Annotated[int, Range(min=1)] = 1
     """Processes that generate, each with an engine of its own."""
-    generator_gpus: Annotated[float | None, Range(min=0)] = None
+    generator_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
     """GPUs of each (default: --model.tensor-parallel, or 0.7 where there is one GPU in all)."""
 
 
@@ -139,10 +140,16 @@ class RecordsConfig(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig(RecordsConfig):
-    """Shards of images in, records of scored turns out."""
+class NeedsGenerator:
+    """What comes first in the --help of jobs that generate, since it is required."""
 
     model: GeneratorModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(RecordsConfig, NeedsGenerator):
+    """Shards of images in, records of scored turns out."""
+
     sampling: Sampling = field(default_factory=Sampling)
     correction: CorrectionRules = field(default_factory=CorrectionRules)
     pools: Pools = field(default_factory=Pools)
@@ -184,7 +191,7 @@ class SelectConfig:
 
     input: str
     """Output folder of a jobs.generate or jobs.score run, local or s3://."""
-    output: str | None = None
+    output: Annotated[str | None, optional("STR")] = None
     """Folder for the dataset, local or s3://, made afresh (default: `dataset` in the input)."""
     top: Annotated[float, Range(above=0)] = 0.1
     """Share of the scored turns to keep, in (0, 1], or above 1 a number of turns."""

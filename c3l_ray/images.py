@@ -1,8 +1,9 @@
-"""Bytes to RGB: one decoder and one size bound for generator, scorer and CLIP alike."""
+"""Decodes images: one decoder and one size bound for generator, scoring model and CLIP alike."""
 
 import io
 import math
 import warnings
+from typing import Literal
 
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
@@ -14,16 +15,16 @@ MAX_SOURCE_PIXELS = 100_000_000
 MAX_ASPECT = 100
 """A longer and thinner image is refused: models scale its short side up, and the long one too."""
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""What is decoded. Pillow knows more, some of it by calling other programs. (JPEG takes in MPO.)"""
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""The formats that are decoded. Pillow reads more, some through other programs. MPO is JPEG."""
 
-BLUR = 8
-"""The longer side over the standard deviation of the blur that takes an image's things away."""
+BLUR_RATIO = 8
+"""An image's longer side over the standard deviation of the blur that makes it a baseline."""
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def decode(data: bytes | None, max_pixels: int) -> Image.Image:
+def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
     """An image as RGB, upright, and shrunk to at most `max_pixels` with its proportions kept.
 
     The first frame of an animation; transparency lies on white; 16-bit values are scaled to 8.
@@ -40,7 +41,7 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             # Our own bound below is lower than the one Pillow warns of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as opened:
                 width, height = opened.size
                 if width * height > MAX_SOURCE_PIXELS:
                     raise UnusableImage(
@@ -48,7 +49,7 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
                     )
                 if max(width, height) > MAX_ASPECT * min(width, height):
                     raise UnusableImage("too_narrow", f"{width} x {height} pixels")
-                opened.draft("RGB", _within(opened.size, max_pixels))
+                opened.draft("RGB", _fit_size(opened.size, max_pixels))
                 image = _to_rgb(ImageOps.exif_transpose(opened))
     except UnusableImage:
         raise
@@ -62,11 +63,11 @@ def decode(data: bytes | None, max_pixels: int) -> Image.Image:
         ) from error
     except Exception as error:  # Pillow's plugins raise a dozen kinds on bytes made by strangers
         raise UnusableImage("undecodable", f"{type(error).__name__}: {error}") from error
-    size = _within(image.size, max_pixels)
+    size = _fit_size(image.size, max_pixels)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _within(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+def _fit_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     width, height = size
     scale = math.sqrt(max_pixels / (width * height))
     if scale >= 1:
@@ -85,10 +86,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def stand_in(image: Image.Image, how: str) -> Image.Image:
-    """What takes an image's place where it should tell nothing: the same size, and "grey" all over,
-    or so "blurred" that things are gone and only the light of the whole is left.
+def make_baseline_image(image: Image.Image, baseline: Literal["grey", "blur"]) -> Image.Image:
+    """An image of the same size that tells nothing, to take the image's place.
+
+    Args:
+        image: the image to replace.
+        baseline: "grey" is grey all over; "blur" keeps the light of the whole and loses its things.
     """
-    if how == "grey":
+    if baseline == "grey":
         return Image.new("RGB", image.size, (128, 128, 128))
-    return image.filter(ImageFilter.GaussianBlur(max(image.size) / BLUR))
+    return image.filter(ImageFilter.GaussianBlur(max(image.size) / BLUR_RATIO))

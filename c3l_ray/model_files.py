@@ -11,10 +11,12 @@ from pathlib import Path
 import fsspec
 
 
-def local(name: str) -> str:
-    """A hub name or a path of this node as it is; for s3:// the folder that it is copied to, once.
+def resolve_model(name: str) -> str:
+    """The name or path that loads a model on this node.
 
-    A model that has changed there since is another one, with a folder of its own.
+    A hub name and a path of this node stay as they are. An s3:// folder is copied to this node,
+    once: its copy's path is returned. A folder that has changed since is copied anew, to another
+    path.
 
     Raises:
         OSError: there is no such folder, or the storage fails.
@@ -26,17 +28,17 @@ def local(name: str) -> str:
     files = fs.find(root, detail=True)
     if not files:
         raise FileNotFoundError(f"{name}: no such folder")
-    state = sorted((path, about["size"], str(about.get("ETag"))) for path, about in files.items())
-    digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
+    versions = sorted((path, info["size"], str(info.get("ETag"))) for path, info in files.items())
+    digest = hashlib.sha256(json.dumps(versions).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / "c3l_ray" / digest[:16] / Path(root).name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # A node's workers begin together: one copies, the others wait for it.
+        # A node's workers start together: one copies, the others wait for it.
         with (folder.parent / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                copy = folder.parent / "copy"
-                shutil.rmtree(copy, ignore_errors=True)  # of a process that died at it
-                fs.get(f"{root}/", f"{copy}/", recursive=True)
-                os.rename(copy, folder)
+                partial = folder.parent / "copy"
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that died while copying
+                fs.get(f"{root}/", f"{partial}/", recursive=True)
+                os.rename(partial, folder)
     return str(folder)

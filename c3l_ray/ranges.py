@@ -5,13 +5,15 @@
         top_p: Annotated[float, Range(above=0, max=1)] = 1.0
 
 A dataclass may also have a method `conflicts` that yields (field, message) for what does not go
-together. The walk finds a field wherever it stands in the config of a job, so a message names the
-flag as the user of that job writes it.
+together; a field of a dataclass in it is named as "optim.batch_size". The walk finds a field
+wherever it stands in the config of a job, so a message names the flag as the user of that job
+writes it.
 """
 
 import dataclasses
 import typing
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 from c3l_ray.errors import PreflightError
@@ -60,30 +62,32 @@ def check_config(config: Any) -> None:
     Raises:
         PreflightError: names the flag, its value and where that must lie.
     """
-    for flag, value, message in _find_faults(config, ""):
-        raise PreflightError(f"{flag} {value}: {message}")
+    for flag, message in _find_faults(config, ""):
+        raise PreflightError(f"{flag}: {message}")
 
 
-def _find_faults(config: Any, prefix: str) -> Iterator[tuple[str, Any, str]]:
+def _find_faults(config: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Flags with their values, and what is wrong with each."""
     types = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _find_faults(value, f"{prefix}{_flag_part(field.name)}.")
+            yield from _find_faults(value, f"{prefix}{field.name}.")
             continue
         for range_ in getattr(types[field.name], "__metadata__", ()):
             values = value if isinstance(value, tuple) else (value,)
             for number in values:
                 if isinstance(range_, Range) and number is not None and not range_.holds(number):
-                    yield f"--{prefix}{_flag_part(field.name)}", number, f"must be {range_}"
+                    yield _format_flag(f"{prefix}{field.name}", number), f"must be {range_}"
     if hasattr(config, "conflicts"):
         for name, message in config.conflicts():
-            yield f"--{prefix}{_flag_part(name)}", _shown(getattr(config, name)), message
+            yield _format_flag(f"{prefix}{name}", attrgetter(name)(config)), message
 
 
-def _flag_part(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _shown(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+def _format_flag(path: str, value: Any) -> str:
+    """A field's flag and its value as the command line has them."""
+    path = path.replace("_", "-")
+    if isinstance(value, bool):
+        concern, dot, name = path.rpartition(".")
+        return f"--{concern}{dot}{name if value else f'no-{name}'}"
+    return f"--{path} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -112,7 +112,9 @@ class Location:
             paths: list[str] = self.fs.ls(self.path, detail=False)
         except FileNotFoundError:
             return []
-        return [Location(self.fs, path.rstrip("/")) for path in paths]
+        children = (path.rstrip("/") for path in paths)
+        # An empty folder of S3 is listed as its own content.
+        return [Location(self.fs, path) for path in children if path != self.path]
 
     def write(self, content: bytes) -> None:
         """Writes the whole file or nothing, replacing what was there.

@@ -1,5 +1,6 @@
 """How every job starts and ends: flags in, one message and one exit status out."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -11,27 +12,63 @@ from c3l_ray.errors import C3LError
 
 Config = TypeVar("Config")
 
+RESUME = "run the same command again to go on from there"
 
-def main(config: type[Config], job: Callable[[Config], None], description: str) -> None:
-    """Parses the flags, runs the job, and ends the process with its exit status."""
+
+def main(
+    config: type[Config], run: Callable[[Config], None], description: str | None, program: str
+) -> None:
+    """Parses the flags, runs the job, and ends the process with its exit status.
+
+    Args:
+        config: class of the flags.
+        run: the job, which prints what it reports.
+        description: shown by --help, in lines of at most 80 columns.
+        program: the command, as the user types it.
+    """
+    configure_process()
+
+    def parse_and_run() -> None:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(description)  # tyro would join its lines and not wrap them again
+        run(tyro.cli(config, prog=program, description=""))
+
+    run_to_exit(parse_and_run)
+
+
+def configure_process() -> None:
+    """Sets what every job wants of its process, and shows what the library logs, on stderr."""
     # One torch thread a process: several busy ones on shared cores spin at every barrier.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    name = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]  # run with -m
+    messages = logging.StreamHandler()  # to stderr
+    messages.setFormatter(logging.Formatter("%(message)s"))
+    library = logging.getLogger("c3l_ray")
+    library.handlers = [messages]
+    library.setLevel(logging.INFO)
+    library.propagate = False
+
+
+def run_to_exit(run: Callable[[], None]) -> None:
+    """Runs a job; where it fails, prints one message and ends with its exit status."""
     try:
-        job(tyro.cli(config, prog=f"python -m {name}", description=description))
+        run()
     except C3LError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except OSError as error:  # a full disk, a folder gone, storage out of reach
-        print(f"error: the storage failed: {error}; the same command goes on", file=sys.stderr)
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder gone, storage out of reach, a refused socket
+        print(f"error: {_describe_os_error(error)}; {RESUME}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(f"stopped; {RESUME}", file=sys.stderr)
         sys.exit(130)
 
 
-def cause(error: Exception) -> str:
-    """The last line that says something: Ray wraps the cause in the traces of its processes."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _describe_os_error(error: OSError) -> str:
+    """An error of the operating system with the path that it is about."""
+    if error.filename is None:
+        return f"the system refused an operation: {error}"
+    return f"{error.filename}: {error.strerror or error}"

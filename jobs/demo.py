@@ -1,33 +1,40 @@
-"""C3L end to end on the embedded default: `make demo`.
+"""Runs C3L end to end on the models and the world that come with the package.
 
-Draws 400 scenes whose truth is known and packs 20 photographs, and gives them to jobs.c3l: the tiny
-LLaVA writes five turns for each image, it is tuned on the best and the others of each, the tuned
-one writes the turns anew, and the top tenth of each kind is kept. Best is what has the lowest
-visual_ifd, the score that knows best what is true here; the paper's is i2c. Then it shows how much
-of each round is true, how varied its questions are, and what of it various scores would keep. The
-tiny model knows coloured shapes only: what it says of a photograph is hallucination, which the
-scores should show.
+    python -m jobs.demo
+
+Draws 400 scenes whose truth is known, packs 20 photographs beside them, and
+runs C3L on them: the tiny LLaVA writes five turns for each image, it is tuned
+on the best turn of each image and the others, the tuned model writes the turns
+anew, and the top tenth of each kind is kept. The best turn is the one with the
+lowest visual_ifd, the score that tells truth best here; the paper's score is
+i2c.
+
+Then it shows how much of each round is true, how varied its questions are, and
+what various scores would keep of it. The tiny model knows coloured shapes only:
+what it says of a photograph is hallucination, which the scores should show.
 """
 
 import shutil
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from c3l_ray.config import Clip, Model, RankedBy, Sampling
-from c3l_ray.runs.folder import Output
+from c3l_ray.config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.errors import PreflightError
-from c3l_ray.evaluation import rounds
-from c3l_ray.evaluation.judgement import Judged, judged
-from c3l_ray.scenes import world
-from c3l_ray.schema import SCORE_NAMES
-from c3l_ray.train.training_config import Optimization, Training, Tuning
+from c3l_ray.methods.labels import LabelRules
+from c3l_ray.methods.scores import RankedBy
+from c3l_ray.ranges import Range, check_config
+from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
+from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
+from c3l_ray.workflows.c3l import C3LConfig, run_c3l
 from jobs.command_line import main
-from jobs.c3l import C3LConfig, c3l
+
+if TYPE_CHECKING:
+    from c3l_ray.runs.report import RecordsReport
+    from c3l_ray.workflows.train import TrainingReport
 
 SKIMAGE = (
     "astronaut.png",
@@ -49,8 +56,9 @@ SKIMAGE = (
     "rocket.jpg",
     "text.png",
 )
-PHOTOGRAPHS = "photographs.tar"
 SKLEARN = ("china.jpg", "flower.jpg")
+PHOTOGRAPHS = "photographs.tar"
+SCENES_PER_SHARD = 50
 BY: RankedBy = "visual_ifd"
 
 
@@ -59,89 +67,104 @@ class DemoConfig:
     """What the demo draws, and where it ends."""
 
     output: Path = Path("runs/demo")
-    """Folder for everything; made afresh."""
-    num_scenes: int = 400
+    """Folder for everything; an earlier demo there is deleted."""
+    num_scenes: Annotated[int, Range(min=1)] = 400
     """Scenes to draw, 50 to a shard."""
     seed: int = 0
-    """Of the first scene; the others follow it."""
+    """Seed of the first scene; each next scene has the next seed."""
+
+    def __post_init__(self) -> None:
+        check_config(self)
 
 
-def demo(config: DemoConfig) -> None:
+def run(config: DemoConfig) -> None:
+    """Runs the demo and prints what it did.
+
+    Raises:
+        PreflightError: the output holds something else.
+    """
+    from c3l_ray.evaluation.judgement import judge_run
+    from c3l_ray.evaluation.rounds import compare_rounds
+    from c3l_ray.evaluation.score_tables import format_extremes, format_medians
+    from c3l_ray.runs.folder import RunFolder
+    from c3l_ray.workflows.summaries import summarize_c3l, summarize_stage
+
+    def print_stage(name: str, report: "RecordsReport | TrainingReport") -> None:
+        print(summarize_stage(report, f"{config.output}/{name}"), flush=True)
+
     started = time.monotonic()
+    draw_input(config)
+    print(summarize_c3l(run_c3l(make_c3l_config(config), print_stage), str(config.output)))
+
+    rounds = [f"{config.output}/{name}" for name in ("round-0", "round-1")]
+    turns = judge_run(RunFolder.open(rounds[-1]))
+    print(
+        f"\ndone in {time.monotonic() - started:.0f} s\n",
+        compare_rounds(rounds),
+        "",
+        format_medians(turns, "round-1"),
+        "",
+        format_extremes(turns, BY),
+        "",
+        f"  rounds   {config.output}/round-*/records",
+        f"  model    {config.output}/train-0/model",
+        f"  dataset  {config.output}/dataset/part-*.parquet",
+        f"  LLaVA    {config.output}/dataset/llava.json",
+        f"  report   {config.output}/run.json",
+        sep="\n",
+    )
+
+
+def draw_input(config: DemoConfig) -> None:
+    """Draws the scenes and packs the photographs, in place of an earlier demo.
+
+    Raises:
+        PreflightError: the output holds something else.
+    """
     images = config.output / "input"
     if config.output.exists() and not (images / PHOTOGRAPHS).is_file():
-        raise PreflightError(f"--output {config.output}: holds something other than an earlier demo")
+        raise PreflightError(
+            f"--output {config.output}: holds something other than an earlier demo"
+        )
     shutil.rmtree(config.output, ignore_errors=True)
     print(f"drawing {config.num_scenes} scenes and packing the photographs into {images}")
-    world.write_scenes(images, num_scenes=config.num_scenes, scenes_per_shard=50, seed=config.seed)
-    world.write_shard(images / PHOTOGRAPHS, photographs())
-
-    c3l(
-        C3LConfig(
-            input=(str(images),),
-            output=str(config.output),
-            model=Model(name=str(world.LLAVA), dtype="float32", max_len=256, max_seqs=64),
-            sampling=Sampling(max_tokens=96),
-            clip=Clip(name=str(world.CLIP), weights=None),
-            keep=0.1,
-            by=BY,
-            within="kind",
-            tuning=Tuning(max_len=256),
-            training=Training(
-                positive_by=BY,
-                within="kind",
-                optim=Optimization(batch_size=16, micro_batch=16),
-            ),
-        )
+    write_scenes(
+        images,
+        num_scenes=config.num_scenes,
+        scenes_per_shard=SCENES_PER_SHARD,
+        seed=config.seed,
     )
-
-    paths = [str(config.output / name) for name in ("round-0", "round-1")]
-    everything = list(judged(rounds.records(Output(paths[-1]))))
-    print(f"\ndone in {time.monotonic() - started:.0f} s\n")
-    print(rounds.table(paths))
-    print_scores(everything)
-    print_extremes(everything)
-    print(
-        f"\n  rounds   {config.output}/round-*/records\n"
-        f"  model    {config.output}/train-0/model\n"
-        f"  dataset  {config.output}/dataset/part-*.parquet\n"
-        f"  LLaVA    {config.output}/dataset/llava.json\n"
-        f"  report   {config.output}/run.json"
-    )
+    write_shard(images / PHOTOGRAPHS, read_photographs())
 
 
-def photographs() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the pictures that scikit-image and scikit-learn carry, of many sizes."""
+def read_photographs() -> Iterator[tuple[str, bytes]]:
+    """(name, content) of the pictures in scikit-image and scikit-learn, which are of many sizes."""
     for package, names in (("skimage.data", SKIMAGE), ("sklearn.datasets.images", SKLEARN)):
         for name in names:
             yield name, (resources.files(package) / name).read_bytes()
 
 
-def print_scores(everything: list[Judged]) -> None:
-    groups = {"scenes, true": "true", "scenes, false": "false", "photographs": None}
-    print(f"\n{'median of round-1':<24}" + "".join(f"{name:>16}" for name in groups))
-    for score in SCORE_NAMES:
-        cells = ""
-        for truth in groups.values():
-            values = [_score(turn, score) for turn in everything if turn.truth == truth]
-            cells += f"{statistics.median(values):>16.3f}" if values else f"{'-':>16}"
-        print(f"{score:<24}{cells}")
+def make_c3l_config(config: DemoConfig) -> C3LConfig:
+    return C3LConfig(
+        input=(str(config.output / "input"),),
+        output=str(config.output),
+        model=GeneratorModel(name=str(LLAVA), dtype="float32", max_len=256, max_seqs=64),
+        sampling=Sampling(max_tokens=96),
+        clip=ClipModel(name=str(CLIP), weights=None),
+        top=0.1,
+        by=BY,
+        within="kind",
+        tuning=TuningOptions(max_len=256),
+        training=TrainingOptions(
+            labels=LabelRules(by=BY, within="kind"),
+            optim=Optimization(batch_size=16, micro_batch=16),
+        ),
+    )
 
 
-def print_extremes(everything: list[Judged]) -> None:
-    ranked = sorted(everything, key=lambda turn: _score(turn, BY))
-    for name, turns in (("best", ranked[:3]), ("worst", ranked[-3:])):
-        print(f"\nthree {name} turns by {BY}")
-        for each in turns:
-            scores = f"{BY} {_score(each, BY):.3f}, i2c {_score(each, 'i2c'):.3f}"
-            print(f"  {each.image} ({each.turn['kind']}, {each.truth or 'photograph'}, {scores})")
-            print(f"    Q {each.turn['question']}\n    A {each.turn['answer']}")
-
-
-def _score(judged_turn: Judged, name: str) -> float:
-    scores: dict[str, Any] = judged_turn.turn["scores"]
-    return float(scores[name])
+def run_command(program: str = "python -m jobs.demo") -> None:
+    main(DemoConfig, run, __doc__, program)
 
 
 if __name__ == "__main__":
-    main(DemoConfig, demo, __doc__ or "")
+    run_command()

@@ -13,12 +13,13 @@ os.environ.update(
 
 import io
 import json
+import logging
 import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ import botocore.session
 import pytest
 from PIL import Image
 
-from c3l_ray.config import Clip, GenerateConfig, Model, Sampling
+from c3l_ray.config import ClipModel, GenerateConfig, GeneratorModel, Sampling
 from c3l_ray.scenes import world
+from tests.examples import EncodeImage, MakeConfig
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +38,16 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def library_logger() -> Iterator[None]:
+    """Leaves the library's logger as it was: a job that runs in this process sets it up."""
+    logger = logging.getLogger("c3l_ray")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, level, logger.propagate = before
+    logger.setLevel(level)
 
 
 @pytest.fixture
@@ -46,24 +58,26 @@ def scenes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Callable[..., GenerateConfig]:
+def config(tmp_path: Path) -> MakeConfig:
     """A config over the shipped models, with some fields replaced."""
 
-    def make(**changed: Any) -> GenerateConfig:
+    def make(**changes: Any) -> GenerateConfig:
         fields: dict[str, Any] = {
             "input": (str(tmp_path / "scenes"),),
             "output": str(tmp_path / "run"),
-            "model": Model(name=str(world.LLAVA), dtype="float32", max_len=256, max_seqs=32),
+            "model": GeneratorModel(
+                name=str(world.LLAVA), dtype="float32", max_len=256, max_seqs=32
+            ),
             "sampling": Sampling(max_tokens=96),
-            "clip": Clip(name=str(world.CLIP), weights=None),
+            "clip": ClipModel(name=str(world.CLIP), weights=None),
         }
-        return GenerateConfig(**{**fields, **changed})
+        return GenerateConfig(**{**fields, **changes})
 
     return make
 
 
 @pytest.fixture
-def encoded() -> Callable[..., bytes]:
+def encoded() -> EncodeImage:
     """An image as bytes: a gradient of a size, in a mode and format."""
 
     def make(size: tuple[int, int] = (40, 30), mode: str = "RGB", format_: str = "PNG") -> bytes:

@@ -1,4 +1,4 @@
-"""A reply that has begun, under chat templates as model families write them."""
+"""Prompts that continue a reply, under chat templates as model families write them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +28,7 @@ TEMPLATES = {
 UPPER = TEMPLATES["trimming"].replace("trim", "upper")
 
 
-def processor(template: str) -> Any:
+def make_processor(template: str) -> Any:
     def apply(messages: Any, *, add_generation_prompt: bool = False, **_: Any) -> str:
         return jinja2.Template(template).render(
             messages=messages, add_generation_prompt=add_generation_prompt
@@ -38,23 +38,25 @@ def processor(template: str) -> Any:
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
-@pytest.mark.parametrize("begun", ["It is red.", "Question: What? Answer:", "It is red.\n\n"])
+@pytest.mark.parametrize("reply_start", ["It is red.", "Question: What? Answer:", "It is red.\n\n"])
 @pytest.mark.parametrize("question", ["What?", "It is red."])
-def test_the_prompt_ends_where_the_reply_goes_on(family: str, begun: str, question: str) -> None:
-    made = processor(TEMPLATES[family])
-    prompt = chat.begun_prompt(made, question, begun, image=True)
-    assert prompt.endswith(begun)
-    assert prompt.startswith(chat.answer_prompt(made, question, image=True))
+def test_the_prompt_ends_where_the_reply_continues(
+    family: str, reply_start: str, question: str
+) -> None:
+    processor = make_processor(TEMPLATES[family])
+    prompt = chat.continuation_prompt(processor, question, reply_start, with_image=True)
+    assert prompt.endswith(reply_start)
+    assert prompt.startswith(chat.answer_prompt(processor, question, with_image=True))
     assert prompt.count("<image>") == 1
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
-def test_a_reply_that_has_not_begun_is_asked_as_ever(family: str) -> None:
-    made = processor(TEMPLATES[family])
-    asked = chat.answer_prompt(made, "What?", image=True)
-    assert chat.begun_prompt(made, "What?", "", image=True) == asked
+def test_an_empty_reply_start_gives_the_answer_prompt(family: str) -> None:
+    processor = make_processor(TEMPLATES[family])
+    prompt = chat.answer_prompt(processor, "What?", with_image=True)
+    assert chat.continuation_prompt(processor, "What?", "", with_image=True) == prompt
 
 
-def test_a_template_that_changes_the_reply_is_told() -> None:
+def test_a_template_that_changes_the_reply_is_refused() -> None:
     with pytest.raises(ValueError, match="changes the answer"):
-        chat.begun_prompt(processor(UPPER), "What?", "It is red.", image=True)
+        chat.continuation_prompt(make_processor(UPPER), "What?", "It is red.", with_image=True)

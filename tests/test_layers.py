@@ -1,117 +1,199 @@
-"""Who may import what, walked in the sources: the table of the architecture, held."""
+"""Which part may import which, walked in the sources: no more and no less than here.
+
+A part is a module or a package, named without `c3l_ray.`; a file belongs to the longest name that
+it lies under. An import that the table allows and no file uses is as much a fault as one that it
+does not allow.
+"""
 
 import ast
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TOP = {"schema", "config", "origin", "errors", "images", "chat", "model_files"}
-EVERYTHING_BELOW_JOBS = {*TOP, "methods", "scenes", "inference", "data", "evaluation"}
-# layer: the layers it may import beside itself, and the third parties
-LAYERS: dict[str, tuple[set[str], set[str]]] = {
-    **{name: ({*TOP, "methods"}, {"pyarrow", "numpy", "PIL"}) for name in TOP},
-    "model_files": (set(), {"fsspec"}),
-    "methods": (TOP, {"numpy"}),
-    "scenes": ({*TOP, "methods"}, {"PIL", "numpy"}),
-    "inference": (
-        {*TOP, "methods", "scenes"},
-        {
-            "pyarrow",
-            "numpy",
-            "PIL",
-            "torch",
-            "transformers",
-            "open_clip",
-            "vllm",
-            "psutil",
-        },
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part may import: other parts, and libraries, by their names with blanks between."""
+
+    parts: str = ""
+    libraries: str = ""
+
+
+PARTS = {
+    "errors": Part(),
+    "ranges": Part("errors"),
+    "flags": Part("", "tyro"),
+    "storage": Part("errors", "fsspec botocore"),
+    "images": Part("errors", "PIL"),
+    "model_files": Part("", "fsspec"),
+    "chat": Part(),
+    "schema": Part("methods.scores", "pyarrow"),
+    "config": Part("flags inputs.layout methods methods.scores ranges"),
+    "identity": Part("config methods schema"),
+    # What is known of the papers knows no model, no file and no process.
+    "methods.scores": Part(),
+    "methods": Part("methods.scores ranges schema", "numpy"),
+    # From files to rows, and from rows to committed files: neither torch nor Ray.
+    "runs": Part("config errors identity methods methods.scores schema storage", "pyarrow"),
+    "inputs.layout": Part("flags"),
+    "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
+    "dataset": Part(
+        "config errors images inputs methods methods.scores runs schema storage",
+        "numpy pyarrow PIL",
     ),
-    "train": (
-        {*TOP, "methods"},
-        {
-            *("pyarrow", "numpy", "PIL", "torch", "transformers", "peft", "safetensors"),
-            *("huggingface_hub", "tensorboardX", "ray"),
-        },
+    # Models: they work on tables and tokens, and know neither files of records nor Ray.
+    "inference": Part(
+        "chat config errors images methods model_files schema",
+        "numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
-    "data": (
-        EVERYTHING_BELOW_JOBS,
-        {"ray", "pyarrow", "numpy", "PIL", "fsspec", "botocore"},
+    # The only Ray Data over records.
+    "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
+    # Training: from records to batches, from batches to weights, and Ray Train on top of both.
+    "train.objectives": Part("ranges"),
+    "train.mixture_config": Part("errors methods ranges schema"),
+    "train.training_config": Part("errors methods ranges train.mixture_config train.objectives"),
+    "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
+    "train.reading": Part(
+        "chat errors images inputs inputs.layout methods methods.scores model_files runs schema "
+        "storage train.mixture_config train.training_config",
+        "numpy PIL torch transformers",
     ),
-    "evaluation": (EVERYTHING_BELOW_JOBS, {"pyarrow"}),
-    "jobs": ({*EVERYTHING_BELOW_JOBS, "train", "jobs"}, {"tyro", "pyarrow", "ray"}),
+    "train.learning": Part(
+        "errors model_files train.reading train.training_config",
+        "huggingface_hub peft safetensors tensorboardX torch transformers",
+    ),
+    "train.fit": Part(
+        "train.learning train.reading train.reading.stream train.training_config", "ray torch"
+    ),
+    "train.identity": Part("identity schema train.reading train.training_config"),
+    # The world whose truth is known, and its models.
+    "scenes": Part("", "numpy PIL"),
+    "scenes.training": Part(
+        "methods ranges scenes", "numpy open_clip safetensors tokenizers torch transformers"
+    ),
+    "scenes.make_weights": Part("errors scenes.training", "torch tyro"),
+    "evaluation": Part(
+        "config dataset errors inference methods methods.scores runs scenes scenes.training schema",
+        "pyarrow",
+    ),
+    # What a job does, as functions; and the jobs, which parse, call and print.
+    "workflows": Part(
+        "chat config dataset distributed errors identity images inference inputs "
+        "methods.scores ranges runs schema storage train.fit train.identity train.learning "
+        "train.reading train.training_config",
+        "ray",
+    ),
+    "jobs": Part(
+        "config dataset errors evaluation methods methods.scores ranges runs scenes "
+        "train.training_config workflows",
+        "tyro",
+    ),
 }
-ONLY = {
+USED_IN_ONE_FILE = {
     "vllm": "c3l_ray/inference/engine.py",
-    "map_batches_internal": "c3l_ray/data/pipeline.py",
+    "map_batches_internal": "c3l_ray/distributed/pipeline.py",
 }
-TRAINING = {"torch", "transformers", "open_clip", "tokenizers", "safetensors", "tyro"}
-MAKES_THE_WEIGHTS = ("c3l_ray/scenes/train.py", "c3l_ray/scenes/training/")
+MAY_PRINT = ("jobs/", "c3l_ray/scenes/make_weights.py")
 
 
-def sources() -> Iterator[Path]:
-    for folder in ("c3l_ray", "jobs"):
-        yield from sorted((ROOT / folder).rglob("*.py"))
+def find_sources() -> list[Path]:
+    return [
+        path for folder in ("c3l_ray", "jobs") for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
 
 
-def layer_of(module: str) -> str:
-    parts = module.split(".")
-    return parts[1] if parts[0] == "c3l_ray" and len(parts) > 1 else parts[0]
+SOURCES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in find_sources()}
 
 
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def find_part(module: str) -> str | None:
+    """The part that a module, or a name in one, belongs to; None where it belongs to none."""
+    name = module.removeprefix("c3l_ray.")
+    while name not in PARTS and "." in name:
+        name = name.rpartition(".")[0]
+    return name if name in PARTS else None
+
+
+PART_OF_SOURCE = {
+    source: find_part(source.removesuffix(".py").replace("/", ".")) for source in SOURCES
+}
+
+
+def list_imports(source: str) -> Iterator[str]:
+    """The names that a file imports, wherever in it, each with its module."""
+    for node in ast.walk(SOURCES[source]):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            module = node.module or ""
-            if module == "c3l_ray":
-                yield from (f"c3l_ray.{name.name}" for name in node.names)
-            else:
-                yield module
+            assert node.level == 0, f"{source}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", list(sources()), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
-    relative = str(path.relative_to(ROOT))
-    module = relative.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    if module == "c3l_ray":
-        return
-    layer = layer_of(module)
-    layers, third_parties = LAYERS[layer]
-    if relative.startswith(MAKES_THE_WEIGHTS):
-        third_parties = third_parties | TRAINING
-    for name in imported(path):
-        root = name.split(".")[0]
+def split_imports(source: str) -> tuple[set[str], set[str]]:
+    """The other parts that a file imports, and the libraries."""
+    parts, libraries = set(), set()
+    for name in list_imports(source):
+        root = name.partition(".")[0]
         if root in ("c3l_ray", "jobs"):
-            assert layer_of(name) in {*layers, layer}, f"{relative} imports {name}"
+            part = find_part(name)
+            assert part is not None or name == "c3l_ray.__version__", f"{source} imports {name}"
+            parts |= {part} if part is not None else set()
         elif root not in sys.stdlib_module_names:
-            assert root in third_parties, f"{relative} imports {name}"
+            libraries.add(root)
+    return parts - {PART_OF_SOURCE[source]}, libraries
 
 
-@pytest.mark.parametrize(("word", "home"), list(ONLY.items()))
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_file_imports_only_what_its_part_may(source: str) -> None:
+    name = PART_OF_SOURCE[source]
+    part = Part() if name is None else PARTS[name]
+    parts, libraries = split_imports(source)
+    assert parts <= {*part.parts.split()}
+    assert libraries <= {*part.libraries.split()}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_import_that_a_part_may_use_is_used(name: str) -> None:
+    imports = [split_imports(source) for source, part in PART_OF_SOURCE.items() if part == name]
+    assert {*PARTS[name].parts.split()} <= {part for parts, _ in imports for part in parts}
+    used_libraries = {library for _, libraries in imports for library in libraries}
+    assert {*PARTS[name].libraries.split()} <= used_libraries
+
+
+def test_parts_do_not_import_each_other_in_a_circle() -> None:
+    remaining = {name: {*part.parts.split()} for name, part in PARTS.items()}
+    while remaining:
+        free = [name for name, used in remaining.items() if not used & remaining.keys()]
+        assert free, f"a circle among {sorted(remaining)}"
+        for name in free:
+            del remaining[name]
+
+
+@pytest.mark.parametrize(("word", "home"), list(USED_IN_ONE_FILE.items()))
 def test_some_things_have_one_home(word: str, home: str) -> None:
     uses = [
-        str(path.relative_to(ROOT))
-        for path in sources()
+        source
+        for source, tree in SOURCES.items()
         if any(
             (isinstance(node, ast.Attribute) and node.attr == word)
             or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == word)
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(tree)
         )
     ]
     assert uses == [home]
 
 
-def test_actors_do_not_import_ray() -> None:
-    for path in (ROOT / "c3l_ray" / "inference").glob("*.py"):
-        assert not any(name.split(".")[0] == "ray" for name in imported(path)), path
-
-
-def test_training_meets_ray_in_two_files_only() -> None:
-    for path in (ROOT / "c3l_ray" / "train").glob("*.py"):
-        if path.name not in ("fit.py", "stream.py"):
-            assert not any(name.split(".")[0] == "ray" for name in imported(path)), path
+def test_only_commands_print() -> None:
+    printing = {
+        source
+        for source, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    }
+    assert printing and all(source.startswith(MAY_PRINT) for source in printing)

@@ -13,6 +13,8 @@ from c3l_ray.errors import C3LError, PreflightError
 
 MAX_RETRIES = 3
 
+log = logging.getLogger(__name__)
+
 
 def connect(num_actors: int) -> None:
     """Joins the cluster that RAY_ADDRESS names, or starts one on this machine for these actors.
@@ -25,11 +27,11 @@ def connect(num_actors: int) -> None:
     """
     if ray.is_initialized():
         return
-    # What Ray says while all is well would bury what the job says; its logs keep it.
+    # Ray's own messages would bury those of the job; its log files keep them.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    address = _address()
+    address = _cluster_address()
     # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
     # none is left for reading and writing.
     size = {"num_cpus": max(num_actors + 2, os.cpu_count() or 1)} if address == "local" else {}
@@ -44,23 +46,23 @@ def connect(num_actors: int) -> None:
     except Exception as error:  # Ray raises that itself where a node does not start in time
         if address == "local":
             raise C3LError(
-                f"Ray did not start on this machine: {error}; the same command tries again"
+                f"Ray did not start on this machine: {error}. Run the same command again"
             ) from error
         raise PreflightError(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
-    set_context()
+    configure_ray_data()
 
 
-def _address() -> str:
+def _cluster_address() -> str:
     return os.environ.get("RAY_ADDRESS", "local")
 
 
-def logs() -> str:
-    """Where Ray keeps what each process of this cluster said, on the node it ran on."""
+def find_log_files() -> str:
+    """The pattern of Ray's log files, one for each process, on the node that it ran on."""
     session = ray.get_runtime_context().get_session_name()
     return os.path.join(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", session, "logs", "worker-*")
 
 
-def set_context() -> None:
+def configure_ray_data() -> None:
     """The settings under which a unit stays one block, and a slow start is no failure."""
     context = DataContext.get_current()
     context.target_max_block_size = None
@@ -71,29 +73,29 @@ def set_context() -> None:
     context.use_ray_tqdm = False
 
 
-def placed(config: GenerateConfig) -> GenerateConfig:
+def with_gpu_shares(config: GenerateConfig) -> GenerateConfig:
     """The config with every GPU share decided that the user left open.
 
     Raises:
-        PreflightError: pools that cannot be: Ray would wait for their GPUs for ever.
+        PreflightError: Ray would wait for ever for the GPUs of a pool.
     """
     pools, model = config.pools, config.model
-    there = ray.cluster_resources().get("GPU", 0)
+    num_gpus = ray.cluster_resources().get("GPU", 0)
     generator, scorer = float(model.tensor_parallel), 0.5
-    if there == 0:
+    if num_gpus == 0:
         generator, scorer = 0, 0
-        if _address() != "local" and pools.generator_gpus is None:
-            _say_none("--pools.generator-gpus and --pools.scorer-gpus make")
-    elif there == 1 == pools.generators == pools.scorers == model.tensor_parallel:
+        if _cluster_address() != "local" and pools.generator_gpus is None:
+            _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
+    elif num_gpus == 1 == pools.generators == pools.scorers == model.tensor_parallel:
         generator, scorer = 0.7, 0.3  # the two share it
     generator = generator if pools.generator_gpus is None else pools.generator_gpus
     scorer = scorer if pools.scorer_gpus is None else pools.scorer_gpus
     if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
         raise PreflightError(
             f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
-            f"{model.tensor_parallel} needs as many"
+            f"{model.tensor_parallel} needs at least {model.tensor_parallel} GPUs per generator"
         )
-    _check(
+    _refuse_missing_gpus(
         "pools",
         {
             "generators": (pools.generators, "generator-gpus", generator),
@@ -108,60 +110,59 @@ def placed(config: GenerateConfig) -> GenerateConfig:
     )
 
 
-def scorers_placed(config: ScoreConfig) -> ScoreConfig:
-    """The same where nothing is generated: a scorer has a GPU of its own.
+def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
+    """The config with the GPUs of scorers decided, where nothing is generated: one each.
 
     Raises:
-        PreflightError: as in `placed`.
+        PreflightError: as in `with_gpu_shares`.
     """
     pools = config.pools
     gpus = pools.scorer_gpus
     if gpus is None:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
-        if gpus == 0 and _address() != "local":
-            _say_none("--pools.scorer-gpus makes")
-    _check("pools", {"scorers": (pools.scorers, "scorer-gpus", gpus)})
+        if gpus == 0 and _cluster_address() != "local":
+            _warn_no_gpu("--pools.scorer-gpus")
+    _refuse_missing_gpus("pools", {"scorers": (pools.scorers, "scorer-gpus", gpus)})
     return dataclasses.replace(config, pools=dataclasses.replace(pools, scorer_gpus=gpus))
 
 
-def _check(group: str, actors: dict[str, tuple[int, str, float]]) -> None:
-    """Refuses actors that Ray would wait for for ever; says so where they wait for nodes.
+def _refuse_missing_gpus(group: str, actors: dict[str, tuple[int, str, float]]) -> None:
+    """Refuses actors for whose GPUs Ray would wait for ever; says so where it waits for nodes.
 
     Args:
         group: of the flags.
-        actors: by what they are called: how many, the flag of each one's GPUs, and these.
+        actors: by their name: how many, the flag of the GPUs of each, and their number.
     """
     for _, flag, gpus in actors.values():
         if gpus > 1 and gpus != int(gpus):
-            raise PreflightError(f"--{group}.{flag} {gpus:g}: above 1 only whole numbers")
-    there = ray.cluster_resources().get("GPU", 0)
+            raise PreflightError(f"--{group}.{flag} {gpus:g}: must be at most 1, or a whole number")
+    available = ray.cluster_resources().get("GPU", 0)
     needed = sum(size * gpus for size, _, gpus in actors.values())
-    if needed <= there:
+    if needed <= available:
         return
-    listed = " and ".join(
-        f"{size} {name} with {gpus:g}" for name, (size, _, gpus) in actors.items()
-    )
-    take = f"{listed} GPUs each take {needed:g} GPUs, and"
-    if _address() == "local":  # a cluster may start nodes when they are asked for
-        raise PreflightError(f"--{group}: {take} this machine has {there:g}")
-    print(f"{take} the cluster has {there:g} now: waiting for nodes", file=sys.stderr)
+    pools = " and ".join(f"{size} {name} with {gpus:g}" for name, (size, _, gpus) in actors.items())
+    need = f"{pools} GPUs each need {needed:g} GPUs, and"
+    if _cluster_address() == "local":  # a cluster may start nodes when they are asked for
+        raise PreflightError(f"--{group}: {need} this machine has {available:g}")
+    log.warning("%s the cluster has %g now: waiting for nodes", need, available)
 
 
-def _say_none(flags_make: str) -> None:
-    print(
-        f"the cluster has no GPU now, so none is asked for; {flags_make} it start some",
-        file=sys.stderr,
+def _warn_no_gpu(flags: str) -> None:
+    log.warning(
+        "the cluster has no GPU now, so this job asks for none; to have it start GPU nodes, set %s",
+        flags,
     )
 
 
-def worker_gpus(num_workers: int, gpus: float | None) -> float:
+def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
     """The GPUs of each training worker: as asked, else one where there are any.
 
     Raises:
-        PreflightError: as in `placed`.
+        PreflightError: as in `with_gpu_shares`.
     """
-    each = float(ray.cluster_resources().get("GPU", 0) > 0) if gpus is None else gpus
-    if each == 0 and gpus is None and _address() != "local":
-        _say_none("--workers.gpus makes")
-    _check("workers", {"workers": (num_workers, "gpus", each)})
-    return each
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    gpus_each = float(has_gpu) if gpus is None else gpus
+    if gpus_each == 0 and gpus is None and _cluster_address() != "local":
+        _warn_no_gpu("--workers.gpus")
+    _refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
+    return gpus_each

@@ -1,7 +1,7 @@
-"""The main jobs as Ray Data: units -> Generate -> Score -> commit, one block a unit throughout.
+"""Jobs that write records as Ray Data: units -> generate -> score -> commit, a block for each unit.
 
-Where the input has the turns, there is no Generate. The only file that builds a dataset. What Ray
-does to blocks, and what is therefore set here and in `cluster`:
+Where the input has the turns, nothing is generated. The only file that builds a dataset of images.
+What Ray does to blocks, and what is therefore set here and in `cluster`:
 
 - Blocks are split while there are fewer than 200 read tasks, unless `override_num_blocks` is at
   most the number of units; and above about 128 MiB, unless `target_max_block_size` is None.
@@ -11,11 +11,9 @@ does to blocks, and what is therefore set here and in `cluster`:
   starts another and gives it the units again, within the bounds below.
 """
 
-import dataclasses
 import functools
-import json
+import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,102 +23,118 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from c3l_ray.config import GenerateConfig, Layout, RecordsConfig
-from c3l_ray.inputs import joins, read
+from c3l_ray.config import GenerateConfig, RecordsConfig
 from c3l_ray.distributed.cluster import MAX_RETRIES
-from c3l_ray.runs.folder import Manifest, Output
-from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.errors import C3LError, EngineFailure
-from c3l_ray.inference.turn_generator import Generate
-from c3l_ray.inference.turn_scorer import Score
+from c3l_ray.inference.turn_generator import TurnGenerator
+from c3l_ray.inference.turn_scorer import TurnScorer
+from c3l_ray.inputs.index import read_units, write_units
+from c3l_ray.inputs.joins import join_small_units
+from c3l_ray.inputs.layout import Layout
+from c3l_ray.inputs.read import index_shard, read_unit
+from c3l_ray.inputs.units import Shard, Unit
+from c3l_ray.runs.commit import Manifest, commit_unit
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import replace_columns
 
-UNITS_AT_ONCE = 4  # per generator: while one drains, the others keep its engine full
+UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
+GENERATOR_RESTARTED = (
+    "a generating process died and was started again; the log files of Ray's workers say why"
+)
+
+log = logging.getLogger(__name__)
 
 
-def plan(found: list[Shard], layout: Layout, output: Output) -> list[Unit]:
+def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[Unit]:
     """The units of these shards; those that no earlier run has indexed are indexed by the cluster.
 
     Raises:
         PreflightError: a shard has changed since an earlier run.
         C3LError: the output is not shared by the cluster's nodes.
     """
+    read_known = functools.partial(read_units, folder)
     with ThreadPoolExecutor(16) as readers:
-        known = dict(zip(found, readers.map(output.known_units, found), strict=True))
-        new = [shard for shard in found if known[shard] is None]
-        if new:
-            dataset = ray.data.from_items(
-                [{"number": i} for i in range(len(new))], override_num_blocks=len(new)
-            )
+        units_of = dict(zip(shards, readers.map(read_known, shards), strict=True))
+        new_shards = [shard for shard in shards if units_of[shard] is None]
+        if new_shards:
+            numbers = [{"number": number} for number in range(len(new_shards))]
+            dataset = ray.data.from_items(numbers, override_num_blocks=len(new_shards))
 
             def index(row: dict[str, int]) -> dict[str, int]:
-                shard = new[row["number"]]
-                output.note_units(shard, read.index(shard, layout))
+                shard = new_shards[row["number"]]
+                write_units(folder, shard, index_shard(shard, layout))
                 return row
 
             dataset.map(index, num_cpus=0.5).materialize()
-            known |= dict(zip(new, readers.map(output.known_units, new), strict=True))
+            units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
     units = []
-    for shard in found:
-        noted = known[shard]
-        if noted is None:
+    for shard in shards:
+        units_of_shard = units_of[shard]
+        if units_of_shard is None:
             raise C3LError(
-                f"--output {output.path}: what a worker wrote there is not there for this process; "
-                "is it a folder that all nodes share?"
+                f"--output {folder.path}: files written by workers are not visible here; use S3 or "
+                "a folder mounted on every node"
             )
-        units += noted
-    return joins.join(units, output)
+        units += units_of_shard
+    return join_small_units(units, folder)
 
 
-def run(
+def process_units(
     config: RecordsConfig,
-    output: Output,
+    folder: RunFolder,
     units: list[Unit],
     origin: str,
     *,
-    generate: type | None = Generate,
-    score: type = Score,
+    generator: type | None = TurnGenerator,
+    scorer: type = TurnScorer,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
 
     Args:
-        config: of the job, with its GPUs placed; a GenerateConfig where turns are generated.
-        output: where the units are committed.
+        config: of the job, with its GPU shares decided; a GenerateConfig where turns are generated.
+        folder: where the units are committed.
         units: those still to do.
-        origin: what made their rows.
-        generate: the generating actor's class, made from the config; None: the units have turns.
-        score: the scoring actor's.
+        origin: of their rows.
+        generator: the generating actor's class, made from the config; None: the units have turns.
+        scorer: the scoring actor's class.
 
     Raises:
         ray.exceptions.RayError: the job cannot go on; what is committed stays.
     """
     for unit in units:
         if unit.rows == 0:  # an empty block never leaves the reader
-            yield output.commit(unit.name, unit.source, None, origin)
+            yield commit_unit(folder, unit.name, unit.source, None, origin)
     units = [unit for unit in units if unit.rows]
     if not units:
         return
-    dataset = ray.data.read_datasource(Units(units, config.layout), override_num_blocks=len(units))
-    if generate is not None:
+    dataset = ray.data.read_datasource(
+        UnitSource(units, config.layout), override_num_blocks=len(units)
+    )
+    if generator is not None:
         assert isinstance(config, GenerateConfig)
-        dataset = _actors(
+        dataset = _map_through_actors(
             dataset,
-            GenerateInRay,
-            [generate, config],
+            GeneratorProcess,
+            [generator, config],
             size=config.pools.generators,
             num_gpus=config.pools.generator_gpus,
-            at_once=UNITS_AT_ONCE,
+            units_at_once=UNITS_PER_GENERATOR,
         )
-    pools = config.pools
-    dataset = _actors(
-        dataset, score, [config], size=pools.scorers, num_gpus=pools.scorer_gpus, at_once=1
+    dataset = _map_through_actors(
+        dataset,
+        scorer,
+        [config],
+        size=config.pools.scorers,
+        num_gpus=config.pools.scorer_gpus,
+        units_at_once=1,
     )
-    dataset = _units(dataset, functools.partial(commit, config, output, origin), num_cpus=0.5)
+    commit = functools.partial(commit_block, config.keep_images, folder, origin)
+    dataset = _map_units(dataset, commit, num_cpus=0.5)
     for row in dataset.iter_rows():
-        yield Manifest(**json.loads(row["manifest"]))
+        yield Manifest.from_json(row["manifest"])
 
 
-class Units(Datasource):
+class UnitSource(Datasource):
     """One read task and one block per unit."""
 
     def __init__(self, units: list[Unit], layout: Layout) -> None:
@@ -131,7 +145,7 @@ class Units(Datasource):
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         return [
             ReadTask(
-                functools.partial(_read, unit, self._layout),
+                functools.partial(_read_block, unit, self._layout),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=unit.size,
@@ -146,56 +160,66 @@ class Units(Datasource):
         return sum(unit.size for unit in self._units)
 
 
-class GenerateInRay:
-    """A generating actor in a process that ends when its engine does."""
+class GeneratorProcess:
+    """A generating actor in a process that ends when its engine does.
 
-    def __init__(self, generate: type, config: GenerateConfig) -> None:
-        self.generate = generate(config)
+    The process that Ray starts in its place notes it, in the first unit that it generates.
+    """
+
+    def __init__(self, generator: type, config: GenerateConfig) -> None:
+        self.generator = generator(config)
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
+        self._unsaid_notes = [GENERATOR_RESTARTED] if restarted else []
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         try:
-            return await self.generate(table)
+            table = await self.generator(table)
         except EngineFailure as error:
-            print(f"the engine died, and its process ends: {error}", file=sys.stderr, flush=True)
+            log.error("the engine died, and its process ends: %s", error)
             os._exit(1)
+        notes, self._unsaid_notes = self._unsaid_notes, []
+        if notes:
+            noted = [[*(earlier or []), *notes] for earlier in table["notes"].to_pylist()]
+            table = replace_columns(table, notes=noted)
+        return table
 
 
-def _read(unit: Unit, layout: Layout) -> list[pa.Table]:
-    return [read.read(unit, layout)]
+def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:
+    return [read_unit(unit, layout)]
 
 
-def commit(
-    config: RecordsConfig, output: Output, origin: str, table: pa.Table
+def commit_block(
+    keep_images: bool, folder: RunFolder, origin: str, staged: pa.Table
 ) -> dict[str, list[Any]]:
     """Commits a block, which must be exactly one unit."""
-    units = set(zip(*(table[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))
-    unit, rows = min(units)
-    if len(units) != 1 or table.num_rows != rows:
+    units = set(zip(*(staged[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))
+    unit, num_rows = min(units)
+    if len(units) != 1 or staged.num_rows != num_rows:
         raise AssertionError(
-            f"a block of {table.num_rows} rows came to the writer, from units {sorted(units)}"
+            f"a block of {staged.num_rows} rows came to the writer, from units {sorted(units)}"
         )
-    if not config.images:
-        table = replace_columns(table, image=[None] * table.num_rows)
-    manifest = output.commit(unit, table["source"][0].as_py(), table, origin)
-    return {"manifest": [json.dumps(dataclasses.asdict(manifest))]}
+    if not keep_images:
+        staged = replace_columns(staged, image=[None] * staged.num_rows)
+    manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    return {"manifest": [manifest.to_json()]}
 
 
-def _actors(
+def _map_through_actors(
     dataset: Dataset,
     actor: type,
     args: list[Any],
     *,
     size: int,
     num_gpus: float | None,
-    at_once: int,
+    units_at_once: int,
 ) -> Dataset:
-    """Maps units through a pool of actors, each given `at_once` units and one more in wait."""
+    """Maps units through a pool of actors, each with `units_at_once` and one more waiting."""
     pool = ActorPoolStrategy(
         size=size,
-        max_tasks_in_flight_per_actor=at_once + 1,
-        max_concurrent_calls_per_actor=at_once,
+        max_tasks_in_flight_per_actor=units_at_once + 1,
+        max_concurrent_calls_per_actor=units_at_once,
     )
-    return _units(
+    return _map_units(
         dataset,
         actor,
         compute=pool,
@@ -207,7 +231,7 @@ def _actors(
     )
 
 
-def _units(dataset: Dataset, stage: Callable[..., Any] | type, **options: Any) -> Dataset:
+def _map_units(dataset: Dataset, stage: Callable[..., Any] | type, **options: Any) -> Dataset:
     return dataset.map_batches_internal(
         stage, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, **options
     )

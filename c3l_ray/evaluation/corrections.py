@@ -1,151 +1,185 @@
-"""The truth of answers about scenes before and after correction.
+"""Judges answers about scenes before and after their correction.
 
-    python -m c3l_ray.evaluation.correction RUN
-
-RUN is the output of a jobs.generate run that corrected its answers (--correct, or --method vigc).
 VIGC (arXiv 2308.12714) finds that long answers profit most, as a model goes astray late in them: so
-the share of true sentences in detail answers is given by their place. Then it says how much of all
-answers is true, and of the tenth that various scores would keep, before and after.
+the true share of the sentences of detail answers is given by their place. Then come the true shares
+of all answers, and of the tenth that some scores would keep, before and after.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 
-from c3l_ray.runs.folder import Output
-from c3l_ray.errors import C3LError, PreflightError
-from c3l_ray.evaluation.judgement import scene_of
-from c3l_ray.methods.ranking import LOWER_IS_BETTER
+from c3l_ray.errors import PreflightError
+from c3l_ray.evaluation.judgement import parse_scene
+from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy
 from c3l_ray.methods.sentences import split_sentences
+from c3l_ray.runs.commit import read_manifests, read_records
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.draw import Scene
-from c3l_ray.scenes.truth import TRUE, judge
+from c3l_ray.scenes.truth import TRUE, Truth, judge_turn
+from c3l_ray.schema import Record, Turn
 
 TOP = 0.1
-RANKED_BY = ("i2c", "i2c_vocab", "gain", "visual_ifd", "image_logprob")
+RANKED_BY: tuple[RankedBy, ...] = ("i2c", "i2c_vocab", "gain", "visual_ifd", "image_logprob")
+
+ScoreValues = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdicts:
-    """What each sentence of an answer is, "true", "false" or "unknown", in their order.
+class JudgedAnswer:
+    """A draft, or the answer that its correction made of it.
 
-    An answer that is not of the kind detail is judged whole, as one.
+    Attributes:
+        sentences: the truth of each sentence; an answer that is not of the kind detail is judged
+            whole, as one sentence.
+        scores: of the answer.
     """
 
+    sentences: tuple[Truth, ...]
+    scores: ScoreValues
+
+    @property
+    def is_true(self) -> bool:
+        return bool(self.sentences) and all(truth == TRUE for truth in self.sentences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedCorrection:
+    """A draft and its corrected answer, to a question of some kind."""
+
     kind: str
-    draft: tuple[str, ...]
-    answer: tuple[str, ...]
-    draft_scores: Mapping[str, float | None]
-    answer_scores: Mapping[str, float | None]
+    draft: JudgedAnswer
+    answer: JudgedAnswer
 
 
-def verdicts(tables: Iterable[pa.Table]) -> Iterator[Verdicts]:
-    """Of every corrected turn about a scene, in tables of the schema RECORDS."""
+def report_corrections(path: str) -> str:
+    """The report on a run of jobs.generate over scenes that corrected its answers.
+
+    Raises:
+        PreflightError: the path is no run, or the run contains no corrected answers about scenes.
+    """
+    folder = RunFolder.open(path, "RUN")
+    run = folder.read_run()
+    manifests = (manifest for manifest in read_manifests(folder) if manifest.file)
+    tables = (read_records(folder, manifest, ["meta", "turns"]) for manifest in manifests)
+    corrections = list(judge_corrections(tables))
+    if not corrections:
+        raise PreflightError(
+            f"{path}: contains no corrected answers about scenes; this report needs the synthetic "
+            "world and a run with --correct or --method vigc"
+        )
+    tokens = run["correction_tokens"]
+    return (
+        f"{format_corrections(corrections)}\n\n"
+        f"correction generated {tokens['generated']} tokens and kept {tokens['kept']}"
+    )
+
+
+def judge_corrections(tables: Iterable[pa.Table]) -> Iterator[JudgedCorrection]:
+    """Judges every corrected turn about a scene, in tables of the schema RECORDS."""
     for table in tables:
-        for row in table.select(["meta", "turns"]).to_pylist():
-            scene = scene_of(row["meta"])
-            for turn in row["turns"]:
+        records: list[Record] = table.select(["meta", "turns"]).to_pylist()
+        for record in records:
+            scene = parse_scene(record["meta"])
+            for turn in record["turns"]:
                 if scene is None or turn["correction"] is None:
                     continue
-                yield Verdicts(
+                yield JudgedCorrection(
                     kind=turn["kind"],
-                    draft=_each(scene, turn, turn["draft"]),
-                    answer=_each(scene, turn, turn["answer"]),
-                    draft_scores=turn["draft_scores"] or {},
-                    answer_scores=turn["scores"] or {},
+                    draft=JudgedAnswer(
+                        sentences=_judge_sentences(scene, turn, turn["draft"] or ""),
+                        scores=cast(ScoreValues, turn["draft_scores"] or {}),
+                    ),
+                    answer=JudgedAnswer(
+                        sentences=_judge_sentences(scene, turn, turn["answer"] or ""),
+                        scores=cast(ScoreValues, turn["scores"] or {}),
+                    ),
                 )
 
 
-def report(found: Sequence[Verdicts]) -> str:
-    """The tables: detail answers' sentences by place; all answers; what scores would keep."""
-    return "\n\n".join([by_place(found), whole(found), kept(found)])
+def format_corrections(corrections: Sequence[JudgedCorrection]) -> str:
+    """The tables: sentences of detail answers by place; all answers; what scores would keep."""
+    return "\n\n".join(
+        [
+            format_sentences_by_place(corrections),
+            format_answers_by_kind(corrections),
+            format_top_answers(corrections),
+        ]
+    )
 
 
-def by_place(found: Sequence[Verdicts]) -> str:
-    """Sentences of detail answers and the true share of them by place, before and after."""
-    detail = [each for each in found if each.kind == "detail"]
-    before, after = ([getattr(each, side) for each in detail] for side in ("draft", "answer"))
-    longest = max((len(each) for each in (*before, *after)), default=0)
+def format_sentences_by_place(corrections: Sequence[JudgedCorrection]) -> str:
+    """The true share of the sentences of detail answers by their place, before and after."""
+    detail = [correction for correction in corrections if correction.kind == "detail"]
+    drafts = [correction.draft.sentences for correction in detail]
+    answers = [correction.answer.sentences for correction in detail]
+    longest = max((len(truths) for truths in (*drafts, *answers)), default=0)
     lines = ["sentence      drafts     true   answers     true"]
     for place in range(longest):
-        sides = [[each[place] for each in side if len(each) > place] for side in (before, after)]
-        lines.append(_line(str(place + 1), *sides))
+        lines.append(
+            _format_row(
+                str(place + 1),
+                *(
+                    [truths[place] == TRUE for truths in side if len(truths) > place]
+                    for side in (drafts, answers)
+                ),
+            )
+        )
     lines.append(
-        _line("all", *([one for each in side for one in each] for side in (before, after)))
+        _format_row(
+            "all",
+            *([truth == TRUE for truths in side for truth in truths] for side in (drafts, answers)),
+        )
     )
     return "\n".join(lines)
 
 
-def whole(found: Sequence[Verdicts]) -> str:
-    """Answers that are wholly true, by kind, and how many became so or no longer are."""
+def format_answers_by_kind(corrections: Sequence[JudgedCorrection]) -> str:
+    """The share of wholly true answers by kind, and how many became so or are so no longer."""
     lines = ["answer        drafts     true   answers     true   became true   no longer true"]
-    for kind in (*sorted({each.kind for each in found}), "all"):
-        of_kind = [each for each in found if kind in (each.kind, "all")]
-        sides = [[_truth(getattr(each, side)) for each in of_kind] for side in ("draft", "answer")]
-        changes = Counter(zip(*([each == TRUE for each in side] for side in sides), strict=True))
-        line = _line(kind, *sides)
-        lines.append(f"{line}   {changes[False, True]:11}   {changes[True, False]:14}")
+    kinds = sorted({correction.kind for correction in corrections})
+    for kind in (*kinds, "all"):
+        same_kind = [correction for correction in corrections if kind in (correction.kind, "all")]
+        drafts = [correction.draft.is_true for correction in same_kind]
+        answers = [correction.answer.is_true for correction in same_kind]
+        changes = Counter(zip(drafts, answers, strict=True))
+        row = _format_row(kind, drafts, answers)
+        lines.append(f"{row}   {changes[False, True]:11}   {changes[True, False]:14}")
     return "\n".join(lines)
 
 
-def kept(found: Sequence[Verdicts]) -> str:
+def format_top_answers(corrections: Sequence[JudgedCorrection]) -> str:
     """The true share of the tenth of drafts, and of answers, that scores rank highest."""
     lines = [f"top {TOP:.0%} by    drafts     true   answers     true"]
+    drafts = [correction.draft for correction in corrections]
+    answers = [correction.answer for correction in corrections]
     for score in RANKED_BY:
-        sides = []
-        for side in ("draft", "answer"):
-            values = [getattr(each, f"{side}_scores").get(score) for each in found]
-            there = [i for i, value in enumerate(values) if value is not None]
-            sign = 1 if score == LOWER_IS_BETTER else -1
-            ranked = sorted(there, key=lambda i: sign * values[i])
-            best = ranked[: max(1, round(TOP * len(ranked)))]
-            sides.append([_truth(getattr(found[i], side)) for i in best])
-        lines.append(_line(score, *sides))
+        tops = ([answer.is_true for answer in _take_top(side, score)] for side in (drafts, answers))
+        lines.append(_format_row(score, *tops))
     return "\n".join(lines)
 
 
-def _each(scene: Scene, turn: Mapping[str, Any], answer: str) -> tuple[str, ...]:
-    said = split_sentences(answer) if turn["kind"] == "detail" else [answer]
-    return tuple(judge(scene, {"question": turn["question"], "answer": one}) for one in said)
+def _take_top(answers: Sequence[JudgedAnswer], score: RankedBy) -> list[JudgedAnswer]:
+    """The tenth of the answers with this score that it ranks highest, at least one."""
+    scored = [
+        (value, answer) for answer in answers if (value := answer.scores.get(score)) is not None
+    ]
+    sign = 1 if score in LOWER_IS_BETTER else -1
+    scored.sort(key=lambda value_and_answer: sign * value_and_answer[0])
+    return [answer for _, answer in scored[: max(1, round(TOP * len(scored)))]]
 
 
-def _truth(verdict: Sequence[str]) -> str:
-    return TRUE if verdict and all(one == TRUE for one in verdict) else "not"
+def _judge_sentences(scene: Scene, turn: Turn, answer: str) -> tuple[Truth, ...]:
+    sentences = split_sentences(answer) if turn["kind"] == "detail" else [answer]
+    return tuple(judge_turn(scene, turn["question"], sentence) for sentence in sentences)
 
 
-def _line(name: str, *sides: list[str]) -> str:
-    shares = (f"{side.count(TRUE) / len(side):.1%}" if side else "-" for side in sides)
-    cells = "   ".join(
-        f"{len(side):7}  {share:>7}" for side, share in zip(sides, shares, strict=True)
+def _format_row(label: str, *sides: Sequence[bool]) -> str:
+    """A row with, for each side, how many there are and the true share of them."""
+    cells = (
+        f"{len(side):7}  {f'{sum(side) / len(side):.1%}' if side else '-':>7}" for side in sides
     )
-    return f"{name:<13}{cells}"
-
-
-def main(path: str) -> None:
-    """Prints the report of a run.
-
-    Raises:
-        PreflightError: there is none, or nothing in it to report.
-    """
-    output = Output(path, "RUN")
-    manifests = [manifest for manifest in output.manifests() if manifest.file]
-    found = list(verdicts(output.records(each, ["meta", "turns"]) for each in manifests))
-    if not found:
-        raise PreflightError(f"RUN {path}: no corrected answer about a scene is there")
-    print(report(found))
-    taken = (output.read_json("run.json") or {}).get("correction_tokens")
-    if taken:
-        print(f"\ncorrection generated {taken['generated']} tokens and kept {taken['kept']}")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    try:
-        main(sys.argv[1])
-    except C3LError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+    return f"{label:<13}{'   '.join(cells)}"

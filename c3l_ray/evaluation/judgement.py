@@ -1,55 +1,74 @@
-"""Records about scenes against the truth that travels in their `meta`."""
+"""Judges the turns of records by the scenes that travel in their `meta`."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 
+from c3l_ray.runs.commit import read_manifests, read_records
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.draw import Scene
-from c3l_ray.scenes.truth import TRUE, judge
+from c3l_ray.scenes.truth import TRUE, Truth, judge_turn
+from c3l_ray.schema import Record, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """One good turn of a record.
+class JudgedTurn:
+    """A turn of status ok.
 
     Attributes:
         image: "source key", for people.
-        truth: "true", "false" or "unknown"; None where the image is no scene.
-        turn: the turn as the record has it.
+        truth: None where the image is no scene.
+        turn: as its record has it.
     """
 
     image: str
-    truth: str | None
-    turn: dict[str, Any]
+    truth: Truth | None
+    turn: Turn
+
+    def score(self, name: str) -> float | None:
+        """A score of the turn; None where it is not defined for the answer."""
+        scores = cast(Mapping[str, float | None], self.turn["scores"] or {})
+        return scores.get(name)
 
 
-def judged(tables: Iterable[pa.Table]) -> Iterator[Judged]:
-    """Every turn of status ok in tables of the schema RECORDS."""
+def judge_turns(tables: Iterable[pa.Table]) -> Iterator[JudgedTurn]:
+    """Judges every turn of status ok in tables of the schema RECORDS."""
     for table in tables:
-        for row in table.select(["source", "key", "meta", "turns"]).to_pylist():
-            scene = scene_of(row["meta"])
-            for turn in row["turns"]:
-                if turn["status"] == "ok":
-                    truth = None if scene is None else judge(scene, turn)
-                    yield Judged(image=f"{row['source']} {row['key']}", truth=truth, turn=turn)
+        records: list[Record] = table.select(["source", "key", "meta", "turns"]).to_pylist()
+        for record in records:
+            scene = parse_scene(record["meta"])
+            for turn in record["turns"]:
+                if turn["status"] != "ok":
+                    continue
+                truth = None
+                if scene is not None:
+                    truth = judge_turn(scene, turn["question"], turn["answer"])
+                image = f"{record['source']} {record['key']}"
+                yield JudgedTurn(image=image, truth=truth, turn=turn)
 
 
-def truths(turns: Iterable[Judged]) -> Counter[str]:
+def judge_run(folder: RunFolder) -> list[JudgedTurn]:
+    """Judges every turn of status ok in a run."""
+    manifests = (manifest for manifest in read_manifests(folder) if manifest.file)
+    return list(judge_turns(read_records(folder, manifest) for manifest in manifests))
+
+
+def count_truths(turns: Iterable[JudgedTurn]) -> Counter[Truth]:
     """How many turns about scenes are true, false and unknown."""
     return Counter(turn.truth for turn in turns if turn.truth is not None)
 
 
-def truthful_share(turns: Iterable[Judged]) -> float | None:
-    """The true share of the turns about scenes, the unknown counted as not true; or None."""
-    counts = truths(turns)
+def true_share(turns: Iterable[JudgedTurn]) -> float | None:
+    """The true share of the turns about scenes, or None without any; unknown counts as not true."""
+    counts = count_truths(turns)
     return counts[TRUE] / counts.total() if counts else None
 
 
-def scene_of(meta: str | None) -> Scene | None:
-    """The scene in a row's `meta`, or None where it holds none."""
+def parse_scene(meta: str | None) -> Scene | None:
+    """The scene in a record's `meta`, or None where it holds none."""
     try:
         return None if meta is None else Scene.from_json(meta)
     except (ValueError, KeyError, TypeError):

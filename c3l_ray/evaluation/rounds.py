@@ -1,30 +1,26 @@
-"""The turns about scenes of several runs side by side: what is true, what is asked, what is kept.
+"""Compares the turns about scenes of several runs: what is true, what is asked, what scores keep.
 
-    python -m c3l_ray.evaluation.rounds RUN RUN ...
-
-Each RUN is the output of a jobs.generate run over scenes, such as the rounds of jobs.c3l. A
-generator can seem better by asking easier questions; so the table says how varied questions are,
-and how much of a run would be true if it asked what the first one asked.
+The runs are outputs of jobs.generate over scenes, such as the rounds of jobs.c3l. A generator can
+seem better by asking easier questions. So the table says how varied the questions are, and how much
+of a run would be true if it asked what the first one asked.
 """
 
-import argparse
 import math
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-import pyarrow as pa
-
-from c3l_ray.config import RankedBy, SelectConfig, Within
-from c3l_ray.runs.folder import Manifest, Output
-from c3l_ray.dataset.select import choose, parts
-from c3l_ray.errors import C3LError, PreflightError
-from c3l_ray.evaluation.judgement import Judged, judged, truthful_share
+from c3l_ray.config import SelectConfig, Within
+from c3l_ray.dataset.select import choose_turns, selected_tables
+from c3l_ray.errors import PreflightError
+from c3l_ray.evaluation.judgement import JudgedTurn, judge_run, judge_turns, true_share
 from c3l_ray.methods.c3l import KINDS
+from c3l_ray.methods.scores import RankedBy
+from c3l_ray.runs.commit import Manifest, read_manifests
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.truth import TRUE, question_form
 
-RANKINGS: tuple[RankedBy, ...] = (
+RANKED_BY: tuple[RankedBy, ...] = (
     *("i2c", "i2c_vocab", "gain", "visual_ifd"),
     *("image_logprob", "clip", "random"),
 )
@@ -32,118 +28,130 @@ WITHIN: tuple[Within, ...] = ("dataset", "kind")
 TOP = 0.1
 
 
-def records(output: Output) -> Iterator[pa.Table]:
-    return (output.records(manifest) for manifest in output.manifests() if manifest.file)
-
-
-def table(paths: Sequence[str]) -> str:
+def compare_rounds(paths: Sequence[str]) -> str:
     """The runs as the columns of a table.
 
     Args:
-        paths: of the runs; the first is what the others are compared with.
+        paths: of the runs; the others are compared with the first.
 
     Raises:
-        PreflightError: one of them holds no turns about scenes.
+        PreflightError: a path is no run, or the run contains no turns about scenes.
     """
-    runs = [Output(path, "RUN") for path in paths]
-    turns = [_about_scenes(judged(records(run))) for run in runs]
-    for path, of_run in zip(paths, turns, strict=True):
-        if not of_run:
-            raise PreflightError(f"RUN {path}: holds no good turn about a scene")
+    folders = [RunFolder.open(path, "RUN") for path in paths]
+    for folder in folders:
+        folder.read_run()
+    runs = [[turn for turn in judge_run(folder) if turn.truth is not None] for folder in folders]
+    for path, turns in zip(paths, runs, strict=True):
+        if not turns:
+            raise PreflightError(
+                f"{path}: contains no turns about scenes; this report needs the synthetic world"
+            )
     names = [PurePosixPath(path).name for path in paths]
-    lines = [_line("", names), _line("turns about scenes", [str(len(each)) for each in turns])]
-    lines.append(_line("true", [_percent(truthful_share(each)) for each in turns]))
-    for kind in KINDS:
-        of_kind = [[turn for turn in each if turn.turn["kind"] == kind] for each in turns]
-        if any(of_kind):
-            lines.append(_line(f"  {kind}", [_percent(truthful_share(each)) for each in of_kind]))
-    asked_first = [_percent(true_if_asked(each, turns[0])) for each in turns]
-    lines += [
-        _line(f"  asked as in {names[0]}", asked_first),
-        _line("distinct questions", [str(_distinct(each)) for each in turns]),
-        _line("forms of question", [f"{num_forms(each):.1f}" for each in turns]),
+    return "\n".join([*_truth_rows(names, runs), "", *_ranking_rows(folders)])
+
+
+def _truth_rows(names: Sequence[str], runs: Sequence[Sequence[JudgedTurn]]) -> list[str]:
+    """How much of each run is true, in all and by kind, and how varied its questions are."""
+
+    def format_row(label: str, format_cell: Callable[[Sequence[JudgedTurn]], str]) -> str:
+        return _format_row(label, map(format_cell, runs))
+
+    rows = [
+        _format_row("", names),
+        format_row("turns about scenes", lambda turns: str(len(turns))),
+        format_row("true", lambda turns: _format_share(true_share(turns))),
     ]
-    lines += ["", f"true of the top {TOP:.0%}, of all turns and of each kind"]
-    files = [{each.unit: each for each in run.manifests() if each.file} for run in runs]
-    for by in RANKINGS:
+    for kind in KINDS:
+        same_kind = [[turn for turn in turns if turn.turn["kind"] == kind] for turns in runs]
+        if any(same_kind):
+            shares = [_format_share(true_share(turns)) for turns in same_kind]
+            rows.append(_format_row(f"  {kind}", shares))
+    return [
+        *rows,
+        format_row(
+            f"  asked as in {names[0]}",
+            lambda turns: _format_share(reweighted_true_share(turns, runs[0])),
+        ),
+        format_row("distinct questions", lambda turns: str(count_distinct_questions(turns))),
+        format_row("forms of question", lambda turns: f"{effective_num_forms(turns):.1f}"),
+    ]
+
+
+def _ranking_rows(folders: Sequence[RunFolder]) -> list[str]:
+    """How much is true of the turns that each ranking would keep, of all turns and of each kind."""
+    manifests = [
+        {manifest.unit: manifest for manifest in read_manifests(folder) if manifest.file}
+        for folder in folders
+    ]
+    rows = [f"true of the top {TOP:.0%}, of all turns and of each kind"]
+    for by in RANKED_BY:
         cells = []
-        for run, its_files in zip(runs, files, strict=True):
-            kept = (selected(run, its_files, by, within) for within in WITHIN)
-            shares = (_percent(truthful_share(each)) for each in kept)
+        for folder, manifests_of_run in zip(folders, manifests, strict=True):
+            selections = (
+                judge_selection(folder, manifests_of_run, by, within) for within in WITHIN
+            )
+            shares = (_format_share(true_share(turns)) for turns in selections)
             cells.append(" ".join(f"{share:>8}" for share in shares))
-        lines.append(_line(f"  by {by}", cells))
-    return "\n".join(lines)
+        rows.append(_format_row(f"  by {by}", cells))
+    return rows
 
 
-def selected(
-    run: Output, manifests: dict[str, Manifest], by: RankedBy, within: Within
-) -> list[Judged]:
-    """The turns of a run, with its files by their units, that a selection would keep."""
-    config = SelectConfig(input=run.path, by=by, within=within, top=TOP)
-    choice, _, _ = choose(run, manifests, config)
-    return list(judged(parts(run, manifests, choice)))
+def judge_selection(
+    folder: RunFolder, manifests: Mapping[str, Manifest], by: RankedBy, within: Within
+) -> list[JudgedTurn]:
+    """Judges the turns of a run that a selection would keep.
+
+    Args:
+        folder: of the run.
+        manifests: of its files, by unit.
+        by: the score that ranks the turns.
+        within: what turns are ranked among.
+    """
+    config = SelectConfig(input=folder.path, by=by, within=within, top=TOP)
+    choice, _, _ = choose_turns(folder, manifests, config)
+    return list(judge_turns(selected_tables(folder, manifests, choice)))
 
 
-def true_if_asked(turns: Iterable[Judged], as_in: Iterable[Judged]) -> float:
-    """The true share of turns if forms of question came as often as in others.
+def reweighted_true_share(turns: Iterable[JudgedTurn], reference: Iterable[JudgedTurn]) -> float:
+    """The true share of turns if their forms of question came as often as in a reference.
 
-    The share of each form is taken from the turns, its weight from the others; a form that the
+    The share of each form is taken from the turns, its weight from the reference. A form that the
     turns never ask is left out.
     """
-    num_true: dict[str, list[bool]] = defaultdict(list)
+    is_true: dict[str, list[bool]] = defaultdict(list)
     for turn in turns:
-        num_true[_form(turn)].append(turn.truth == TRUE)
-    weights = Counter(_form(turn) for turn in as_in)
-    common = [form for form in weights if form in num_true]
-    total = sum(weights[form] for form in common)
-    if not total:
+        is_true[_form_of(turn)].append(turn.truth == TRUE)
+    weights = Counter(_form_of(turn) for turn in reference)
+    common_forms = [form for form in weights if form in is_true]
+    total_weight = sum(weights[form] for form in common_forms)
+    if not total_weight:
         return math.nan
-    shares = (weights[form] * sum(num_true[form]) / len(num_true[form]) for form in common)
-    return sum(shares) / total
+    shares = (weights[form] * sum(is_true[form]) / len(is_true[form]) for form in common_forms)
+    return sum(shares) / total_weight
 
 
-def num_forms(turns: Iterable[Judged]) -> float:
-    """How many forms of question are asked; rare ones count little.
+def effective_num_forms(turns: Iterable[JudgedTurn]) -> float:
+    """How many forms of question are asked, where rare forms count little.
 
     It is the exponential of the entropy of their shares.
     """
-    counts = Counter(_form(turn) for turn in turns)
+    counts = Counter(_form_of(turn) for turn in turns)
     total = counts.total()
     return math.exp(-sum(n / total * math.log(n / total) for n in counts.values()))
 
 
-def _form(turn: Judged) -> str:
-    question = turn.turn["question"]
-    return f"{turn.turn['kind']} {question_form(question) or question}"
-
-
-def _distinct(turns: Iterable[Judged]) -> int:
+def count_distinct_questions(turns: Iterable[JudgedTurn]) -> int:
     return len({turn.turn["question"] for turn in turns})
 
 
-def _about_scenes(turns: Iterable[Judged]) -> list[Judged]:
-    return [turn for turn in turns if turn.truth is not None]
+def _form_of(turn: JudgedTurn) -> str:
+    question = turn.turn["question"] or ""
+    return f"{turn.turn['kind']} {question_form(question) or question}"
 
 
-def _line(name: str, cells: Iterable[str]) -> str:
-    return f"{name:<24}" + "".join(f"{cell:>20}" for cell in cells)
+def _format_row(label: str, cells: Iterable[str]) -> str:
+    return f"{label:<24}" + "".join(f"{cell:>20}" for cell in cells)
 
 
-def _percent(share: float | None) -> str:
+def _format_share(share: float | None) -> str:
     return "-" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="output of a jobs.generate run")
-    try:
-        print(table(parser.parse_args().runs))
-    except C3LError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-
-
-if __name__ == "__main__":
-    main()

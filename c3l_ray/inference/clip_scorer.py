@@ -9,15 +9,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from c3l_ray.config import Clip as ClipConfig
+from c3l_ray.config import ClipModel
 
 BATCH_SIZE = 64
 
 
-class Clip:
+class ClipScorer:
     """An open_clip model with its preprocessing and tokenizer; most cut texts at 77 tokens."""
 
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: ClipModel) -> None:
         import open_clip
 
         name = f"local-dir:{config.name}" if Path(config.name).is_dir() else config.name
@@ -26,21 +26,22 @@ class Clip:
         model, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=weights, device=self.device
         )
-        self.mixed = self.device == "cuda"  # bfloat16 where its 1e-3 of a cosine buys speed
+        # bfloat16 where an error of 1e-3 in a cosine buys speed
+        self.mixed_precision = self.device == "cuda"
         self.model: Any = model.eval()
         self.preprocess: Any = preprocess
         self.tokenize: Any = open_clip.get_tokenizer(name)
 
     @torch.inference_mode()
     def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
-        """The cosine in [-1, 1] of each image with the text beside it.
+        """The cosine in [-1, 1] of each image with the text at its place.
 
-        An image that stands beside several texts is encoded once.
+        An image object that stands at several places is encoded once.
         """
-        unique = list({id(image): image for image in images}.values())
-        row_of = {id(image): row for row, image in enumerate(unique)}
+        unique_images = list({id(image): image for image in images}.values())
+        row_of_image = {id(image): row for row, image in enumerate(unique_images)}
         image_ND = self._encode(
-            unique,
+            unique_images,
             lambda batch: self.model.encode_image(
                 torch.stack([self.preprocess(image) for image in batch]).to(self.device)
             ),
@@ -49,15 +50,15 @@ class Clip:
             texts,
             lambda batch: self.model.encode_text(self.tokenize(list(batch)).to(self.device)),
         )
-        owners = torch.tensor([row_of[id(image)] for image in images])
-        cosines: list[float] = (image_ND[owners] * text_ND).sum(dim=-1).tolist()
+        rows = torch.tensor([row_of_image[id(image)] for image in images])
+        cosines: list[float] = (image_ND[rows] * text_ND).sum(dim=-1).tolist()
         return cosines
 
     def _encode(self, items: Sequence[Any], encode: Callable[[Sequence[Any]], Tensor]) -> Tensor:
         """Unit vectors [N, D] of the items, encoded batch by batch."""
         vectors = []
         for first in range(0, len(items), BATCH_SIZE):
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed_precision):
                 encoded_BD = encode(items[first : first + BATCH_SIZE])
             vectors.append(F.normalize(encoded_BD.float(), dim=-1).cpu())
         return torch.cat(vectors)

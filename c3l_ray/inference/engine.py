@@ -1,65 +1,29 @@
-"""The one seam to vLLM: token ids and an image in, a reply out. Nothing else imports vllm."""
+"""vLLM behind our own protocol: token ids and an image in, a reply out. Nothing else imports it."""
 
 import dataclasses
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from PIL import Image
 
-from c3l_ray.config import Model, Sampling
+from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, RefusedRequest
-from c3l_ray.inference.beams import search
-from c3l_ray.model_files import local
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What the model said.
-
-    Attributes:
-        text: the reply, without special tokens.
-        finish: why it ended: "stop" by itself, "stop_string" at one of the decoding's, or "length"
-            where it was cut.
-        num_tokens: tokens generated, those of lost beams included.
-    """
-
-    text: str
-    finish: str
-    num_tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How one reply is drawn, where it is not as the engine's own sampling says.
-
-    Attributes:
-        temperature: 0 is greedy.
-        top_p: the share of the probability that is drawn from.
-        max_tokens: a longer reply is cut.
-        repetition_penalty: vLLM's; it counts the prompt's tokens too.
-        stops: texts that end the reply and are part of it.
-        beams: over 1, the likeliest reply that so many beams find; only `max_tokens` and `stops`
-            count beside it, and a request is made for each beam and token.
-    """
-
-    temperature: float
-    top_p: float = 1.0
-    max_tokens: int
-    repetition_penalty: float = 1.0
-    stops: tuple[str, ...] = ()
-    beams: int = 1
+from c3l_ray.inference.beams import beam_search
+from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
+from c3l_ray.model_files import resolve_model
 
 
 class Engine:
-    """vLLM's asynchronous engine, filled by as many concurrent `ask` calls as its user makes."""
+    """vLLM's asynchronous engine, filled by as many concurrent `ask` calls as its user makes.
 
-    def __init__(self, model: Model, sampling: Sampling) -> None:
+    Attributes:
+        notes: what the user should know about the engine's replies, a sentence each.
+    """
+
+    def __init__(self, model: GeneratorModel, sampling: Sampling) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
@@ -70,11 +34,11 @@ class Engine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         on_cpu = current_platform.is_cpu()
-        # A seeded request whose prompt is cut in chunks fails on the CPU; so the step's budget
-        # holds whole prompts there.
+        # A seeded request whose prompt is cut in chunks fails on the CPU, so there the budget of a
+        # step holds whole prompts.
         whole_prompts = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}
         args = AsyncEngineArgs(
-            model=local(model.name),
+            model=resolve_model(model.name),
             dtype=model.dtype,
             max_model_len=model.max_len,
             max_num_seqs=model.max_seqs,
@@ -88,52 +52,35 @@ class Engine:
         )
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)
+        self.notes: list[str] = []
         if on_cpu and self._llm.model_config.is_mm_prefix_lm:
-            logging.getLogger(__name__).warning(
-                "%s: on the CPU vLLM lets a token of an image see no later one, against this "
-                "model's design; replies are worse than those of a GPU",
-                model.name,
+            self.notes.append(
+                f"on the CPU vLLM applies causal attention to the image tokens of {model.name}, "
+                "against the model's design, so its replies are worse than on a GPU"
             )
         self._end_ids = _end_ids(self._llm)
-        self._num_asked = 0
-        self._watch = _end_with_this_process(psutil.Process().children(recursive=True))
+        self._num_requests = 0
+        self._watch = _kill_with_this_process(psutil.Process().children(recursive=True))
 
-    async def ask(
-        self,
-        prompt_ids: list[int],
-        image: Image.Image,
-        *,
-        image_key: str,
-        seed: int,
-        schema: dict[str, Any] | None = None,
-        decoding: Decoding | None = None,
-    ) -> Reply:
-        """One reply.
-
-        Args:
-            prompt_ids: the rendered prompt, with one placeholder for the image.
-            image: what the placeholder stands for.
-            image_key: a name for this image's content; requests that share it share its work.
-            seed: of the sampling.
-            schema: of the JSON that the reply must be, where it must be any.
-            decoding: where it is not as the engine's own sampling says.
+    async def ask(self, request: GenerationRequest) -> Reply:
+        """The reply to one request.
 
         Raises:
-            RefusedRequest: the engine will not take this prompt or image.
+            RefusedRequest: the engine does not take this prompt or image.
             EngineFailure: the engine is gone.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         prompt = {
-            "prompt_token_ids": prompt_ids,
-            "multi_modal_data": {"image": image},
-            "multi_modal_uuids": {"image": image_key},
+            "prompt_token_ids": request.prompt_ids,
+            "multi_modal_data": {"image": request.image},
+            "multi_modal_uuids": {"image": request.image_key},
         }
-        if decoding is None:
-            decoding = Decoding(**dataclasses.asdict(self._sampling))
-        if decoding.beams > 1:
-            return await self._likeliest(prompt, decoding)
+        decoding = request.decoding or Decoding(**dataclasses.asdict(self._sampling))
+        if decoding.num_beams > 1:
+            return await self._search(prompt, decoding)
+        schema = request.json_schema
         params = SamplingParams(
             temperature=decoding.temperature,
             top_p=decoding.top_p,
@@ -141,54 +88,57 @@ class Engine:
             repetition_penalty=decoding.repetition_penalty,
             stop=list(decoding.stops),
             include_stop_str_in_output=bool(decoding.stops),
-            seed=seed,
+            seed=request.seed,
             structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        reply = await self._generate(prompt, params)
-        # Other ends of sequence than the tokenizer's own are told by their numbers.
-        at_string = isinstance(reply.stop_reason, str)
+        output = await self._generate(prompt, params)
+        # `stop_reason` is a string at a stop string, and a number at an end of sequence other than
+        # the tokenizer's own.
+        at_stop_string = isinstance(output.stop_reason, str)
         return Reply(
-            text=reply.text,
-            finish="stop_string" if at_string else reply.finish_reason,
-            num_tokens=len(reply.token_ids),
+            text=output.text,
+            finish_reason="stop_string" if at_stop_string else output.finish_reason,
+            num_tokens=len(output.token_ids),
         )
 
-    async def _likeliest(self, prompt: dict[str, Any], decoding: Decoding) -> Reply:
+    async def _search(self, prompt: dict[str, Any], decoding: Decoding) -> Reply:
+        """The likeliest reply that a beam search finds, with a request for each beam and token."""
         from vllm import SamplingParams
 
         params = SamplingParams(
-            temperature=0, max_tokens=1, logprobs=2 * decoding.beams, detokenize=False
+            temperature=0, max_tokens=1, logprobs=2 * decoding.num_beams, detokenize=False
         )
 
         async def next_logprobs(ids: tuple[int, ...]) -> dict[int, float]:
             longer = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *ids]}
-            reply = await self._generate(longer, params)
-            return {token: each.logprob for token, each in reply.logprobs[0].items()}
+            output = await self._generate(longer, params)
+            return {token: entry.logprob for token, entry in output.logprobs[0].items()}
 
-        def text_of(ids: Sequence[int]) -> str:
+        def decode(ids: Sequence[int]) -> str:
             text: str = self._llm.get_tokenizer().decode(ids, skip_special_tokens=True)
             return text
 
-        beam, num_tokens = await search(
+        beam, num_tokens = await beam_search(
             next_logprobs,
-            text_of,
-            beams=decoding.beams,
+            decode,
+            num_beams=decoding.num_beams,
             max_tokens=decoding.max_tokens,
             end_ids=self._end_ids,
             stops=decoding.stops,
         )
-        return Reply(text=text_of(beam.ids), finish=beam.finish, num_tokens=num_tokens)
+        return Reply(text=decode(beam.ids), finish_reason=beam.finish_reason, num_tokens=num_tokens)
 
     async def _generate(self, prompt: dict[str, Any], params: Any) -> Any:
         """vLLM's output for one request, with its errors as ours."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        self._num_asked += 1
+        self._num_requests += 1
+        request_id = f"ask-{self._num_requests}"
         try:
-            async for output in self._llm.generate(prompt, params, f"ask-{self._num_asked}"):
-                reply = output.outputs[0]
+            async for answer in self._llm.generate(prompt, params, request_id):
+                output = answer.outputs[0]
         except EngineDeadError as error:
             raise EngineFailure(str(error)) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
@@ -197,29 +147,30 @@ class Engine:
             if not isinstance(cause, (VLLMClientError, ValueError)):
                 raise EngineFailure(f"it failed a request: {cause!r}") from error
             raise RefusedRequest(str(cause)) from error
-        if reply.finish_reason not in ("stop", "length"):
-            raise RefusedRequest(f"the engine ended the reply: {reply.finish_reason}")
-        return reply
+        if output.finish_reason not in ("stop", "length"):
+            raise RefusedRequest(f"the engine ended the reply: {output.finish_reason}")
+        return output
 
     def close(self) -> None:
         """Ends the engine's processes, which otherwise outlive this one for a while."""
         self._llm.shutdown()
-        del self._llm  # by the end of the interpreter it would fail to shut down again, and say so
+        # At the interpreter's end it would fail to shut down a second time, and say so.
+        del self._llm
         self._watch.kill()
         self._watch.wait()
 
 
 def _end_ids(llm: Any) -> set[int]:
     """The tokens that end a reply: the tokenizer's, and those of the checkpoint's generation."""
-    more = llm.model_config.try_get_generation_config().get("eos_token_id")
-    more = more if isinstance(more, list) else [more]
-    return {each for each in (llm.get_tokenizer().eos_token_id, *more) if each is not None}
+    eos = llm.model_config.try_get_generation_config().get("eos_token_id")
+    eos_ids = eos if isinstance(eos, list) else [eos]
+    return {token for token in (llm.get_tokenizer().eos_token_id, *eos_ids) if token is not None}
 
 
-_WATCH = """
+_WATCH_SCRIPT = """
 import contextlib, psutil, sys
 sys.stdin.read()
-for pid, created in known:
+for pid, created in children:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.create_time() == created:
@@ -227,15 +178,16 @@ for pid, created in known:
 """
 
 
-def _end_with_this_process(children: list[psutil.Process]) -> subprocess.Popen[bytes]:
-    """Has the engine's processes killed when this one is, however it ends.
+def _kill_with_this_process(children: list[psutil.Process]) -> subprocess.Popen[bytes]:
+    """Starts a watch that kills the engine's processes when this one ends, however it ends.
 
-    By themselves they outlive a killed parent, and their memory is missing where the job is started
-    again. The watch reads a pipe that closes with this process.
+    Without it they outlive a killed parent, and hold memory that the restarted job needs. The watch
+    reads a pipe that closes with this process.
     """
-    known = [(child.pid, child.create_time()) for child in children]  # pids are used again
+    # A pid may be in use again by then, so the time of its start is compared too.
+    pids_and_starts = [(child.pid, child.create_time()) for child in children]
     return subprocess.Popen(
-        [sys.executable, "-c", f"known = {known!r}\n{_WATCH}"],
+        [sys.executable, "-c", f"children = {pids_and_starts!r}\n{_WATCH_SCRIPT}"],
         stdin=subprocess.PIPE,
         start_new_session=True,  # a signal to our group must not end the watch before its work
     )

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 
+class PackingError(Exception):
+    """The model takes in images, or attends, in a way that packs do not follow."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pack:
     """Sequences as one row of L tokens.
@@ -35,37 +39,37 @@ class Pack:
         return len(self.ids)
 
 
-def pack(trees: Iterable[Sequence[Ints]]) -> Pack:
+def pack_trees(trees: Iterable[Sequence[Ints]]) -> Pack:
     """Lays out trees of sequences; sequences share tokens inside a tree only.
 
     In the order of their tokens, neighbours share the longest beginning that any two share, so one
     pass over the sorted sequences finds the tree.
 
     Args:
-        trees: of each the token ids of its sequences, [T] each, none empty.
+        trees: the token ids of each tree's sequences, [T] each, none empty.
     """
     ids, depths, ends = (np.empty(0, np.int64) for _ in range(3))
     paths: list[Ints] = []
     for sequences in trees:
         first = len(paths)
         paths += [np.empty(0, np.int64)] * len(sequences)
-        last, path = np.empty(0, np.int64), np.empty(0, np.int64)
+        previous, path = np.empty(0, np.int64), np.empty(0, np.int64)
         for i in sorted(range(len(sequences)), key=lambda i: sequences[i].tolist()):
-            shared = _shared(last, sequences[i])
-            ends[path[shared:]] = len(ids)  # these branches are over
-            last = sequences[i]
-            added = np.arange(len(ids), len(ids) + len(last) - shared)
-            path = np.concatenate([path[:shared], added])
-            ids = np.concatenate([ids, last[shared:]])
-            depths = np.concatenate([depths, np.arange(shared, len(last))])
-            ends = np.concatenate([ends, np.zeros(len(added), np.int64)])
+            num_shared = _num_shared(previous, sequences[i])
+            ends[path[num_shared:]] = len(ids)  # these branches are over
+            previous = sequences[i]
+            places = np.arange(len(ids), len(ids) + len(previous) - num_shared)
+            path = np.concatenate([path[:num_shared], places])
+            ids = np.concatenate([ids, previous[num_shared:]])
+            depths = np.concatenate([depths, np.arange(num_shared, len(previous))])
+            ends = np.concatenate([ends, np.zeros(len(places), np.int64)])
             paths[first + i] = path
         ends[path] = len(ids)
     return Pack(ids=ids, depths=depths, ends=ends, paths=paths)
 
 
-def _shared(one: Ints, other: Ints) -> int:
+def _num_shared(left: Ints, right: Ints) -> int:
     """How many tokens two sequences have in common at their beginning."""
-    least = min(len(one), len(other))
-    differ = np.flatnonzero(one[:least] != other[:least])
-    return int(differ[0]) if len(differ) else least
+    shorter = min(len(left), len(right))
+    differing = np.flatnonzero(left[:shorter] != right[:shorter])
+    return int(differing[0]) if len(differing) else shorter

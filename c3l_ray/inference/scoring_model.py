@@ -1,4 +1,4 @@
-"""The frozen scorer: a vision-language model, its processor, and what it holds of given tokens.
+"""The scoring model: a frozen vision-language model and what it says of given tokens.
 
 Tensor names carry shapes: B rows, T tokens of a row, N answer tokens, D the model's width,
 V vocabulary.
@@ -15,113 +15,143 @@ from PIL import Image
 from torch import Tensor
 
 from c3l_ray import chat
-from c3l_ray.config import Scorer as ScorerConfig
+from c3l_ray.config import ScorerModel
 from c3l_ray.methods.i2c import AnswerEvidence
-from c3l_ray.model_files import local
+from c3l_ray.model_files import resolve_model
+from c3l_ray.schema import TurnStatus
 
-# Logits of one side that are computed at a time: 128 MiB in float32.
-LOGITS_AT_ONCE = 2**25
-# What a processor returns for each token; all else belongs to the images.
-OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+# The most logits of one side that are computed at once: 128 MiB in float32.
+MAX_LOGITS = 2**25
+# What a processor returns for each token; everything else belongs to the images.
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
-Inputs = dict[str, Tensor]
+ModelInputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One turn to measure, with its image and the turns before it.
+class TurnToScore:
+    """One turn to score, with its image and the turns before it.
 
     Attributes:
-        without: the image of the side "without the image"; None leaves the image out.
+        baseline_image: takes the image's place on the side without it; None leaves the image out.
     """
 
     image: Image.Image
     question: str
     answer: str
     history: chat.History = ()
-    without: Image.Image | None = None
+    baseline_image: Image.Image | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
+class TokenizedTurn:
     """A turn as token ids, and the places [start, end) of its answer among them."""
 
     ids: list[int]
-    start: int
-    end: int
+    answer_start: int
+    answer_end: int
+
+    @property
+    def answer_ids(self) -> list[int]:
+        return self.ids[self.answer_start : self.answer_end]
 
 
-class Frozen:
-    """The model that scores, in evaluation, on the GPU where there is one.
+class ScoringModel:
+    """The model that scores, in evaluation mode, on the GPU where there is one.
+
+    Attributes:
+        name: as the user gave it.
+        vlm: the vision-language model of transformers.
+        max_tokens: in one forward pass, padding included.
+        max_positions: the longest sequence that the model was made for, in tokens.
 
     Raises:
         OSError, ValueError: the checkpoint cannot be loaded.
     """
 
-    def __init__(self, config: ScorerConfig, name: str) -> None:
+    def __init__(self, config: ScorerModel, name: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        name = local(name)
+        self.name = name
+        path = resolve_model(name)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens
-        self.processor: Any = AutoProcessor.from_pretrained(name)
-        self.special = chat.special_tokens(self.processor)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=config.dtype)
-        self.model: Any = model.to(self.device).eval()
-        self.head: Any = self.model.get_output_embeddings()
-        text = self.model.config.get_text_config()
-        self.longest: int = getattr(text, "max_position_embeddings", None) or sys.maxsize
+        self.processor: Any = AutoProcessor.from_pretrained(path)
+        self.special_tokens = chat.special_tokens(self.processor)
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype)
+        self.vlm: Any = model.to(self.device).eval()
+        self.head: Any = self.vlm.get_output_embeddings()
+        text_config = self.vlm.config.get_text_config()
+        self.max_positions: int = (
+            getattr(text_config, "max_position_embeddings", None) or sys.maxsize
+        )
 
-    def can_score(self, turn: Asked) -> bool:
-        """False for a text that the model's tokenizer or chat template does not take as it is, or
-        that is longer than what the model was made for.
+    @property
+    def family(self) -> str:
+        """The `model_type` of the model's config, such as "qwen2_5_vl"."""
+        family: str = self.vlm.config.model_type
+        return family
+
+    def unscorable_status(self, turn: TurnToScore) -> TurnStatus | None:
+        """The status of a turn that cannot be scored as it is, or None for one that can.
+
+        "special_tokens": a text of the turn, or of the turns before it, holds one.
+        "altered_by_template": the model's chat template changes the answer.
+        "empty": the answer has no tokens.
+        "too_long": the turn without its image has more tokens than the model has positions.
         """
-        every_text = (turn.question, turn.answer, *(text for past in turn.history for text in past))
-        if any(token in text for token in self.special for text in every_text):
-            return False
+        texts = (turn.question, turn.answer, *(text for past in turn.history for text in past))
+        if any(token in text for token in self.special_tokens for text in texts):
+            return "special_tokens"
         try:
-            rendered = self.rendered(turn, image=False)
+            tokenized = self.tokenize_turn(turn, with_image=False)
         except ValueError:
-            return False
-        return rendered.end > rendered.start and len(rendered.ids) <= self.longest
+            return "altered_by_template"
+        if not tokenized.answer_ids:
+            return "empty"
+        return "too_long" if len(tokenized.ids) > self.max_positions else None
 
-    def rendered(self, turn: Asked, *, image: bool) -> Rendered:
+    def tokenize_turn(self, turn: TurnToScore, *, with_image: bool) -> TokenizedTurn:
         """The whole turn; an image is the one placeholder of the chat template, not yet expanded.
 
         Raises:
-            ValueError: the chat template does not hold the answer as it was given.
+            ValueError: the chat template changes the answer.
         """
-        text, span = chat.answered(
-            self.processor, turn.question, turn.answer, image=image, history=turn.history
-        )
-        ids, start, end = chat.spanned_ids(self.processor.tokenizer, text, span)
-        return Rendered(ids=ids, start=start, end=end)
-
-    def processed(self, turn: Asked, image: Image.Image | None) -> Inputs:
-        """The processor's inputs for one turn, of one row, an image's placeholder expanded."""
-        text, _ = chat.answered(
+        text, span = chat.render_turn(
             self.processor,
             turn.question,
             turn.answer,
-            image=image is not None,
+            with_image=with_image,
             history=turn.history,
         )
-        inputs: Inputs = dict(
+        ids, start, end = chat.tokenize_with_span(self.processor.tokenizer, text, span)
+        return TokenizedTurn(ids=ids, answer_start=start, answer_end=end)
+
+    def process_turn(self, turn: TurnToScore, image: Image.Image | None) -> ModelInputs:
+        """The processor's inputs for one turn, of one row, an image's placeholder expanded."""
+        text, _ = chat.render_turn(
+            self.processor,
+            turn.question,
+            turn.answer,
+            with_image=image is not None,
+            history=turn.history,
+        )
+        inputs: ModelInputs = dict(
             self.processor(
                 text=[text],
                 **({} if image is None else {"images": [[image]]}),
                 return_tensors="pt",
-                add_special_tokens=not chat.begins(self.processor.tokenizer, text),
+                add_special_tokens=not chat.has_bos(self.processor.tokenizer, text),
             )
         )
         return inputs
 
-    def hidden(self, inputs: Inputs) -> Tensor:
+    def hidden_states(self, inputs: ModelInputs) -> Tensor:
         """The last hidden states [B, T, D], which the head turns into logits."""
-        placed = {
-            name: _placed(values, self.device, self.model.dtype) for name, values in inputs.items()
+        on_device = {
+            name: _move(values, self.device, self.vlm.dtype) for name, values in inputs.items()
         }
-        hidden_BTD: Tensor = self.model.base_model(**placed, use_cache=False).last_hidden_state
+        hidden_BTD: Tensor = self.vlm.base_model(**on_device, use_cache=False).last_hidden_state
         return hidden_BTD
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
@@ -136,40 +166,48 @@ class Frozen:
             logits_NV = hidden_ND.float() @ weight_VD.T.float()
         return logits_NV if bias is None else logits_NV + bias.float()
 
-    def beliefs(
+    def compute_evidence(
         self, image_ND: Tensor, text_ND: Tensor, ids_N: Tensor, lengths: Sequence[int]
     ) -> list[AnswerEvidence]:
-        """What the hidden states before each answer token say of it, for answers of these lengths.
+        """The evidence in each answer, from the hidden states that predict its tokens.
 
-        Never more logits at once than LOGITS_AT_ONCE, whatever the vocabulary.
+        Never more than MAX_LOGITS logits at once, whatever the vocabulary.
+
+        Args:
+            image_ND: hidden states with the image, of all answers one after the other.
+            text_ND: the same without the image.
+            ids_N: the answers' tokens.
+            lengths: of the answers, in tokens; their sum is N.
         """
-        at_once = max(1, LOGITS_AT_ONCE // len(self.head.weight))
-        columns = [
-            self._columns(*parts)
-            for parts in zip(
-                *(part.split(at_once) for part in (image_ND, text_ND, ids_N)), strict=True
+        tokens_at_once = max(1, MAX_LOGITS // len(self.head.weight))
+        chunks = [
+            self._measure_tokens(*tensors)
+            for tensors in zip(
+                *(tensor.split(tokens_at_once) for tensor in (image_ND, text_ND, ids_N)),
+                strict=True,
             )
         ]
-        joined = {
-            name: np.concatenate([part[name].cpu().numpy() for part in columns])
-            for name in columns[0]
+        columns = {
+            name: np.concatenate([chunk[name].cpu().numpy() for chunk in chunks])
+            for name in chunks[0]
         }
         borders = np.cumsum(lengths)[:-1]
-        answers = {name: np.split(values, borders) for name, values in joined.items()}
+        split_columns = {name: np.split(values, borders) for name, values in columns.items()}
         return [
-            AnswerEvidence(**{name: values[i] for name, values in answers.items()})
+            AnswerEvidence(**{name: answers[i] for name, answers in split_columns.items()})
             for i in range(len(lengths))
         ]
 
-    def _columns(self, image_ND: Tensor, text_ND: Tensor, ids_N: Tensor) -> Inputs:
-        at_N1 = ids_N.unsqueeze(-1)
+    def _measure_tokens(self, image_ND: Tensor, text_ND: Tensor, ids_N: Tensor) -> ModelInputs:
+        """The fields of `AnswerEvidence` for these tokens, [N] each."""
+        ids_N1 = ids_N.unsqueeze(-1)
         image_NV, text_NV = self.logits(image_ND), self.logits(text_ND)
         image_logits_N, text_logits_N = (
-            x.gather(-1, at_N1).squeeze(-1) for x in (image_NV, text_NV)
+            x.gather(-1, ids_N1).squeeze(-1) for x in (image_NV, text_NV)
         )
-        image_first_N, text_first_N = (x.argmax(-1) == ids_N for x in (image_NV, text_NV))
+        image_top1_N, text_top1_N = (x.argmax(-1) == ids_N for x in (image_NV, text_NV))
         image_NV, text_NV = image_NV.log_softmax(-1), text_NV.log_softmax(-1)
-        image_N, text_N = (x.gather(-1, at_N1).squeeze(-1) for x in (image_NV, text_NV))
+        image_N, text_N = (x.gather(-1, ids_N1).squeeze(-1) for x in (image_NV, text_NV))
         # in place: the vocabulary is what costs memory here
         kl_N = (text_NV.neg_().add_(image_NV).mul_(image_NV.exp_())).sum(-1)
         return {
@@ -177,39 +215,41 @@ class Frozen:
             "text_logprobs": text_N,
             "image_logits": image_logits_N,
             "text_logits": text_logits_N,
-            "image_first": image_first_N,
-            "text_first": text_first_N,
+            "top1_with_image": image_top1_N,
+            "top1_without_image": text_top1_N,
             "token_kl": kl_N.clamp(min=0),
         }
 
 
-def of_images(inputs: Inputs) -> Inputs:
+def select_image_inputs(inputs: ModelInputs) -> ModelInputs:
     """What a processor returned that belongs to the images and not to the tokens."""
-    return {name: values for name, values in inputs.items() if name not in OF_TOKENS}
+    return {name: values for name, values in inputs.items() if name not in TOKEN_INPUTS}
 
 
-def joined(rows: Iterable[Inputs]) -> Inputs:
+def collate_rows(rows: Iterable[ModelInputs]) -> ModelInputs:
     """Inputs of one row each as inputs of them all, padded on the right and with zeros."""
     rows = list(rows)
-    return {name: _joined([row[name] for row in rows]) for name in rows[0]}
+    return {name: _concatenate_padded([row[name] for row in rows]) for name in rows[0]}
 
 
-def _joined(rows: list[Tensor]) -> Tensor:
-    sizes = [max(row.shape[axis] for row in rows) for axis in range(1, rows[0].dim())]
-    if all(list(row.shape[1:]) == sizes for row in rows):
-        return torch.cat(rows)
-    out = rows[0].new_zeros(sum(len(row) for row in rows), *sizes)
+def _concatenate_padded(tensors: list[Tensor]) -> Tensor:
+    """Tensors along their first axis, the other axes padded with zeros to the longest."""
+    sizes = [max(tensor.shape[axis] for tensor in tensors) for axis in range(1, tensors[0].dim())]
+    if all(list(tensor.shape[1:]) == sizes for tensor in tensors):
+        return torch.cat(tensors)
+    padded = tensors[0].new_zeros(sum(len(tensor) for tensor in tensors), *sizes)
     first = 0
-    for row in rows:
-        out[(slice(first, first + len(row)), *(slice(size) for size in row.shape[1:]))] = row
-        first += len(row)
-    return out
+    for tensor in tensors:
+        inner = (slice(size) for size in tensor.shape[1:])
+        padded[(slice(first, first + len(tensor)), *inner)] = tensor
+        first += len(tensor)
+    return padded
 
 
-def _placed(values: Any, device: str, dtype: torch.dtype) -> Any:
-    """On the device, and of the model's precision where it is a floating one."""
+def _move(values: Any, device: str, dtype: torch.dtype) -> Any:
+    """Tensors on the device, the floating ones in the model's precision."""
     if isinstance(values, dict):
-        return {name: _placed(each, device, dtype) for name, each in values.items()}
+        return {name: _move(tensor, device, dtype) for name, tensor in values.items()}
     if values.is_floating_point():
         return values.to(device, dtype)
     return values.to(device)

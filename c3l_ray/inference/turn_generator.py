@@ -1,97 +1,107 @@
-"""Generate: an image's M turns, asked of the engine together so that they share its prefix.
+"""Generates turns: an image's M requests go to the engine together, so that they share its prefix.
 
-Where answers are corrected (methods.vigc), each is then asked anew sentence by sentence. Nothing
-waits for another answer's round, so those of all images in the engine mix in its batches; and what
-a round adds to the prompt stands at its end, so that the rest is in the engine's prefix cache.
+Where answers are corrected (`methods.vigc`), each is then asked anew sentence by sentence. No
+correction waits for another's step, so those of all images in the engine mix in its batches; and
+what a step adds to the prompt stands at its end, so that the rest is in the engine's prefix cache.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence, Set
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
 
 from c3l_ray import chat
 from c3l_ray.config import INSTRUCTIONS, GenerateConfig
-from c3l_ray.errors import UnusableImage, RefusedRequest
-from c3l_ray.images import decode
-from c3l_ray.inference.engine import Decoding, Engine, Reply
+from c3l_ray.errors import RefusedRequest, UnusableImage
+from c3l_ray.images import decode_image
+from c3l_ray.inference.engine import Engine
+from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, GenerationRequest, Reply
+from c3l_ray.inference.model_check import model_family, untested_family_notes
 from c3l_ray.methods import c3l, vigc
-from c3l_ray.model_files import local
-from c3l_ray.schema import replace_columns
+from c3l_ray.model_files import resolve_model
+from c3l_ray.schema import Turn, TurnStatus, replace_columns
+
+log = logging.getLogger(__name__)
 
 
-class Asks(Protocol):
-    """What Generate needs of an engine: `Engine`, or a double in a test."""
-
-    async def ask(
-        self,
-        prompt_ids: list[int],
-        image: Image.Image,
-        *,
-        image_key: str,
-        seed: int,
-        schema: dict[str, Any] | None = None,
-        decoding: Decoding | None = None,
-    ) -> Reply: ...
-
-
-class Generate:
-    """Reads: image_id, image, error. Fills: turns, error, generate_s.
+class TurnGenerator:
+    """Reads: image_id, image, error. Fills: turns, error, generate_s, notes.
 
     Called for several units at once, so that the engine stays full while one of them drains.
+
+    Attributes:
+        notes: what the user should know about the turns, a sentence each.
 
     Raises:
         EngineFailure: out of a call; the process should end.
     """
 
     def __init__(
-        self, config: GenerateConfig, engine: Asks | None = None, processor: Any | None = None
+        self,
+        config: GenerateConfig,
+        engine: GenerationEngine | None = None,
+        processor: Any | None = None,
     ) -> None:
         from transformers import AutoProcessor
 
+        name = config.model.name
         self.config = config
-        self.processor = processor or AutoProcessor.from_pretrained(local(config.model.name))
+        self.processor = processor or AutoProcessor.from_pretrained(resolve_model(name))
         self.reply_format = "json" if config.reply_format == "json" else "text"
-        self.schema = c3l.REPLY_JSON_SCHEMA if self.reply_format == "json" else None
-        self.special = chat.special_tokens(self.processor)
+        self.json_schema = c3l.REPLY_JSON_SCHEMA if self.reply_format == "json" else None
+        self.special_tokens = chat.special_tokens(self.processor)
         self.engine = engine or Engine(config.model, config.sampling)
         # Decoded images are large; twice what the engine works on keeps it full.
-        self.room = asyncio.Semaphore(max(2, 2 * config.model.max_seqs // config.turns))
+        num_decoded = max(2, 2 * config.model.max_seqs // config.turns_per_image)
+        self.decoded_slots = asyncio.Semaphore(num_decoded)
+        self.notes = [*self.engine.notes, *untested_family_notes(name, model_family(name))]
+        for note in self.notes:
+            log.warning(note)
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         started = time.monotonic()
         rows = table.select(["image_id", "image", "error"]).to_pylist()
-        answers = await asyncio.gather(*(self.row(**row) for row in rows))
+        turns_and_errors = await asyncio.gather(*(self.turns_of_image(**row) for row in rows))
         seconds = time.monotonic() - started
-        turns, errors = zip(*answers, strict=True)
-        return replace_columns(table, turns=turns, error=errors, generate_s=[seconds] * len(rows))
+        turns, errors = zip(*turns_and_errors, strict=True)
+        return replace_columns(
+            table,
+            turns=turns,
+            error=errors,
+            generate_s=[seconds] * len(rows),
+            notes=[self.notes] * len(rows),
+        )
 
-    async def row(
+    async def turns_of_image(
         self, image_id: str, image: bytes | None, error: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[Turn], str | None]:
         """An image's turns, and why it failed if it did."""
         if error is not None:
             return [], error
-        async with self.room:
+        async with self.decoded_slots:
             try:
-                decoded = await asyncio.to_thread(decode, image, self.config.max_pixels)
+                decoded = await asyncio.to_thread(decode_image, image, self.config.max_pixels)
             except UnusableImage as unusable:
                 return [], str(unusable)
-            asked = c3l.plan_requests(
-                image_id, self.config.turns, self.reply_format, INSTRUCTIONS[self.config.method]
+            requests = c3l.plan_requests(
+                image_id,
+                self.config.turns_per_image,
+                self.reply_format,
+                INSTRUCTIONS[self.config.method],
             )
             replies = await asyncio.gather(
-                *(self.reply(request, decoded, image_id) for request in asked)
+                *(self.ask_turn(request, decoded, image_id) for request in requests)
             )
-            turns = read(asked, replies, self.special)
-            if self.config.corrects:  # every answer at its own pace, whichever image it is of
+            turns = turns_from_replies(requests, replies, self.special_tokens)
+            if self.config.corrects:  # every answer at its own pace, whatever image it is about
                 await asyncio.gather(
                     *(
-                        self.correct(turn, request, decoded, image_id)
-                        for turn, request in zip(turns, asked, strict=True)
+                        self.correct_turn(turn, request, decoded, image_id)
+                        for turn, request in zip(turns, requests, strict=True)
                         if turn["status"] == "ok"
                     )
                 )
@@ -102,107 +112,129 @@ class Generate:
             return turns, f"refused: {turns[0]['reply']}"
         return turns, f"no_turn: {', '.join(sorted(statuses))}"
 
-    async def reply(
+    async def ask_turn(
         self, request: c3l.TurnRequest, image: Image.Image, image_id: str
     ) -> Reply | RefusedRequest:
-        prompt = chat.answer_prompt(self.processor, request.instruction, image=True)
-        ids = chat.token_ids(self.processor.tokenizer, prompt)
+        """The engine's reply to a turn's first request, or its refusal."""
+        prompt = chat.answer_prompt(self.processor, request.instruction, with_image=True)
+        generation = GenerationRequest(
+            prompt_ids=chat.tokenize(self.processor.tokenizer, prompt),
+            image=image,
+            image_key=image_id,
+            seed=request.seed,
+            json_schema=self.json_schema,
+        )
         try:
-            return await self.engine.ask(
-                ids, image, image_key=image_id, seed=request.seed, schema=self.schema
-            )
+            return await self.engine.ask(generation)
         except RefusedRequest as refused:
             return refused
 
-    async def correct(
-        self, turn: dict[str, Any], request: c3l.TurnRequest, image: Image.Image, image_id: str
+    async def correct_turn(
+        self, turn: Turn, request: c3l.TurnRequest, image: Image.Image, image_id: str
     ) -> None:
-        """Makes a turn's answer its draft, and the correction its answer where any comes."""
-        state = vigc.CorrectionState(rules=self.config.correction, turn=request, question=turn["question"])
-        num_tokens = 0
-        while (ask := vigc.next_request(state)) is not None:
+        """Makes a turn's answer its draft, and the correction its answer where there is one."""
+        question, draft = turn["question"], turn["answer"]
+        assert question is not None and draft is not None  # its status is "ok"
+        state = vigc.CorrectionState(rules=self.config.correction, turn=request, question=question)
+        num_generated = 0
+        while (continuation := vigc.next_request(state)) is not None:
             try:
-                reply = await self.round(ask, image, image_id)
+                reply = await self.ask_correction(continuation, image, image_id)
             except RefusedRequest:
-                state = vigc.end_refused(state)
+                state = vigc.fail_request(state, "refused")
                 break
-            num_tokens += reply.num_tokens
-            if any(token in reply.text for token in self.special):
-                state = vigc.end_refused(state)
+            num_generated += reply.num_tokens
+            if any(token in reply.text for token in self.special_tokens):
+                state = vigc.fail_request(state, "special_tokens")
             else:
-                state = vigc.accept_reply(state, reply.text, reply.finish)
-        kept = state.answer
-        turn |= {
-            "draft": turn["answer"],
-            "answer": kept or turn["answer"],
-            "num_tokens": turn["num_tokens"] + num_tokens,
-            "correction": {
-                "ended": state.ended,
-                "requests": state.num_requests,
-                "tokens": num_tokens,
-                "kept_tokens": len(
-                    self.processor.tokenizer(kept, add_special_tokens=False)["input_ids"]
-                ),
-            },
+                state = vigc.accept_reply(state, reply.text, reply.finish_reason)
+        assert state.outcome is not None
+        corrected = state.answer
+        encoded = self.processor.tokenizer(corrected, add_special_tokens=False)
+        turn["draft"] = draft
+        turn["answer"] = corrected or draft
+        turn["num_tokens"] = (turn["num_tokens"] or 0) + num_generated
+        turn["correction"] = {
+            "outcome": state.outcome,
+            "num_requests": state.num_requests,
+            "generated_tokens": num_generated,
+            "kept_tokens": len(encoded["input_ids"]),
         }
 
-    async def round(self, ask: vigc.ContinuationRequest, image: Image.Image, image_id: str) -> Reply:
+    async def ask_correction(
+        self, continuation: vigc.ContinuationRequest, image: Image.Image, image_id: str
+    ) -> Reply:
+        """The engine's reply to one step of a correction.
+
+        Raises:
+            RefusedRequest: by the engine, or because the chat template changes the reply's start.
+        """
         rules = self.config.correction
         try:
-            prompt = chat.begun_prompt(self.processor, ask.message, ask.reply_start, image=True)
+            prompt = chat.continuation_prompt(
+                self.processor, continuation.message, continuation.reply_start, with_image=True
+            )
         except ValueError as error:
             raise RefusedRequest(str(error)) from error
         return await self.engine.ask(
-            chat.token_ids(self.processor.tokenizer, prompt),
-            image,
-            image_key=image_id,
-            seed=ask.seed,
-            decoding=Decoding(
-                temperature=rules.temperature,
-                max_tokens=rules.max_tokens,
-                repetition_penalty=rules.repetition_penalty,
-                stops=ask.stops,
-                beams=rules.beams,
-            ),
+            GenerationRequest(
+                prompt_ids=chat.tokenize(self.processor.tokenizer, prompt),
+                image=image,
+                image_key=image_id,
+                seed=continuation.seed,
+                decoding=Decoding(
+                    temperature=rules.temperature,
+                    max_tokens=rules.max_tokens,
+                    repetition_penalty=rules.repetition_penalty,
+                    stops=continuation.stops,
+                    num_beams=rules.beams,
+                ),
+            )
         )
 
 
-def read(
-    asked: list[c3l.TurnRequest], replies: Sequence[Reply | RefusedRequest], special: Set[str]
-) -> list[dict[str, Any]]:
+def turns_from_replies(
+    requests: Sequence[c3l.TurnRequest],
+    replies: Sequence[Reply | RefusedRequest],
+    special_tokens: Set[str],
+) -> list[Turn]:
     """Replies as the turns of one image, each with a status of its own.
 
     Args:
-        asked: the image's requests.
+        requests: the image's.
         replies: to each of them.
-        special: texts that a tokenizer reads as more than text: such a turn could not be asked.
+        special_tokens: of the tokenizer: a turn that holds one could not be asked again.
     """
-    turns: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for request, reply in zip(asked, replies, strict=True):
-        turn: dict[str, Any] = {"kind": request.kind, "instruction": request.instruction}
+    turns: list[Turn] = []
+    seen_questions: set[str] = set()
+    for request, reply in zip(requests, replies, strict=True):
+        turn: Turn = {"kind": request.kind, "instruction": request.instruction, "status": "ok"}
         turns.append(turn)
         if isinstance(reply, RefusedRequest):
-            turn |= {"status": "refused", "reply": str(reply)}
+            turn["status"], turn["reply"] = "refused", str(reply)
             continue
         question, answer = c3l.parse_reply(reply.text) or (None, None)
-        if reply.finish == "length":
-            status = "truncated"
-        elif question is None or any(token in reply.text for token in special):
-            status = "unparsable"
-        elif not answer:
-            status = "empty"
-        elif question.casefold() in seen:
-            status = "duplicate"
-        else:
-            status = "ok"
-            seen.add(question.casefold())
-        turn |= {
-            "question": question,
-            "answer": answer,
-            "reply": None if status in ("ok", "duplicate") else reply.text,
-            "status": status,
-            "finish": reply.finish,
-            "num_tokens": reply.num_tokens,
-        }
+        turn["question"], turn["answer"] = question, answer
+        turn["status"] = _reply_status(reply, question, answer, seen_questions, special_tokens)
+        turn["reply"] = None if turn["status"] in ("ok", "duplicate") else reply.text
+        turn["finish_reason"] = reply.finish_reason
+        turn["num_tokens"] = reply.num_tokens
+        if turn["status"] == "ok" and question is not None:
+            seen_questions.add(question.casefold())
     return turns
+
+
+def _reply_status(
+    reply: Reply,
+    question: str | None,
+    answer: str | None,
+    seen_questions: Set[str],
+    special_tokens: Set[str],
+) -> TurnStatus:
+    if reply.finish_reason == "length":
+        return "truncated"
+    if question is None or any(token in reply.text for token in special_tokens):
+        return "unparsable"
+    if not answer:
+        return "empty"
+    return "duplicate" if question.casefold() in seen_questions else "ok"

@@ -1,8 +1,10 @@
-"""Score: every answer's probability with and without the image, under the frozen scorer."""
+"""Scores turns: every answer's probability with and without the image, under the scoring model."""
 
+import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, cast
 
 import pyarrow as pa
 import torch
@@ -10,135 +12,175 @@ from PIL import Image
 
 from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import UnusableImage
-from c3l_ray.images import decode, stand_in
-from c3l_ray.inference.clip_scorer import Clip
-from c3l_ray.inference.scoring_model import Asked, Frozen
-from c3l_ray.inference.packed_scorer import PackedScorer, PackingError
+from c3l_ray.images import decode_image, make_baseline_image
+from c3l_ray.inference.clip_scorer import ClipScorer
+from c3l_ray.inference.model_check import first_line, untested_family_notes
+from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
-from c3l_ray.methods import i2c
-from c3l_ray.methods.i2c import AnswerEvidence
-from c3l_ray.schema import FOLLOW_UP, replace_columns
+from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
+from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
 
 # The largest difference of a token's ln p that rounding explains, packed against plain, in nats.
 ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
 ROUNDING_IN_HALF = 0.25
 
-
-class Measures(Protocol):
-    """What Score needs of a scorer: `PackedScorer` or `PlainScorer`."""
-
-    def beliefs(self, asked: Sequence[Asked]) -> list[AnswerEvidence]: ...
+log = logging.getLogger(__name__)
 
 
-def scorer(frozen: Frozen, *, pack: bool) -> Measures:
-    """The packed scorer, or the plain one, with a line that says why, where packs do not fit.
+class AnswerScorer(Protocol):
+    """What `TurnScorer` needs of a scorer: `PackedScorer` or `PlainScorer`."""
 
-    Whether they fit is tried on two turns: the family of a model alone does not tell.
+    def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTarget:
+    """A turn to score, and where its scores go.
+
+    Attributes:
+        to_score: as the scorers take it.
+        turn: of the table.
+        column: of the turn.
     """
-    plain = PlainScorer(frozen)
-    if not pack:
-        return plain
-    try:
-        packed = PackedScorer(frozen)
-        largest = difference(packed, plain)
-        if largest > ROUNDING.get(frozen.model.dtype, ROUNDING_IN_HALF):
-            raise PackingError(f"its numbers would differ by {largest:.2g}")
-    except (PackingError, TypeError, ValueError, RuntimeError) as why:
-        name = frozen.model.config.model_type
-        print(f"scorer: {name} is scored plainly, a pass for each turn: {why}", flush=True)
-        return plain
-    return packed
+
+    to_score: TurnToScore
+    turn: Turn
+    column: Literal["scores", "draft_scores"]
 
 
-def difference(packed: Measures, plain: Measures) -> float:
-    """The largest difference of a token's log-probability over two small turns, in nats."""
-    image = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
-    asked = [
-        Asked(image=image, question="What is in the image?", answer="A grey ramp."),
-        Asked(image=image, question="Is it dark?", answer="Yes, at the top it is."),
-    ]
-    return max(
-        float(abs(getattr(one, side) - getattr(other, side)).max())
-        for one, other in zip(packed.beliefs(asked), plain.beliefs(asked), strict=True)
-        for side in ("image_logprobs", "text_logprobs")
-    )
+class TurnScorer:
+    """Reads: image, turns, error, notes. Fills: turns, error, score_s, notes.
 
+    Each turn of status "ok" is scored: its answer and its draft. A turn of the kind "follow_up" is
+    scored given the turns before it that came as "ok". A turn that the scoring model cannot read as
+    it is gets the status that says why (`ScoringModel.unscorable_status`). The turns of a block
+    with one good image keep null scores where the side without the image takes another image.
 
-class Score:
-    """Reads: image, turns, error. Fills: the scores of every turn that is ok, error, score_s.
-
-    A turn's draft, where it has one, is scored as another answer to its question. A turn of the
-    kind "follow_up" is scored given the turns before it that came as ok. A turn that the scorer
-    cannot read as it is becomes "refused". The turns of a block with one good image keep null
-    scores where the side without the image takes another one.
+    Attributes:
+        notes: what the user should know about the scores, a sentence each.
     """
 
     def __init__(self, config: RecordsConfig) -> None:
         self.config = config
-        self.frozen = Frozen(config.scorer, config.scorer_name)
-        self.scorer = scorer(self.frozen, pack=config.scorer.pack)
-        self.clip = Clip(config.clip)
+        self.model = ScoringModel(config.scorer, config.scorer_name)
+        self.scorer, self.notes = choose_scorer(self.model, pack=config.scorer.pack)
+        self.notes += untested_family_notes(self.model.name, self.model.family)
+        self.clip = ClipScorer(config.clip)
+        for note in self.notes:
+            log.warning(note)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         started = time.monotonic()
-        data, turns, errors = (table[name].to_pylist() for name in ("image", "turns", "error"))
+        names = ("image", "turns", "error", "notes")
+        data, turns, errors, notes = (table[name].to_pylist() for name in names)
         images: dict[int, Image.Image] = {}
         for row, error in enumerate(errors):
             if error is None:
                 try:
-                    images[row] = decode(data[row], self.config.max_pixels)  # for both models
+                    images[row] = decode_image(data[row], self.config.max_pixels)  # for both models
                 except UnusableImage as unusable:
                     errors[row] = str(unusable)
-        asked: list[Asked] = []
-        owners: list[tuple[dict[str, Any], str]] = []  # the turn, and the column of its scores
-        for row, without in self.without(images).items():
-            before: list[tuple[str, str]] = []
-            for turn in turns[row]:
-                if turn["status"] != "ok":
-                    continue
-                history = tuple(before) if turn["kind"] == FOLLOW_UP else ()
-                before.append((turn["question"], turn["answer"]))
-                for text, column in (("answer", "scores"), ("draft", "draft_scores")):
-                    if turn["status"] != "ok" or turn[text] is None:
-                        continue
-                    one = Asked(
-                        image=images[row],
-                        question=turn["question"],
-                        answer=turn[text],
-                        history=history,
-                        without=without,
-                    )
-                    if self.frozen.can_score(one):
-                        asked.append(one)
-                        owners.append((turn, column))
-                    elif text == "answer":
-                        turn["status"] = "refused"
-            if all(turn["status"] != "ok" for turn in turns[row]):
-                errors[row] = "no_turn: refused"
-        self.fill(asked, owners)
+        targets: list[ScoreTarget] = []
+        for row, baseline_image in self.baseline_images(images).items():
+            targets += self.find_targets(turns[row], images[row], baseline_image)
+            statuses = {turn["status"] for turn in turns[row]}
+            if "ok" not in statuses:
+                errors[row] = f"no_turn: {', '.join(sorted(statuses)) or 'the row has no turns'}"
+        self.write_scores(targets)
         seconds = time.monotonic() - started
-        return replace_columns(table, turns=turns, error=errors, score_s=[seconds] * len(errors))
-
-    def without(self, images: dict[int, Image.Image]) -> dict[int, Image.Image | None]:
-        """For each row to score, the image of the side without its own, or None for no image."""
-        how = self.config.scorer.without
-        if how == "drop":
-            return dict.fromkeys(images)
-        if how != "mismatched":
-            return {row: stand_in(image, how) for row, image in images.items()}
-        rows = list(images)
-        others = dict(zip(rows, rows[1:] + rows[:1], strict=True))
-        return {row: images[other] for row, other in others.items() if other != row}
-
-    def fill(self, asked: list[Asked], owners: list[tuple[dict[str, Any], str]]) -> None:
-        """Writes the scores of each turn asked into the column of its owner."""
-        if not asked:
-            return
-        beliefs = self.scorer.beliefs(asked)
-        cosines = self.clip.cosines(
-            [turn.image for turn in asked], [f"{turn.question} {turn.answer}" for turn in asked]
+        return replace_columns(
+            table,
+            turns=turns,
+            error=errors,
+            score_s=[seconds] * len(errors),
+            notes=[list(dict.fromkeys([*(earlier or []), *self.notes])) for earlier in notes],
         )
-        for belief, cosine, (turn, column) in zip(beliefs, cosines, owners, strict=True):
-            turn[column] = {**i2c.compute_scores(belief), "clip": cosine}
-            if self.config.token_gain and column == "scores":
-                turn["token_gain"] = belief.token_gain.tolist()
+
+    def baseline_images(self, images: dict[int, Image.Image]) -> dict[int, Image.Image | None]:
+        """By row to score, the image of the side without its own; None leaves the image out."""
+        baseline = self.config.scorer.baseline
+        if baseline == "none":
+            return dict.fromkeys(images)
+        if baseline != "mismatched":
+            return {row: make_baseline_image(image, baseline) for row, image in images.items()}
+        rows = list(images)
+        next_row = dict(zip(rows, rows[1:] + rows[:1], strict=True))
+        return {row: images[following] for row, following in next_row.items() if following != row}
+
+    def find_targets(
+        self, turns: list[Turn], image: Image.Image, baseline_image: Image.Image | None
+    ) -> list[ScoreTarget]:
+        """An image's answers and drafts to score; turns that cannot be scored get their status."""
+        targets: list[ScoreTarget] = []
+        history: list[tuple[str, str]] = []
+        for turn in turns:
+            question, answer, draft = turn["question"], turn["answer"], turn["draft"]
+            if turn["status"] != "ok" or question is None or answer is None:
+                continue
+            to_score = TurnToScore(
+                image=image,
+                question=question,
+                answer=answer,
+                history=tuple(history) if turn["kind"] == FOLLOW_UP else (),
+                baseline_image=baseline_image,
+            )
+            history.append((question, answer))
+            if status := self.model.unscorable_status(to_score):
+                turn["status"] = status
+                continue
+            targets.append(ScoreTarget(to_score=to_score, turn=turn, column="scores"))
+            if draft is None:
+                continue
+            to_score = replace(to_score, answer=draft)
+            if self.model.unscorable_status(to_score) is None:
+                targets.append(ScoreTarget(to_score=to_score, turn=turn, column="draft_scores"))
+        return targets
+
+    def write_scores(self, targets: Sequence[ScoreTarget]) -> None:
+        """Writes the scores of each target into its turn."""
+        if not targets:
+            return
+        turns = [target.to_score for target in targets]
+        evidence = self.scorer.measure(turns)
+        cosines = self.clip.cosines(
+            [turn.image for turn in turns], [f"{turn.question} {turn.answer}" for turn in turns]
+        )
+        for target, answer, cosine in zip(targets, evidence, cosines, strict=True):
+            scores = cast(Scores, {**compute_scores(answer), "clip": cosine})
+            target.turn[target.column] = scores
+            if self.config.token_gains and target.column == "scores":
+                target.turn["token_gains"] = answer.token_gains.tolist()
+
+
+def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, list[str]]:
+    """The packed scorer, or the plain one where packs do not fit, with a note that says why.
+
+    Whether packs fit is tried on two turns: a model's family alone does not tell.
+    """
+    plain = PlainScorer(model)
+    if not pack:
+        return plain, []
+    try:
+        packed = PackedScorer(model)
+        difference = largest_difference(packed, plain)
+        if difference > ROUNDING.get(model.vlm.dtype, ROUNDING_IN_HALF):
+            raise PackingError(f"its scores would differ by {difference:.2g} nats")
+    except (PackingError, TypeError, ValueError, RuntimeError) as error:
+        return plain, [f"{model.name} scores without packing, which is slower: {first_line(error)}"]
+    return packed, []
+
+
+def largest_difference(packed: AnswerScorer, plain: AnswerScorer) -> float:
+    """The largest difference of a token's log-probability over two small turns, in nats."""
+    image = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
+    turns = [
+        TurnToScore(image=image, question="What is in the image?", answer="A grey ramp."),
+        TurnToScore(image=image, question="Is it dark?", answer="Yes, at the top it is."),
+    ]
+    return max(
+        float(abs(getattr(left, side) - getattr(right, side)).max())
+        for left, right in zip(packed.measure(turns), plain.measure(turns), strict=True)
+        for side in ("image_logprobs", "text_logprobs")
+    )

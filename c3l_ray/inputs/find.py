@@ -1,4 +1,4 @@
-"""Which shards an input holds: what the user named, looked up, told apart by format, and checked."""
+"""The shards of an input: what the user named is looked up, told apart by format, and checked."""
 
 import posixpath
 from collections import Counter

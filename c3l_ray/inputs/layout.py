@@ -1,7 +1,9 @@
 """Where an image and what belongs to it are found in the input: flags of the jobs that read it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from c3l_ray.flags import optional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,15 +13,15 @@ class Layout:
     Columns of Parquet files are found by their usual names where none is given.
     """
 
-    image: str | None = None
+    image: Annotated[str | None, optional("STR")] = None
     """Parquet column of images: binary, or a struct with `bytes` (default: `image`, `jpg` ...)."""
-    caption: str | None = None
+    caption: Annotated[str | None, optional("STR")] = None
     """Parquet column of captions (default: `caption`, `text` or `txt`)."""
-    key: str | None = None
+    key: Annotated[str | None, optional("STR")] = None
     """Parquet column of image names (default: `key`, else the row's number)."""
-    meta: str | None = None
+    meta: Annotated[str | None, optional("STR")] = None
     """Parquet column of JSON text to carry along."""
-    image_root: str | None = None
+    image_root: Annotated[str | None, optional("STR")] = None
     """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
 
 
@@ -31,11 +33,11 @@ class TurnsLayout(Layout):
     Parquet files are found by their usual names where none is given.
     """
 
-    turns: str | None = None
+    turns: Annotated[str | None, optional("STR")] = None
     """Parquet column of lists of {question, answer}, {from, value} or {role, content}."""
-    question: str | None = None
+    question: Annotated[str | None, optional("STR")] = None
     """Parquet column of questions, where a row is one turn (default: `question`)."""
-    answer: str | None = None
+    answer: Annotated[str | None, optional("STR")] = None
     """Parquet column of answers, where a row is one turn (default: `answer`)."""
     history: Literal["auto", "yes", "no"] = "auto"
     """Score a turn given the turns before it; auto: yes for messages, no for question columns."""

@@ -5,7 +5,8 @@ read, and a rerun reads nothing of the units that are done.
 """
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -17,17 +18,26 @@ from c3l_ray.storage import Location
 
 UNIT_ROWS = 256
 UNIT_BYTES = 64 * 2**20
-FORMATS: dict[str, Any] = {
+
+
+class ShardFormat(Protocol):
+    """What a module of `formats` has."""
+
+    def find_samples(
+        self, location: Location, shard: Shard, layout: Layout
+    ) -> Iterator[SampleStart | ShardEnd]:
+        """Where each sample of a shard begins, then where the shard ends."""
+
+    def read_samples(self, location: Location, unit: Unit, layout: Layout) -> Iterator[Sample]:
+        """The samples of a unit, in the shard's order."""
+
+
+FORMATS: dict[str, ShardFormat] = {
     "tar": tars,
     "parquet": parquet,
     "folder": folders,
     "llava": llava_json,
 }
-"""By format, a module with two functions:
-
-find_samples(location, shard, layout): where each sample of a shard begins, and where the shard ends;
-read_samples(location, unit, layout): the samples of a unit.
-"""
 
 
 def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
@@ -91,7 +101,7 @@ def read_unit(unit: Unit, layout: Layout) -> pa.Table:
             table, unit=[unit.name] * unit.rows, unit_rows=[unit.rows] * unit.rows
         )
     location = Location.connect(unit.path)
-    samples: list[Sample] = list(FORMATS[unit.format].read_samples(location, unit, layout))
+    samples = list(FORMATS[unit.format].read_samples(location, unit, layout))
     if unit.damage is not None:
         error = f"damaged_shard: {unit.source} at {unit.damage}"
         samples.append(Sample(key=f"damage at {unit.damage}", error=error))

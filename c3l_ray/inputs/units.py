@@ -1,6 +1,7 @@
 """What the input is cut into: shards, the units in them, and the samples that a unit is read as."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,6 +117,11 @@ class Sample:
 def readable_name(name: str) -> str:
     """A file's name as text, where its bytes are not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_digest(text: object) -> bool:
+    """Whether something is a name as `digest_text` makes it, which is safe as a name of a file."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{16}", text) is not None
 
 
 def digest_text(text: str) -> str:

@@ -35,8 +35,8 @@ class AnswerEvidence:
         text_logprobs: ln r_t, in nats.
         image_logits: z_t, the logits of a_t behind p_t.
         text_logits: y_t, those behind r_t.
-        image_first: whether a_t is the likeliest token with the image.
-        text_first: the same without.
+        top1_with_image: whether a_t is the likeliest token with the image.
+        top1_without_image: the same without.
         token_kl: KL over the vocabulary, with the image first, in nats.
     """
 
@@ -44,8 +44,8 @@ class AnswerEvidence:
     text_logprobs: Floats
     image_logits: Floats
     text_logits: Floats
-    image_first: Bools
-    text_first: Bools
+    top1_with_image: Bools
+    top1_without_image: Bools
     token_kl: Floats
 
     def __post_init__(self) -> None:

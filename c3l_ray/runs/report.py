@@ -1,11 +1,12 @@
-"""run.json of a job that writes records: what the run has done so far, summed over its manifests."""
+"""run.json of a job that writes records: what a run has done so far, summed over its manifests."""
 
 import dataclasses
 import datetime
 import logging
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,21 +84,17 @@ class RunProgress:
         for note in unknown if new else []:
             log.warning("note: %s", note)
 
-    def follow(
-        self, manifests: Iterable[Manifest], show_progress: Callable[[str], None] | None = None
-    ) -> None:
-        """Adds manifests as they come, and meanwhile rewrites run.json each minute.
+    def follow(self, manifests: Iterable[Manifest]) -> None:
+        """Adds manifests as they come, and logs a line and rewrites run.json each minute meanwhile.
 
-        Args:
-            manifests: of units that this command does.
-            show_progress: is given a line each minute, if anybody wants one.
+        A terminal has Ray's progress bars in place of the lines.
         """
         ended = threading.Event()
 
         def update() -> None:
             while not ended.wait(UPDATE_EVERY_S):
-                if show_progress is not None:
-                    show_progress(self.format_line())
+                if not sys.stderr.isatty():
+                    log.info(self.format_line())
                 try:
                     self.write()
                 except Exception as error:  # the storage may be well again in a minute
@@ -131,7 +128,7 @@ class RunProgress:
         with self._lock:
             counts, manifests = self.counts, list(self.manifests)
         report = RecordsReport(
-            **{name.name: getattr(counts, name.name) for name in dataclasses.fields(counts)},
+            **{field.name: getattr(counts, field.name) for field in dataclasses.fields(counts)},
             job=self.job,
             total_images=self.total_images,
             origin=self.identity.origin,
@@ -156,3 +153,9 @@ class RunProgress:
 def now() -> str:
     """The time in UTC, to the second, as reports have it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def load_records_report(folder: RunFolder) -> RecordsReport | None:
+    """What run.json says of a run of this version, or None where there is none."""
+    content = folder.read_json(REPORT)
+    return None if content is None else RecordsReport(**content)

@@ -3,28 +3,44 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 from c3l_ray.scenes.draw import BIASED, CELLS, COLOURS, SHAPES, SIZES, Scene, Thing, World
-from c3l_ray.scenes.language import FORMS, FULL_NAMES, NAMES, NUMBERS, QUALITIES, RELATIONS, Form, Slots, related
+from c3l_ray.scenes.language import FORMS, Form
+from c3l_ray.scenes.slots import (
+    FULL_NAMES,
+    NAMES,
+    NUMBERS,
+    QUALITIES,
+    RELATIONS,
+    Slots,
+    relation_holds,
+)
 
-TRUE, FALSE, UNKNOWN = "true", "false", "unknown"
+Truth = Literal["true", "false", "unknown"]
+TRUE: Truth = "true"
+FALSE: Truth = "false"
+UNKNOWN: Truth = "unknown"
+
+Claim = tuple[Form, Slots]
+"""What a sentence says: the form that it has, and the words in its slots and its question's."""
 
 _THING = f"a (?:{'|'.join(FULL_NAMES)})"
 _PLACE = f"the (?:{'|'.join(CELLS)})"
-_WORDS: dict[str, tuple[str, ...]] = {
+_SLOT_WORDS: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
     "colour": tuple(COLOURS),
-    "wrong": tuple(COLOURS),
+    "wrong_colour": tuple(COLOURS),
     "size": tuple(SIZES),
-    "other_size": tuple(SIZES),
+    "wrong_size": tuple(SIZES),
     "quality": QUALITIES,
     "name": NAMES,
-    "other": NAMES,
+    "second_name": NAMES,
     "cell": CELLS,
-    "other_cell": CELLS,
+    "second_cell": CELLS,
     "thing": (_THING, "nothing"),
     "count": NUMBERS,
     "relation": RELATIONS,
@@ -35,144 +51,155 @@ _WORDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def judge(scene: Scene, turn: Mapping[str, str | None]) -> str:
+def judge_turn(scene: Scene, question: str | None, answer: str | None) -> Truth:
     """Whether a turn about the scene is "true", "false" or "unknown".
 
-    A turn is false as soon as one of its sentences is: also where its question speaks of a thing
-    that the scene does not hold. It is unknown where the question has no known form, or the answer
-    is not one to this question.
-
-    Args:
-        scene: what the image shows.
-        turn: with `question` and `answer`, either of which may be None.
+    A turn is false as soon as one of its sentences is, also where its question names a thing that
+    the scene does not hold. It is unknown where the question has no known form, or where the answer
+    has no form that answers this question.
     """
-    claims = _claims(turn)
-    if any(claim is not None and not _holds(scene, *claim) for claim in claims):
+    claims = _read_claims(question, answer)
+    if any(claim is not None and not _holds(scene, claim) for claim in claims):
         return FALSE
     return TRUE if claims and None not in claims else UNKNOWN
 
 
-def from_prior(scene: Scene, turn: Mapping[str, str | None], world: World = BIASED) -> bool:
-    """Whether what is false in a turn is what the world's bias table says.
+def error_follows_bias(
+    scene: Scene, question: str | None, answer: str | None, *, world: World = BIASED
+) -> bool:
+    """Whether the world's bias table explains what is false in a turn.
 
-    It is, sentence by sentence, where the sentence would be true of the scene if some of its things
-    had the colour or size that their shapes tend to, or the shape that tends to their colour, or if
-    the number of things is the usual one.
+    It does where it explains each false sentence: where the sentence would be true of the scene if
+    some of its things had the colour or size that their shapes tend to, or the shape that tends to
+    their colour, or if the number of things were the usual one.
     """
-    wrong = [claim for claim in _claims(turn) if claim is not None and not _holds(scene, *claim)]
-    return bool(wrong) and all(_expected(scene, claim, world) for claim in wrong)
-
-
-def _expected(scene: Scene, claim: tuple[Form, Slots], world: World) -> bool:
-    form, slots = claim
-    if "count" in slots and not {"shape", "quality", "list"} & set(slots):
-        return NUMBERS.index(slots["count"]) == world.usual_count
-    guesses = itertools.product(*(_looks(thing, world) for thing in scene.things))
-    return any(_holds(replace(scene, things=things), form, slots) for things in guesses)
+    claims = _read_claims(question, answer)
+    false_claims = [claim for claim in claims if claim is not None and not _holds(scene, claim)]
+    return bool(false_claims) and all(_bias_explains(scene, claim, world) for claim in false_claims)
 
 
 def question_form(question: str) -> str | None:
     """The template of a question, "What colour is the {shape}?", or None where none is known."""
-    read = (form.question for form in FORMS if _read(form.question, question, {}) is not None)
-    return next(read, None)
+    templates = (form.question for form in FORMS)
+    return next((t for t in templates if _match_template(t, question, {}) is not None), None)
 
 
-def _looks(thing: Thing, world: World) -> list[Thing]:
-    """A thing as it is and as the bias table has it: with its shape's colour, its shape's size, or
-    both; or with the shape that its colour goes with, as it is in size or as that shape tends to.
+def _bias_explains(scene: Scene, claim: Claim, world: World) -> bool:
+    _, slots = claim
+    if "count" in slots and not {"shape", "quality", "list"} & set(slots):
+        return NUMBERS.index(slots["count"]) == world.usual_count
+    biased_things = itertools.product(*(_biased_looks(thing, world) for thing in scene.things))
+    return any(_holds(replace(scene, things=things), claim) for things in biased_things)
+
+
+def _biased_looks(thing: Thing, world: World) -> list[Thing]:
+    """A thing as it is, and as the bias table may have it.
+
+    That is with its shape's colour, its shape's size, or both; or with a shape that tends to its
+    colour, in its own size or in the size that the shape tends to.
     """
-    taste = world.taste(thing.shape)
-    looks = {thing, replace(thing, colour=taste.colour)}
+    looks = {thing, replace(thing, colour=world.bias_of(thing.shape).colour)}
     looks |= {
-        replace(thing, shape=other.shape) for other in world.tastes if other.colour == thing.colour
+        replace(thing, shape=bias.shape) for bias in world.bias_table if bias.colour == thing.colour
     }
-    looks |= {replace(look, size=world.taste(look.shape).size) for look in looks}
+    looks |= {replace(look, size=world.bias_of(look.shape).size) for look in looks}
     return sorted(looks, key=lambda look: look.full_name)
 
 
-def _claims(turn: Mapping[str, str | None]) -> list[tuple[Form, Slots] | None]:
-    """What a turn says, a form and its slots for each sentence; None for one that is not known."""
-    question, answer = turn["question"], turn["answer"]
+def _read_claims(question: str | None, answer: str | None) -> list[Claim | None]:
+    """What a turn says, a claim for each sentence; None for a sentence of no known form."""
     if not question or not answer:
         return []
-    asked = [(form, _read(form.question, question, {})) for form in FORMS]
-    fitting = [(form, slots) for form, slots in asked if slots is not None]
-    detail = any(form.kind == "detail" for form, _ in fitting)
-    sentences = re.split(r"(?<=\.)\s+", answer.strip()) if detail else [answer]
-    return [_claim(fitting, sentence) for sentence in sentences]
+    matches = [(form, _match_template(form.question, question, {})) for form in FORMS]
+    question_claims = [(form, slots) for form, slots in matches if slots is not None]
+    is_detail = any(form.kind == "detail" for form, _ in question_claims)
+    sentences = re.split(r"(?<=\.)\s+", answer.strip()) if is_detail else [answer]
+    return [_read_claim(question_claims, sentence) for sentence in sentences]
 
 
-def _claim(fitting: list[tuple[Form, Slots]], sentence: str) -> tuple[Form, Slots] | None:
-    """The form that answers the question with this sentence, and the slots of both."""
-    for form, asked in fitting:
-        said = _read(form.answer, sentence, asked)
-        if said is not None:
-            return form, {**asked, **said}
+def _read_claim(question_claims: list[Claim], sentence: str) -> Claim | None:
+    """The first form of the question that the sentence has too, and the slots of both."""
+    for form, question_slots in question_claims:
+        answer_slots = _match_template(form.answer, sentence, question_slots)
+        if answer_slots is not None:
+            return form, {**question_slots, **answer_slots}
     return None
 
 
-def _read(template: str, text: str, known: Slots) -> Slots | None:
-    """The words in a template's slots, with those already known held fixed; None if it differs."""
-    match = _pattern(template).fullmatch(text.strip())
-    found = match.groupdict() if match else None
-    if found is None or any(known.get(slot, word) != word for slot, word in found.items()):
+def _match_template(template: str, text: str, known_slots: Slots) -> Slots | None:
+    """The words in a template's slots, or None where the text has another form or other words.
+
+    Args:
+        template: with slots in braces.
+        text: to read.
+        known_slots: words that slots of these names must hold.
+    """
+    match = _template_pattern(template).fullmatch(text.strip())
+    if match is None:
         return None
-    return found
+    slots = match.groupdict()
+    return (
+        slots if all(known_slots.get(slot, word) == word for slot, word in slots.items()) else None
+    )
 
 
 @cache
-def _pattern(template: str) -> re.Pattern[str]:
-    parts = re.split(r"{(\w+)}", template)
+def _template_pattern(template: str) -> re.Pattern[str]:
+    pieces = re.split(r"{(\w+)}", template)  # literals and names of slots in turn
     pattern = ""
-    for literal, slot in zip(parts[::2], [*parts[1::2], ""], strict=True):
+    for literal, slot in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
         pattern += re.escape(literal)
         if slot:
-            pattern += f"(?P<{slot}>{'|'.join(_WORDS[slot])})"
+            pattern += f"(?P<{slot}>{'|'.join(_SLOT_WORDS[slot])})"
     return re.compile(pattern)
 
 
-def _holds(scene: Scene, form: Form, slots: Slots) -> bool:
-    """Whether everything that the slots of a form claim is so in the scene."""
-    placed = {thing.cell: thing for thing in scene.things}
-    names = {thing.name for thing in scene.things}
-    here = placed.get(slots.get("cell", ""))
-    claims = []
+def _holds(scene: Scene, claim: Claim) -> bool:
+    return all(_check_claim(scene, *claim))
+
+
+def _check_claim(scene: Scene, form: Form, slots: Slots) -> Iterator[bool]:
+    """Whether each of the things that the slots say is so in the scene."""
+    things = {thing.cell: thing for thing in scene.things}
+    cell_thing = things.get(slots.get("cell", ""))
     if "relation" in slots:
-        there = placed.get(slots["other_cell"])
-        said_yes = form.answer.endswith("so yes.")
-        claims.append(there is not None and there.name == slots["other"])
-        claims.append(related(slots["relation"], slots["cell"], slots["other_cell"]) == said_yes)
-    if "wrong" in slots:
-        claims.append(slots["wrong"] != slots["colour"])
-    if "other_size" in slots:
-        claims.append(slots["other_size"] != slots["size"])
+        second_thing = things.get(slots["second_cell"])
+        says_yes = form.answer.endswith("so yes.")
+        yield second_thing is not None and second_thing.name == slots["second_name"]
+        yield relation_holds(slots["relation"], slots["cell"], slots["second_cell"]) == says_yes
+    if "wrong_colour" in slots:
+        yield slots["wrong_colour"] != slots["colour"]
+    if "wrong_size" in slots:
+        yield slots["wrong_size"] != slots["size"]
     if "thing" in slots:
-        claims.append(slots["thing"] == (f"a {here.full_name}" if here else "nothing"))
+        yield slots["thing"] == (f"a {cell_thing.full_name}" if cell_thing else "nothing")
     elif "name" in slots and "cell" in slots:
-        claims.append(here is not None and here.name == slots["name"])
+        yield cell_thing is not None and cell_thing.name == slots["name"]
     elif "name" in slots:
-        claims.append((slots["name"] in names) == ("no {name}" not in form.answer))
+        says_present = "no {name}" not in form.answer
+        yield any(slots["name"] == thing.name for thing in scene.things) == says_present
     elif "cell" in slots:
-        claims.append(here is not None and here.colour == slots["colour"])
+        yield cell_thing is not None and cell_thing.colour == slots["colour"]
     elif "shape" in slots and "count" not in slots:
-        looks = {(thing.shape, thing.colour, thing.size) for thing in scene.things}
-        shown = [look for look in looks if look[0] == slots["shape"]]
-        claims.append(
-            any(slots.get("colour", look[1]) == look[1] for look in shown)
-            and any(slots.get("size", look[2]) == look[2] for look in shown)
-        )
+        same_shape = [thing for thing in scene.things if thing.shape == slots["shape"]]
+        yield any(slots.get("colour", thing.colour) == thing.colour for thing in same_shape)
+        yield any(slots.get("size", thing.size) == thing.size for thing in same_shape)
     if "count" in slots:
-        counted = [
-            thing
-            for thing in scene.things
-            if slots.get("shape", thing.shape) == thing.shape
-            and slots.get("quality", thing.colour) in (thing.colour, thing.size)
-        ]
-        claims.append(NUMBERS.index(slots["count"]) == len(counted))
-        if "places" in slots:
-            named = re.findall("|".join(CELLS), slots["places"])
-            claims.append(sorted(named) == sorted(thing.cell for thing in counted))
+        yield from _check_count(scene, slots)
     if "list" in slots:
-        listed = Counter(re.findall("|".join(FULL_NAMES), slots["list"]))
-        claims.append(listed == Counter(thing.full_name for thing in scene.things))
-    return all(claims)
+        names = Counter(re.findall("|".join(FULL_NAMES), slots["list"]))
+        yield names == Counter(thing.full_name for thing in scene.things)
+
+
+def _check_count(scene: Scene, slots: Slots) -> Iterator[bool]:
+    """Whether so many things have the shape or quality, and lie at the places, if any are named."""
+    things = [
+        thing
+        for thing in scene.things
+        if slots.get("shape", thing.shape) == thing.shape
+        and slots.get("quality", thing.colour) in (thing.colour, thing.size)
+    ]
+    yield NUMBERS.index(slots["count"]) == len(things)
+    if "places" in slots:
+        places = re.findall("|".join(CELLS), slots["places"])
+        yield sorted(places) == sorted(thing.cell for thing in things)

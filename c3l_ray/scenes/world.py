@@ -1,11 +1,12 @@
-"""The world as files: shards of scenes to work on, and the shipped models that know them."""
+"""The world as files: shards of scenes, and the shipped models that were trained on them."""
 
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from c3l_ray.scenes.draw import UNBIASED, Scene, World, draw_scene, render
+from c3l_ray.scenes.draw import UNBIASED, Scene, World, draw_scene
+from c3l_ray.scenes.render import render_scene
 
 WEIGHTS = Path(__file__).parent / "weights"
 LLAVA = WEIGHTS / "llava"
@@ -20,26 +21,22 @@ def write_scenes(
     seed: int = 0,
     world: World = UNBIASED,
 ) -> None:
-    """WebDataset shards of a world's scenes: for each a png, and the scene as json beside it."""
+    """Writes WebDataset shards of a world's scenes: each a png with the scene as json beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, num_scenes, scenes_per_shard):
         seeds = range(seed + first, seed + min(first + scenes_per_shard, num_scenes))
-        scenes = [draw_scene(each, world) for each in seeds]
-        write_shard(
-            folder / f"scenes-{first // scenes_per_shard:05d}.tar",
-            (
-                member
-                for scene in scenes
-                for member in (
-                    (f"{scene.seed:08d}.json", scene.to_json().encode()),
-                    (f"{scene.seed:08d}.png", png(scene)),
-                )
-            ),
-        )
+        shard = folder / f"scenes-{first // scenes_per_shard:05d}.tar"
+        write_shard(shard, _scene_members(draw_scene(seed, world) for seed in seeds))
+
+
+def _scene_members(scenes: Iterable[Scene]) -> Iterator[tuple[str, bytes]]:
+    for scene in scenes:
+        yield f"{scene.seed:08d}.json", scene.to_json().encode()
+        yield f"{scene.seed:08d}.png", encode_png(scene)
 
 
 def write_shard(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """A tar of (name, content) members, the same bytes each time."""
+    """Writes a tar of (name, content) members; the same members give the same bytes."""
     with tarfile.open(path, "w") as tar:
         for name, content in members:
             info = tarfile.TarInfo(name)
@@ -47,8 +44,8 @@ def write_shard(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
             tar.addfile(info, io.BytesIO(content))
 
 
-def png(scene: Scene) -> bytes:
-    """The scene's image as a file."""
+def encode_png(scene: Scene) -> bytes:
+    """The scene's image as a PNG file."""
     buffer = io.BytesIO()
-    render(scene).save(buffer, "PNG")
+    render_scene(scene).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,8 +1,8 @@
-"""The run on Ray Train: workers, measurements, checkpoints, and going on after a death.
+"""The run on Ray Train: workers, measurements, checkpoints, and what happens when a worker dies.
 
-A worker that dies takes its group with it; Ray Train starts the group again, smaller or larger
-where `--workers.least` allows, and it goes on from the latest checkpoint. The same command after
-the driver's death does the same. Steps since that checkpoint are done again, and come out the same.
+A worker that dies takes its group with it. Ray Train starts the group again, smaller or larger
+where `--workers.min` allows, and it resumes from the latest checkpoint. The same command does so
+after the death of the driver. Steps since that checkpoint are done again, and come out the same.
 """
 
 import json
@@ -28,182 +28,196 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
 from c3l_ray.train.learning import export
-from c3l_ray.train.reading import order, stream
-from c3l_ray.train.reading.batches import Batch
+from c3l_ray.train.learning.metrics import MeasurementLine, MeasurementLog, MetricAccumulator
+from c3l_ray.train.learning.trainer import Trainer, learning_rate_at
+from c3l_ray.train.reading import stream
+from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.order import count_images
+from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.train.learning.metrics import Board, Measured, Meter
-from c3l_ray.train.learning.step import Optimizer, learning_rate
-from c3l_ray.train.reading.stream import Data
 
-CHECKPOINTS = "checkpoints"
-MODEL = "model"
+CHECKPOINTS_FOLDER = "checkpoints"
+MODEL_FOLDER = "model"
+POSITION = "position.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainingRun:
     """What every worker is given.
 
     Attributes:
         config: of the run, with the GPUs decided.
         data: to learn from.
-        put: writes a whole file of the output, by its name.
+        write: writes a whole file of the output, by its name.
     """
 
     config: TrainConfig
-    data: Data
-    put: Callable[[str, bytes], None]
+    data: TrainingData
+    write: Callable[[str, bytes], None]
 
     @property
     def num_steps(self) -> int:
         optim = self.config.optim
-        images = order.num_images(self.data.parts)
+        images = count_images(self.data.files)
         return optim.steps or max(1, round(optim.epochs * images / optim.batch_size))
 
 
-def fit(run: Run, storage: str) -> None:
-    """Trains, and writes model/ and the measurements through `run.put`.
+def fit(run: TrainingRun, storage_path: str) -> None:
+    """Trains, and writes model/ and the measurements through `run.write`.
 
     Args:
         run: what to do.
-        storage: where Ray Train keeps its checkpoints: an absolute path or s3://.
+        storage_path: where Ray Train keeps its checkpoints: an absolute path or s3://.
 
     Raises:
         ray.train.TrainingFailedError: more deaths than the config allows, or an error in a worker.
     """
     workers, progress = run.config.workers, run.config.progress
-    trainer = TorchTrainer(
-        train,
+    ray_trainer = TorchTrainer(
+        run_worker,
         train_loop_config={"run": run},
         scaling_config=ScalingConfig(
-            num_workers=(workers.least, workers.num) if workers.least else workers.num,
+            num_workers=(workers.min, workers.num) if workers.min else workers.num,
             use_gpu=bool(workers.gpus),
             resources_per_worker={"CPU": 1, **({"GPU": workers.gpus} if workers.gpus else {})},
         ),
         run_config=RunConfig(
-            name=CHECKPOINTS,
-            storage_path=storage,
+            name=CHECKPOINTS_FOLDER,
+            storage_path=storage_path,
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=progress.keep),
+            checkpoint_config=CheckpointConfig(num_to_keep=progress.keep_checkpoints),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    trainer.fit()
+    ray_trainer.fit()
 
 
-def train(loop: dict[str, Any]) -> None:
-    """What each worker does."""
-    run: Run = loop["run"]
+def run_worker(loop_config: dict[str, Any]) -> None:
+    """What each worker does.
+
+    Args:
+        loop_config: as Ray Train passes it on: the TrainingRun under "run".
+    """
+    run: TrainingRun = loop_config["run"]
     config = run.config
     device = get_device()
-    optimizer = Optimizer(config, run.num_steps, device)
-    first_step, history = _restored(optimizer)
-    rounds = stream.rounds(config, optimizer.num_workers)
-    shares = _shares(run, optimizer, first_step, rounds)
-    held_out = _held_out(run, optimizer)
-    meter = Meter(optimizer)
-    board = Board(run.put, history, first_step) if optimizer.rank == 0 else None
+    trainer = Trainer(config, run.num_steps, device)
+    first_step, measurements = _restore_checkpoint(trainer)
+    accumulation_steps = config.optim.count_accumulation_steps(trainer.num_workers)
+    batches = _open_batches(run, trainer, first_step, accumulation_steps)
+    held_out = _open_held_out(run, trainer)
+    metrics = MetricAccumulator(trainer)
+    measurement_log = None
+    if trainer.rank == 0:
+        measurement_log = MeasurementLog(run.write, measurements, first_step)
 
     for step in range(first_step, run.num_steps):
         started = time.monotonic()
-        taken = next(shares)
-        waited = time.monotonic() - started
-        tokens = sum(int(share["attention_mask"].sum()) for share in taken)
-        parts = optimizer.step(step, taken)
-        done = step + 1
-        last = done == run.num_steps
-        log_now = last or done % config.progress.log_every == 0
+        batch = next(batches)
+        wait_s = time.monotonic() - started
+        tokens = sum(int(micro_batch["attention_mask"].sum()) for micro_batch in batch)
+        sums = trainer.step(step, batch)
+        steps_done = step + 1
+        is_last = steps_done == run.num_steps
+        log_now = is_last or steps_done % config.progress.log_every == 0
         if log_now and device.type == "cuda":
             torch.cuda.synchronize(device)  # a step's time is known once its kernels have run
-        meter.add(parts, tokens=tokens, wait_s=waited, step_s=time.monotonic() - started)
+        metrics.add(sums, tokens=tokens, wait_s=wait_s, step_s=time.monotonic() - started)
 
-        line: Measured = {}
+        line: MeasurementLine = {}
         report_now = False
         if log_now:
-            rate = learning_rate(config, step, run.num_steps)
-            line, report_now = meter.line(done, rate)
-        if held_out and (last or done % config.progress.evaluate_every == 0):
-            found = optimizer.evaluate(stream.in_batches(held_out, rounds))
-            line |= {"step": done} | {f"held_out_{name}": value for name, value in found.items()}
-        if board and line:
-            board.add(line)
-        if last or done % config.progress.checkpoint_every == 0:
+            learning_rate = learning_rate_at(config, step, run.num_steps)
+            line, report_now = metrics.take_line(steps_done, learning_rate)
+        if held_out and (is_last or steps_done % config.progress.evaluate_every == 0):
+            means = trainer.evaluate(stream.iter_batches(held_out, accumulation_steps))
+            line |= {"step": steps_done}
+            line |= {f"held_out_{name}": value for name, value in means.items()}
+        if measurement_log and line:
+            measurement_log.add(line)
+        if is_last or steps_done % config.progress.checkpoint_every == 0:
             started = time.monotonic()
-            _checkpoint(optimizer, done, line, board)
-            meter.checkpoint_s = time.monotonic() - started
+            _save_checkpoint(trainer, steps_done, line, measurement_log)
+            metrics.checkpoint_s = time.monotonic() - started
         elif report_now:
             _report(line)
-    _export(optimizer, run)
-    if board:
-        board.close()
+    _write_model(trainer, run)
+    if measurement_log:
+        measurement_log.close()
 
 
-def _restored(optimizer: Optimizer) -> tuple[int, list[Measured]]:
+def _restore_checkpoint(trainer: Trainer) -> tuple[int, list[MeasurementLine]]:
     """The step to begin with, and the measurements of those before it."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return 0, []
     with checkpoint.as_directory() as folder:
-        optimizer.restore(Path(folder))
-        position = json.loads((Path(folder) / "position.json").read_text())
-    return position["step"], position["history"]
+        trainer.restore(Path(folder))
+        position = json.loads((Path(folder) / POSITION).read_text())
+    return position["step"], position["measurements"]
 
 
-def _shares(
-    run: Run, optimizer: Optimizer, first_step: int, rounds: int
-) -> Iterator[tuple[Batch, ...]]:
-    """This worker's shares of each step from the first one on."""
+def _open_batches(
+    run: TrainingRun, trainer: Trainer, first_step: int, accumulation_steps: int
+) -> Iterator[tuple[MicroBatch, ...]]:
+    """This worker's micro-batches of each step from the first one on."""
     if first_step == run.num_steps:
         return iter(())
     iterators = None
-    if optimizer.rank == 0:
-        iterators = stream.training(
+    if trainer.rank == 0:
+        iterators = stream.stream_training(
             run.config,
             run.data,
             first_step=first_step,
             num_steps=run.num_steps,
-            num_workers=optimizer.num_workers,
+            num_workers=trainer.num_workers,
         )
-    return stream.in_batches(broadcast_from_rank_zero(iterators)[optimizer.rank], rounds)
+    own_iterator = broadcast_from_rank_zero(iterators)[trainer.rank]
+    return stream.iter_batches(own_iterator, accumulation_steps)
 
 
-def _held_out(run: Run, optimizer: Optimizer) -> Any | None:
+def _open_held_out(run: TrainingRun, trainer: Trainer) -> Any | None:
     """What to iterate over at an evaluation, or None where nothing is held out."""
     if not run.data.held_out:
         return None
     iterators = None
-    if optimizer.rank == 0:
-        iterators = stream.evaluation(run.config, run.data, num_workers=optimizer.num_workers)
-    return broadcast_from_rank_zero(iterators)[optimizer.rank]
+    if trainer.rank == 0:
+        iterators = stream.stream_held_out(run.config, run.data, num_workers=trainer.num_workers)
+    return broadcast_from_rank_zero(iterators)[trainer.rank]
 
 
-def _checkpoint(optimizer: Optimizer, done: int, line: Measured, board: Board | None) -> None:
+def _save_checkpoint(
+    trainer: Trainer,
+    steps_done: int,
+    line: MeasurementLine,
+    measurement_log: MeasurementLog | None,
+) -> None:
     """Saves all that the next steps depend on; the upload goes on beside them."""
     folder = Path(tempfile.mkdtemp())
-    optimizer.save(folder)
-    if board:
-        position = {"step": done, "history": board.history}
-        (folder / "position.json").write_text(json.dumps(position))
-        board.write()
+    trainer.save(folder)
+    if measurement_log:
+        position = {"step": steps_done, "measurements": measurement_log.measurements}
+        (folder / POSITION).write_text(json.dumps(position))
+        measurement_log.write_files()
     _report(line, Checkpoint.from_directory(folder))
 
 
-def _report(line: Measured, checkpoint: Checkpoint | None = None) -> None:
+def _report(line: MeasurementLine, checkpoint: Checkpoint | None = None) -> None:
     # A synchronous report would wait for the controller, which takes one every two seconds.
     ray.train.report(
         dict(line), checkpoint=checkpoint, checkpoint_upload_mode=CheckpointUploadMode.ASYNC
     )
 
 
-def _export(optimizer: Optimizer, run: Run) -> None:
+def _write_model(trainer: Trainer, run: TrainingRun) -> None:
     """Writes the tuned model. The other workers give what they hold of it."""
     name = run.config.model.name
-    tuned = {}
-    for loaded, weight in export.changed(optimizer.learner):
-        if optimizer.rank == 0:
-            tuned[loaded] = weight.cpu()
-    if optimizer.rank == 0:
-        original = export.check(name)
-        for file, content in export.files(
-            name, {original[loaded]: weight for loaded, weight in tuned.items()}
-        ):
-            run.put(f"{MODEL}/{file}", content)
+    tuned_weights = {}
+    for loaded_name, weight in export.gather_tuned_weights(trainer.learner):
+        if trainer.rank == 0:
+            tuned_weights[loaded_name] = weight.cpu()
+    if trainer.rank == 0:
+        original_names = export.map_weight_names(name)
+        tuned = {original_names[loaded]: weight for loaded, weight in tuned_weights.items()}
+        for file, content in export.make_model_files(name, tuned):
+            run.write(f"{MODEL_FOLDER}/{file}", content)

@@ -1,53 +1,130 @@
-"""The objectives of a training, and what each of them needs.
+"""The objectives of a training: their settings, and what each asks of the rest of the training.
 
-What is learnt of a record is in `examples`, how its loss is computed in `model`.
+Which texts a record is learnt from is in `reading.examples`, how their loss is computed in
+`learning.learner`. Sources in brackets: [C-com] a community reproduction of C3L, whose own values
+are not public; [CG] our reading of CG-VLM.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-Name = Literal["c3l", "cgvlm", "vigc"]
-Tune = Literal["lora", "full", "adapter"]
+from c3l_ray.ranges import Conflicts, Range
 
-_COMPARED = ("contrastive", "nll", "positive_similarity", "negative_similarity", "temperature")
+ObjectiveName = Literal["c3l", "cgvlm", "vigc"]
+TuneMode = Literal["lora", "full", "adapter"]
+
+_CONTRAST_PARTS = (
+    "contrastive",
+    "nll",
+    "positive_similarity",
+    "negative_similarity",
+    "temperature",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What the rest of the training asks of an objective.
+class Contrast:
+    """The objective c3l: pull an image's positive turn to the anchor, push its negatives away."""
+
+    # Likelihoods act on what the model generates and need no affine layer; our reading, after arXiv
+    # 2210.00045.
+    similarity: Literal["cosine", "likelihood"] = "cosine"
+    """Contrast a turn's cosine with the anchor [C-com], or its own mean log-probability."""
+    # The instruction with the image in context, or the image's caption, else its best detail turn.
+    anchor: Literal["instruction", "description"] = "instruction"
+    """Compare turns with the instruction [C-com, later], or with a description [C-com, early]."""
+    # Hidden states as in CLAPS (arXiv 2012.07280). Input embeddings can teach nothing but the
+    # affine layer, unless they are tuned.
+    representation: Literal["hidden", "embedding"] = "hidden"
+    """Represent a text by its mean last hidden state, or by its mean input embedding [C-com]."""
+    temperature: Annotated[float, Range(above=0)] = 0.2
+    """Temperature of the softmax over similarities [C-com]."""
+    nll_weight: Annotated[float, Range(min=0)] = 1.0
+    """Weight (beta) of the positive reply's negative log-likelihood; our reading."""
+    in_batch_negatives: bool = False
+    """Take the turns of the other images in a worker's micro-batch as negatives too."""
+    token_weights: Literal["none", "vig"] = "none"
+    """vig: learn only answer tokens with enough stored gain, as arXiv 2602.17186 does."""
+    token_threshold: float = 0.0
+    """Gain, in nats, that a token must exceed to be learnt with token weights vig; our reading."""
+
+    def conflicts(self) -> Conflicts:
+        if self.similarity == "likelihood" and self.anchor == "description":
+            yield (
+                "anchor",
+                "has no effect where the similarity is likelihood; drop it, or use cosine",
+            )
+        if self.similarity == "likelihood" and self.in_batch_negatives:
+            yield (
+                "in_batch_negatives",
+                "a turn's likelihood is that under its own image; drop the flag, or use the "
+                "similarity cosine, which also compares turns of other images",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """The objective cgvlm: align the adapter's patch features with the caption's tokens."""
+
+    weight: Annotated[float, Range(min=0)] = 1.0
+    """Weight (lambda) of the contrastive loss beside the captioning loss [CG]."""
+    # A batch in several micro-batches is computed forward twice, so that all its captions are
+    # negatives; "micro-batch" takes those that all workers compute at once.
+    negatives: Literal["batch", "micro-batch"] = "batch"
+    """Take the other captions of the batch [CG], or of the workers' micro-batches, as negatives."""
+    windows: Annotated[int, Range(min=1)] = 36
+    """Windows that an image's patches are averaged over before they are compared [CG]."""
+    temperature: Annotated[float, Range(above=0)] = 0.07
+    """Initial value of the temperature, which is learnt [CG]."""
+    min_temperature: Annotated[float, Range(above=0)] = 0.01
+    """Floor of the learnt temperature, which small averaged cosines would pull to 0 [CG]."""
+
+    def conflicts(self) -> Conflicts:
+        if self.min_temperature > self.temperature:
+            yield "min_temperature", f"must be at most the initial temperature {self.temperature}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec:
+    """What an objective asks of the rest of the training.
 
     Attributes:
-        tune: what learns by default.
-        needs: what an image must have to be learnt from, in words.
-        measures: what a forward measures of a share beside its `loss`, as sums over its images.
-        mixes: draws single turns from a mixture of sets, in place of whole records in their order.
+        tune_mode: which weights learn by default.
+        requirement: what an image must have to be learnt from, in words.
+        loss_parts: what is measured of a micro-batch beside its `loss`, as sums over its images.
+        draws_single_turns: it learns turns drawn from a mixture of sets, in place of whole records
+            in their order.
     """
 
-    tune: Tune
-    needs: str
-    measures: tuple[str, ...]
-    mixes: bool = False
+    tune_mode: TuneMode
+    requirement: str
+    loss_parts: tuple[str, ...]
+    draws_single_turns: bool = False
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """All that a forward returns; `images` counts what was summed over."""
-        return ("loss", *self.measures, "images")
+    def sum_names(self) -> tuple[str, ...]:
+        """All sums that a forward pass returns; `images` counts what was summed over."""
+        return ("loss", *self.loss_parts, "images")
 
 
-OBJECTIVES: dict[Name, Objective] = {
-    "c3l": Objective(
-        tune="lora",
-        needs="a positive turn by the score of --positive-by, and a negative one",
-        measures=_COMPARED,
+OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
+    "c3l": ObjectiveSpec(
+        tune_mode="lora",
+        requirement="a positive turn by the score of --labels.by, and a negative one",
+        loss_parts=_CONTRAST_PARTS,
     ),
-    "cgvlm": Objective(tune="adapter", needs="a caption, or a detail turn", measures=_COMPARED),
+    "cgvlm": ObjectiveSpec(
+        tune_mode="adapter",
+        requirement="a caption, or a detail turn",
+        loss_parts=_CONTRAST_PARTS,
+    ),
     # The paper trains its Q-Former, which reads the prompt, and the projection behind it, under a
     # frozen language model. LLaVA and its kin have no adapter that reads text, so that what the
     # Q-Former learns there has its place in the language half: LoRA on it is our reading.
-    "vigc": Objective(
-        tune="lora",
-        needs="a turn that is ok, of a kind that has instructions or made elsewhere",
-        measures=("nll",),
-        mixes=True,
+    "vigc": ObjectiveSpec(
+        tune_mode="lora",
+        requirement="a turn that is ok, of a kind that has instructions or made elsewhere",
+        loss_parts=("nll",),
+        draws_single_turns=True,
     ),
 }

@@ -27,15 +27,18 @@ import torch
 from torch import nn
 
 from c3l_ray.distributed import cluster
-from c3l_ray.train.reading import scan
-from c3l_ray.runs.folder import Output
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
-from c3l_ray.train.reading import batches, encode, stream
 from c3l_ray.train import fit
-from c3l_ray.train.learning import learner
-from c3l_ray.train.training_config import Optimization, Progress, TrainConfig, Tuned
-from c3l_ray.train.reading.order import Part, windows
-from tests.bench.scoring import SIZES, checkpoint
+from c3l_ray.train.learning.learner import Learner
+from c3l_ray.train.learning.loading import load_learner, trainable_parameters
+from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.order import Schedule, plan_epochs
+from c3l_ray.train.reading.sources import open_source
+from c3l_ray.train.reading.training_data import TrainingData, load_training_data
+from c3l_ray.train.training_config import ModelToTune, Optimization, Progress, TrainConfig
+from tests.bench.random_llava import SIZES, write_checkpoint
 from tests.train.records import write_run
 
 NUM_SCENES = 64
@@ -44,94 +47,72 @@ LOG_EVERY = 2
 CPU = torch.device("cpu")
 
 
-def config_of(folder: Path, name: Path, *, batch_size: int, steps: int) -> TrainConfig:
+def make_config(folder: Path, name: Path, *, batch_size: int, steps: int) -> TrainConfig:
     return TrainConfig(
         input=(str(folder / "records"),),
         output=str(folder / "tuned"),
-        model=Tuned(name=str(name)),
+        model=ModelToTune(name=str(name)),
         optim=Optimization(batch_size=batch_size, micro_batch=batch_size, steps=steps),
         progress=Progress(log_every=LOG_EVERY, checkpoint_every=4, held_out=0.0),
     )
 
 
-def data_of(config: TrainConfig) -> stream.Data:
-    source = Output(*config.input)
-    learn, _ = scan.rows(
-        source,
-        [manifest for manifest in source.manifests() if manifest.file],
-        lambda record: True,
-        scores=["gain", "i2c"],
-        held_out=0.0,
-        max_held_out=0,
-    )
-    parts = tuple(Part(name=name, rows=rows) for name, rows in learn)
-    return stream.Data(parts=parts, held_out=(), standings={}, read=_Read(source))
-
-
-class _Read:
-    def __init__(self, source: Output) -> None:
-        self.source = source
-
-    def __call__(self, name: str, rows: Any) -> list[dict[str, Any]]:
-        return scan.read(self.source, name, rows)
-
-
-def ready(config: TrainConfig, data: stream.Data, steps: int) -> list[batches.Batch]:
+def make_batches(config: TrainConfig, data: TrainingData, steps: int) -> list[MicroBatch]:
     """The batches that the trainer's steps have, in memory."""
-    found = []
-    for window in windows(
-        data.parts,
+    schedule = Schedule(
         batch_size=config.optim.batch_size,
         seed=config.optim.seed,
-        window_images=config.optim.window_images,
+        shuffle_window=config.optim.shuffle_window,
         first_step=0,
         num_steps=steps,
-    ):
-        for places in window.places.tolist():
-            records = [data.read(data.parts[part].name, [row])[0] for part, row in places]
-            found += list(encode.encode(records, config, {}, num_workers=1, rounds=1))
-    return found
+    )
+    batches = []
+    for window in plan_epochs(data.files, schedule):
+        for step in window.rows.tolist():
+            records = [data.read(data.files[file].address, [row])[0] for file, row in step]
+            batches += list(encode_batch(records, config, {}, num_workers=1, accumulation_steps=1))
+    return batches
 
 
-def ours(config: TrainConfig, data: stream.Data) -> dict[str, float]:
+def measure_fit(config: TrainConfig, data: TrainingData) -> dict[str, float]:
     """Tokens per second of the steps after the first interval, and what they waited and saved."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Output(folder)
-        fit.fit(fit.Run(config=config, data=data, put=output.put), folder)
+        output = RunFolder.open(folder)
+        fit.fit(fit.TrainingRun(config=config, data=data, write=output.write), folder)
         lines = json.loads((Path(folder) / "measurements.json").read_text())[1:]
     steps = [line["seconds_per_step"] for line in lines]
     tokens = sum(line["tokens_per_s"] * line["seconds_per_step"] for line in lines)
-    waited = sum(line["data_wait_share"] * line["seconds_per_step"] for line in lines)
-    saved = [line["checkpoint_s"] for line in lines if line.get("checkpoint_s") is not None]
+    wait_s = sum(line["data_wait_share"] * line["seconds_per_step"] for line in lines)
+    checkpoint_s = [line["checkpoint_s"] for line in lines if line.get("checkpoint_s") is not None]
     return {
         "tokens_per_s": tokens / sum(steps),
-        "data_wait_share": waited / sum(steps),
-        "checkpoint_s": statistics.median(saved),
+        "data_wait_share": wait_s / sum(steps),
+        "checkpoint_s": statistics.median(checkpoint_s),
         "step_s": statistics.median(steps),
     }
 
 
-def bare(config: TrainConfig, made: list[batches.Batch]) -> float:
+def measure_bare_loop(config: TrainConfig, batches: list[MicroBatch]) -> float:
     """Tokens per second of a plain loop over the same batches, its first steps left out."""
-    learner = learner.load(config, torch.float32, CPU).train()
-    weights = [weight for _, weight in learner.learning(learner)]
-    adamw = torch.optim.AdamW(weights, lr=config.learning_rate, betas=config.optim.betas)
+    learner = load_learner(config, torch.float32, CPU).train()
+    parameters = [parameter for _, parameter in trainable_parameters(learner)]
+    adamw = torch.optim.AdamW(parameters, lr=config.peak_learning_rate, betas=config.optim.betas)
     started, tokens = 0.0, 0
-    for step, batch in enumerate(made):
+    for step, batch in enumerate(batches):
         if step == LOG_EVERY:
             started = time.monotonic()
         (learner(batch)["loss"] / config.optim.batch_size).backward()
-        nn.utils.clip_grad_norm_(weights, config.optim.clip_norm)
+        nn.utils.clip_grad_norm_(parameters, config.optim.max_grad_norm)
         adamw.step()
         adamw.zero_grad()
         tokens += int(batch["attention_mask"].sum()) if step >= LOG_EVERY else 0
     return tokens / (time.monotonic() - started)
 
 
-class AsTrainersModel(nn.Module):
+class HuggingFaceModel(nn.Module):
     """The learner with the inputs and the output that Hugging Face's `Trainer` expects."""
 
-    def __init__(self, learner: learner.Learner, batch_size: int) -> None:
+    def __init__(self, learner: Learner, batch_size: int) -> None:
         super().__init__()
         self.learner = learner
         self.batch_size = batch_size
@@ -140,8 +121,8 @@ class AsTrainersModel(nn.Module):
         return {"loss": self.learner(batch)["loss"] / self.batch_size}
 
 
-def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
-    """The same of `Trainer`, without its checkpoints."""
+def measure_hugging_face(config: TrainConfig, batches: list[MicroBatch]) -> float:
+    """Tokens per second of `Trainer` over the same batches, without its checkpoints."""
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     clock: list[float] = []
@@ -150,17 +131,17 @@ def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock.append(time.monotonic())
 
-    learner = learner.load(config, torch.float32, CPU)
+    learner = load_learner(config, torch.float32, CPU)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            model=AsTrainersModel(learner, config.optim.batch_size),
+            model=HuggingFaceModel(learner, config.optim.batch_size),
             args=TrainingArguments(
                 output_dir=folder,
-                max_steps=len(made),
+                max_steps=len(batches),
                 per_device_train_batch_size=1,
-                learning_rate=config.learning_rate,
+                learning_rate=config.peak_learning_rate,
                 lr_scheduler_type="cosine",
-                max_grad_norm=config.optim.clip_norm,
+                max_grad_norm=config.optim.max_grad_norm,
                 logging_steps=LOG_EVERY,
                 save_strategy="no",
                 report_to=[],
@@ -168,21 +149,21 @@ def hugging_face(config: TrainConfig, made: list[batches.Batch]) -> float:
                 use_cpu=True,
                 disable_tqdm=True,
             ),
-            train_dataset=made,  # type: ignore[arg-type]
-            data_collator=lambda chosen: chosen[0],
+            train_dataset=batches,
+            data_collator=lambda items: items[0],
             callbacks=[Clock()],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     # The order is its own; all batches have nearly the same number of tokens.
-    tokens = statistics.mean(int(batch["attention_mask"].sum()) for batch in made)
+    tokens = statistics.mean(int(batch["attention_mask"].sum()) for batch in batches)
     return tokens * (len(clock) - LOG_EVERY) / (clock[-1] - clock[LOG_EVERY - 1])
 
 
-def sizes(folder: Path, quick: bool) -> Iterator[tuple[str, Path, int, int]]:
+def list_models(folder: Path, quick: bool) -> Iterator[tuple[str, Path, int, int]]:
     """Name, checkpoint, batch size and steps of each model."""
     yield "tiny", world.LLAVA, 8, 12 if quick else 22
-    large = checkpoint(folder / "100m", SIZES["100m"], NUM_IMAGE_TOKENS)
+    large = write_checkpoint(folder / "100m", SIZES["100m"], NUM_IMAGE_TOKENS)
     yield "100m", large, 1, 6 if quick else 14
 
 
@@ -193,7 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rounds = 2 if options.quick else options.rounds
-    found: dict[str, list[float]] = {}
+    ratios: dict[str, list[float]] = {}
     cluster.connect(3)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -201,13 +182,16 @@ def main() -> None:
         print(f"{torch.__version__}, one thread, {rounds} rounds")
         print("| model | tokens/s ours | bare | Trainer | waiting | step | checkpoint |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
-        for name, path, batch_size, steps in sizes(folder, options.quick):
-            config = config_of(folder, path, batch_size=batch_size, steps=steps)
-            data = data_of(config)
-            made = ready(config, data, steps)
+        for name, path, batch_size, steps in list_models(folder, options.quick):
+            config = make_config(folder, path, batch_size=batch_size, steps=steps)
+            data = load_training_data(open_source(config), config)
+            batches = make_batches(config, data, steps)
             for _ in range(rounds):
-                speeds = {"bare": bare(config, made), "hf": hugging_face(config, made)}
-                measured = ours(config, data)
+                speeds = {
+                    "bare": measure_bare_loop(config, batches),
+                    "hf": measure_hugging_face(config, batches),
+                }
+                measured = measure_fit(config, data)
                 print(
                     f"| {name} | {measured['tokens_per_s']:.0f} | {speeds['bare']:.0f} "
                     f"| {speeds['hf']:.0f} | {measured['data_wait_share']:.1%} "
@@ -215,15 +199,15 @@ def main() -> None:
                     flush=True,
                 )
                 suffix = "" if name == "100m" else f"_{name}"
-                for each, value in {
+                for ratio, value in {
                     "trainer_over_bare": measured["tokens_per_s"] / speeds["bare"],
                     "trainer_over_hf_trainer": measured["tokens_per_s"] / speeds["hf"],
                     "data_wait_share": measured["data_wait_share"],
                     "checkpoint_over_step": measured["checkpoint_s"] / measured["step_s"],
                 }.items():
-                    found.setdefault(each + suffix, []).append(value)
-    for each, values in found.items():
-        print(f"ratio {each} {statistics.median(values):.3f} {min(values):.3f} {max(values):.3f}")
+                    ratios.setdefault(ratio + suffix, []).append(value)
+    for ratio, values in ratios.items():
+        print(f"ratio {ratio} {statistics.median(values):.3f} {min(values):.3f} {max(values):.3f}")
 
 
 if __name__ == "__main__":

@@ -17,82 +17,89 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from c3l_ray import __version__
 from c3l_ray.config import GenerateConfig
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFEST = ROOT / "cluster" / "kuberay" / "rayjob.yaml"
 DOCKERFILE = (ROOT / "cluster" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-KEPT = {"type", "enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "required"}
-KEPT |= {"minLength", "maxLength", "minProperties", "maxProperties", "uniqueItems"}
+KEYWORDS = {"type", "enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "required"}
+KEYWORDS |= {"minLength", "maxLength", "minProperties", "maxProperties", "uniqueItems"}
+
+ListErrors = Callable[[dict[str, Any]], list[str]]
+"""Of the fixture `list_errors`: what the definition of a manifest's kind has against it."""
 
 
-def strict(schema: dict[str, Any]) -> dict[str, Any]:
+def make_strict(schema: dict[str, Any]) -> dict[str, Any]:
     """A CRD's openAPIV3Schema as a JSON schema that allows no field which it does not name."""
-    made = {key: value for key, value in schema.items() if key in KEPT}
+    strict = {key: value for key, value in schema.items() if key in KEYWORDS}
     if schema.get("x-kubernetes-int-or-string"):
-        made["type"] = ["integer", "string"]
+        strict["type"] = ["integer", "string"]
     if "items" in schema:
-        made["items"] = strict(schema["items"])
+        strict["items"] = make_strict(schema["items"])
     if "properties" in schema:
-        made["properties"] = {name: strict(field) for name, field in schema["properties"].items()}
-    more = schema.get("additionalProperties")
-    if more is not None:
-        made["additionalProperties"] = strict(more) if isinstance(more, dict) else more
+        strict["properties"] = {
+            name: make_strict(field) for name, field in schema["properties"].items()
+        }
+    additional = schema.get("additionalProperties")
+    if additional is not None:
+        is_schema = isinstance(additional, dict)
+        strict["additionalProperties"] = make_strict(additional) if is_schema else additional
     elif "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        made["additionalProperties"] = False
+        strict["additionalProperties"] = False
     if schema.get("nullable"):
-        return {"anyOf": [made, {"type": "null"}]}
-    return made
+        return {"anyOf": [strict, {"type": "null"}]}
+    return strict
 
 
-def crds() -> list[Path]:
+def find_crds() -> list[Path]:
     """KubeRay's definitions, which lie beside the checkout or where C3L_CRDS says."""
     folder = Path(os.environ.get("C3L_CRDS", ROOT.parent / "shared" / "crds"))
     return sorted(folder.glob("ray.io_*.yaml.xz"))
 
 
 @pytest.fixture(scope="module")
-def errors() -> Callable[[dict[str, Any]], list[str]]:
-    """What the definition of a manifest's kind has against it."""
-    found = crds()
-    if not found:
+def list_errors() -> ListErrors:
+    """Checks a manifest against the definition of its kind."""
+    crds = find_crds()
+    if not crds:
         pytest.skip("KubeRay's CRDs are not here: neither ../shared/crds nor C3L_CRDS has them")
     validators = {}
-    for path in found:
+    for path in crds:
         with lzma.open(path) as file:
             crd = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         for version in crd["spec"]["versions"]:
             name = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
-            schema = strict(version["schema"]["openAPIV3Schema"])
+            schema = make_strict(version["schema"]["openAPIV3Schema"])
             validators[name] = jsonschema.Draft202012Validator(schema)
 
-    def listed(manifest: dict[str, Any]) -> list[str]:
+    def list_errors_of(manifest: dict[str, Any]) -> list[str]:
         validator = validators[manifest["apiVersion"], manifest["kind"]]
         return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
 
-    return listed
+    return list_errors_of
 
 
-def manifest() -> dict[str, Any]:
+def read_manifest() -> dict[str, Any]:
     return dict(yaml.safe_load(MANIFEST.read_text()))
 
 
-def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
+def list_pods(job: dict[str, Any]) -> list[dict[str, Any]]:
     cluster = job["spec"]["rayClusterSpec"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     return [group["template"]["spec"] for group in groups]
 
 
-def requirement(name: str) -> SpecifierSet:
+def find_versions(name: str) -> SpecifierSet:
     """The versions of a package that pyproject.toml allows."""
     extras = PROJECT["optional-dependencies"]
-    listed = map(Requirement, [*PROJECT["dependencies"], *extras["gpu"]])
-    return next(needed.specifier for needed in listed if needed.name == name)
+    requirements = map(Requirement, [*PROJECT["dependencies"], *extras["gpu"]])
+    return next(requirement.specifier for requirement in requirements if requirement.name == name)
 
 
-def test_the_manifest_is_strictly_valid(errors: Callable[[dict[str, Any]], list[str]]) -> None:
-    assert errors(manifest()) == []
+def test_the_manifest_is_strictly_valid(list_errors: ListErrors) -> None:
+    assert list_errors(read_manifest()) == []
 
 
 MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -101,7 +108,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "shutdownAfterJobFinish",
     ),
     "a mistyped field of a container": (
-        lambda job: pods(job)[1]["containers"][0].update(volumeMount=[]),
+        lambda job: list_pods(job)[1]["containers"][0].update(volumeMount=[]),
         "volumeMount",
     ),
     "a wrong type": (lambda job: job["spec"].update(backoffLimit="3"), "'3' is not of type"),
@@ -112,11 +119,11 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "0 is not of type 'string'",
     ),
     "a container without a name": (
-        lambda job: pods(job)[0]["containers"][0].pop("name"),
+        lambda job: list_pods(job)[0]["containers"][0].pop("name"),
         "'name' is a required property",
     ),
-    "a quantity that is none": (
-        lambda job: pods(job)[1]["volumes"][0]["emptyDir"].update(sizeLimit="4 GB"),
+    "an invalid quantity": (
+        lambda job: list_pods(job)[1]["volumes"][0]["emptyDir"].update(sizeLimit="4 GB"),
         "'4 GB' does not match",
     ),
     "an unknown mode of authentication": (
@@ -127,18 +134,16 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_check_of_the_manifest_finds(
-    mistake: str, errors: Callable[[dict[str, Any]], list[str]]
-) -> None:
-    make, message = MISTAKES[mistake]
-    job = copy.deepcopy(manifest())
-    make(job)
-    (found,) = errors(job)
-    assert message in found
+def test_the_check_of_the_manifest_finds_a_mistake(mistake: str, list_errors: ListErrors) -> None:
+    make_mistake, message = MISTAKES[mistake]
+    job = copy.deepcopy(read_manifest())
+    make_mistake(job)
+    (error,) = list_errors(job)
+    assert message in error
 
 
 def test_a_lost_cluster_is_made_again_and_a_finished_one_goes() -> None:
-    spec = manifest()["spec"]
+    spec = read_manifest()["spec"]
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode")
     assert spec["backoffLimit"] > 0
     assert spec["shutdownAfterJobFinishes"] and spec["ttlSecondsAfterFinished"] > 0
@@ -146,25 +151,25 @@ def test_a_lost_cluster_is_made_again_and_a_finished_one_goes() -> None:
 
 
 def test_the_entrypoint_is_a_command_that_the_job_takes_and_its_pools_fill_the_workers() -> None:
-    job = manifest()
-    python, m, name, *flags = shlex.split(job["spec"]["entrypoint"])
-    assert (python, m, name) == ("python", "-m", "jobs.generate")
+    job = read_manifest()
+    python, option, name, *flags = shlex.split(job["spec"]["entrypoint"])
+    assert (python, option, name) == ("python", "-m", "jobs.generate")
     config = tyro.cli(GenerateConfig, args=flags)
     assert all(path.startswith("s3://") for path in (*config.input, config.output))
     pools = config.pools
     assert pools.generator_gpus and pools.scorer_gpus  # decided before any worker is there
-    asked = pools.generators * pools.generator_gpus + pools.scorers * pools.scorer_gpus
-    given = sum(
+    needed_gpus = pools.generators * pools.generator_gpus + pools.scorers * pools.scorer_gpus
+    worker_gpus = sum(
         group["replicas"]
         * int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
         for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     )
-    assert asked == given
+    assert needed_gpus == worker_gpus
 
 
 def test_the_head_does_no_work_and_every_node_has_credentials_and_shared_memory() -> None:
-    job = manifest()
-    head, *workers = pods(job)
+    job = read_manifest()
+    head, *workers = list_pods(job)
     assert job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     for pod in (head, *workers):
         (container,) = pod["containers"]
@@ -179,11 +184,11 @@ def test_the_head_does_no_work_and_every_node_has_credentials_and_shared_memory(
 
 def test_manifest_image_and_project_name_the_same_versions() -> None:
     ray = re.findall(r"^ARG RAY=(\S+)$", DOCKERFILE, re.MULTILINE)[0]
-    job = manifest()
-    assert requirement("ray").contains(ray)
+    job = read_manifest()
+    assert find_versions("ray").contains(ray)
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray
-    tag = f"c3l-ray:{PROJECT['version']}-ray{ray}"
-    images = {pod["containers"][0]["image"].rpartition("/")[2] for pod in pods(job)}
+    tag = f"c3l-ray:{__version__}-ray{ray}"
+    images = {pod["containers"][0]["image"].rpartition("/")[2] for pod in list_pods(job)}
     assert images == {tag}
     for file in (DOCKERFILE, (ROOT / "cluster" / "README.md").read_text()):
         assert set(re.findall(r"c3l-ray:[\w.-]+", file)) == {tag}
@@ -192,10 +197,10 @@ def test_manifest_image_and_project_name_the_same_versions() -> None:
     assert SpecifierSet(PROJECT["requires-python"]).contains(".".join(base[0]))
     # vLLM and torch come by the project's own pins: the image installs it with its GPU extra.
     assert 'c3l-ray[gpu]"' in DOCKERFILE and "ray[data,train,default]==${RAY}" in DOCKERFILE
-    assert all(str(requirement(name)).startswith("==") for name in ("vllm", "torch"))
+    assert all(str(find_versions(name)).startswith("==") for name in ("vllm", "torch"))
 
 
-def test_all_that_the_image_copies_is_there_and_not_ignored() -> None:
+def test_everything_that_the_image_copies_exists_and_is_not_ignored() -> None:
     copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", DOCKERFILE, re.MULTILINE)
     names = {name for line in copied for name in line.split()}
     allowed = (ROOT / "cluster" / "Dockerfile.dockerignore").read_text().split()

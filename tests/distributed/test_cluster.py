@@ -1,30 +1,95 @@
-"""Joining a cluster that is not there, or does not start."""
+"""Joining a cluster, and the GPUs that each actor is given on one that has a GPU."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
+from c3l_ray.config import GeneratorModel, Pools
 from c3l_ray.distributed import cluster
 from c3l_ray.errors import C3LError, PreflightError
+from tests.distributed.configs import make_score_config
+from tests.examples import MakeConfig
 
 
 @pytest.mark.parametrize(
-    ("address", "kind", "says"),
+    ("address", "kind", "message"),
     [
-        ("10.0.0.9:6379", PreflightError, "RAY_ADDRESS 10.0.0.9:6379: no cluster to join there: late"),
-        ("local", C3LError, "Ray did not start on this machine: late; the same command tries"),
+        (
+            "10.0.0.9:6379",
+            PreflightError,
+            "RAY_ADDRESS 10.0.0.9:6379: no cluster to join there: late",
+        ),
+        (
+            "local",
+            C3LError,
+            "Ray did not start on this machine: late. Run the same command again",
+        ),
     ],
 )
 def test_a_cluster_that_does_not_come_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, address: str, kind: type[C3LError], says: str
+    monkeypatch: pytest.MonkeyPatch, address: str, kind: type[C3LError], message: str
 ) -> None:
-    def fails(**_: Any) -> None:
+    def fail(**_: Any) -> None:
         raise Exception("late")
 
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", fails)
-    with pytest.raises(C3LError, match=says) as raised:
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(C3LError, match=message) as raised:
         cluster.connect(2)
     assert type(raised.value) is kind
+
+
+def test_a_scorer_without_generators_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    alone = cluster.with_scorer_gpus(make_score_config(tmp_path))
+    assert alone.pools.scorer_gpus == 1
+    both = make_score_config(tmp_path, scorers=2)
+    message = r"2 scorers with 1 GPUs each need 2 GPUs, and this machine"
+    with pytest.raises(PreflightError, match=message):
+        cluster.with_scorer_gpus(both)
+    shared = make_score_config(tmp_path, scorers=2, scorer_gpus=0.5)
+    assert cluster.with_scorer_gpus(shared) == shared
+
+
+def test_the_pools_share_a_gpu_where_there_is_one(config: MakeConfig) -> None:
+    shared = cluster.with_gpu_shares(config())
+    assert (shared.pools.generator_gpus, shared.pools.scorer_gpus) == (0.7, 0.3)
+    assert shared.model.gpu_memory == pytest.approx(0.63)
+
+
+def test_the_gpus_that_a_user_chooses_stay(config: MakeConfig) -> None:
+    chosen = cluster.with_gpu_shares(config(pools=Pools(generator_gpus=0.25, scorer_gpus=0)))
+    assert (chosen.pools.generator_gpus, chosen.pools.scorer_gpus) == (0.25, 0)
+
+
+def test_pools_that_this_machine_cannot_place_are_refused(config: MakeConfig) -> None:
+    with pytest.raises(PreflightError, match=r"need 2\.5 GPUs, and this machine has 1"):
+        cluster.with_gpu_shares(config(pools=Pools(generators=2, generator_gpus=1)))
+    message = r"--pools\.generator-gpus 1\.5: must be at most 1, or a whole number"
+    with pytest.raises(PreflightError, match=message):
+        cluster.with_gpu_shares(config(pools=Pools(generator_gpus=1.5)))
+    model = GeneratorModel(name="m", tensor_parallel=2)
+    message = r"--model\.tensor-parallel 2 needs at least 2 GPUs per generator"
+    with pytest.raises(PreflightError, match=message):
+        cluster.with_gpu_shares(config(model=model, pools=Pools(generator_gpus=1)))
+
+
+def test_training_workers_are_placed_as_the_pools_are() -> None:
+    assert [cluster.choose_worker_gpus(1, gpus) for gpus in (None, 0, 0.5)] == [1, 0, 0.5]
+    message = r"--workers: 2 workers with 1 GPUs each need 2 GPUs, and this machine has 1"
+    with pytest.raises(PreflightError, match=message):
+        cluster.choose_worker_gpus(2, None)
+    message = r"--workers\.gpus 1\.5: must be at most 1, or a whole number"
+    with pytest.raises(PreflightError, match=message):
+        cluster.choose_worker_gpus(1, 1.5)
+
+
+def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    shares = cluster.with_gpu_shares(config(pools=Pools(generators=8)))
+    assert (shares.pools.generator_gpus, shares.pools.scorer_gpus) == (1, 0.5)
+    assert "need 8.5 GPUs, and the cluster has 1 now: waiting for nodes" in caplog.text

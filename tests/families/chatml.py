@@ -6,12 +6,12 @@ import transformers as hf
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from tests.families import templates
-from tests.families.sizes import HEAD_DIM, TEXT, VISION, ids
-from tests.families.tokens import byte_level
+from tests.families.sizes import HEAD_DIM, TEXT, VISION, special_ids
+from tests.families.tokens import train_byte_level_tokenizer
 
 
-def _chatml(*others: str, **roles: str) -> Any:
-    return byte_level(
+def _train_chatml_tokenizer(*others: str, **roles: str) -> Any:
+    return train_byte_level_tokenizer(
         ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *others],
         roles={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", **roles},
     )
@@ -20,14 +20,14 @@ def _chatml(*others: str, **roles: str) -> Any:
 QWEN_VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
-def _qwen_ids(tokenizer: Any) -> dict[str, int]:
+def _qwen_vision_ids(tokenizer: Any) -> dict[str, int]:
     names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
     return dict(zip(names, tokenizer.convert_tokens_to_ids(QWEN_VISION), strict=True))
 
 
-def qwen_2_5_vl() -> tuple[Any, Any]:
+def build_qwen_2_5_vl() -> tuple[Any, Any]:
     """Images at their own size: 4 to 36 tokens of 16 x 16 pixels; windows in the vision tower."""
-    tokenizer = _chatml(*QWEN_VISION)
+    tokenizer = _train_chatml_tokenizer(*QWEN_VISION)
     size = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
     processor = hf.Qwen2_5_VLProcessor(
         hf.Qwen2VLImageProcessor(patch_size=8, size=size),
@@ -38,7 +38,7 @@ def qwen_2_5_vl() -> tuple[Any, Any]:
     config = hf.Qwen2_5_VLConfig(
         text_config={
             **TEXT,
-            **ids(tokenizer),
+            **special_ids(tokenizer),
             "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6]},
         },
         vision_config={
@@ -50,14 +50,14 @@ def qwen_2_5_vl() -> tuple[Any, Any]:
             "fullatt_block_indexes": [1],
             "out_hidden_size": TEXT["hidden_size"],
         },
-        **_qwen_ids(tokenizer),
+        **_qwen_vision_ids(tokenizer),
     )
     return hf.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
-def qwen_3_vl() -> tuple[Any, Any]:
+def build_qwen_3_vl() -> tuple[Any, Any]:
     """As Qwen2.5-VL, with features of two vision layers added to the first text layers."""
-    tokenizer = _chatml(*QWEN_VISION)
+    tokenizer = _train_chatml_tokenizer(*QWEN_VISION)
     size = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
     processor = hf.Qwen3VLProcessor(
         hf.Qwen2VLImageProcessor(patch_size=8, size=size),
@@ -68,7 +68,7 @@ def qwen_3_vl() -> tuple[Any, Any]:
     config = hf.Qwen3VLConfig(
         text_config={
             **TEXT,
-            **ids(tokenizer),
+            **special_ids(tokenizer),
             "head_dim": HEAD_DIM,
             "num_hidden_layers": 3,
             "rope_parameters": {
@@ -87,12 +87,12 @@ def qwen_3_vl() -> tuple[Any, Any]:
             "deepstack_visual_indexes": [0, 1],
             "out_hidden_size": TEXT["hidden_size"],
         },
-        **_qwen_ids(tokenizer),
+        **_qwen_vision_ids(tokenizer),
     )
     return hf.Qwen3VLForConditionalGeneration(config), processor
 
 
-def internvl_3() -> tuple[Any, Any]:
+def build_internvl_3() -> tuple[Any, Any]:
     """An image is cut into up to four tiles of 32 x 32 pixels, 4 tokens each, and a thumbnail."""
     roles = {
         "start_image_token": "<img>",
@@ -100,7 +100,7 @@ def internvl_3() -> tuple[Any, Any]:
         "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     }
-    tokenizer = _chatml(*roles.values(), **roles)
+    tokenizer = _train_chatml_tokenizer(*roles.values(), **roles)
     processor = hf.InternVLProcessor(
         hf.GotOcr2ImageProcessor(
             size={"height": 32, "width": 32}, crop_to_patches=True, min_patches=1, max_patches=4
@@ -114,7 +114,7 @@ def internvl_3() -> tuple[Any, Any]:
         vision_config=hf.InternVLVisionConfig(
             **VISION, image_size=[32, 32], patch_size=[8, 8], attention_bias=True
         ),
-        text_config=hf.Qwen2Config(**TEXT, **ids(tokenizer)),
+        text_config=hf.Qwen2Config(**TEXT, **special_ids(tokenizer)),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
         tie_word_embeddings=False,

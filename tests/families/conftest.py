@@ -1,14 +1,14 @@
-"""The families as fixtures, each with its checkpoint; and the table of what was shown of them."""
+"""The families as fixtures, each with its checkpoint, and the table of what the tests showed."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from c3l_ray.config import Scorer
-from c3l_ray.inference.scoring_model import Frozen
-from tests.families.checkpoints import FAMILIES, Family, write
-from tests.families.table import Row, render
+from c3l_ray.config import ScorerModel
+from c3l_ray.inference.scoring_model import ScoringModel
+from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
+from tests.families.table import Row, format_table
 
 # These three differ most and run with every other test; the rest take the marker `families`.
 ALWAYS = {"Qwen2.5-VL", "SmolVLM", "Gemma 3"}
@@ -34,27 +34,34 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(
     scope="session",
     params=[
-        pytest.param(one, marks=[] if one.name in ALWAYS else pytest.mark.families, id=one.slug)
-        for one in FAMILIES
+        pytest.param(
+            family,
+            marks=[] if family.name in ALWAYS else pytest.mark.families,
+            id=family.slug,
+        )
+        for family in FAMILIES
     ],
 )
-def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
     """Each family in turn, its checkpoint written; no engine is started for it."""
     family: Family = request.param
-    return Checkpoint(family=family, folder=write(family, tmp_path_factory.mktemp(family.slug)))
+    folder = write_checkpoint(family, tmp_path_factory.mktemp(family.slug))
+    return Checkpoint(family=family, folder=folder)
 
 
 @pytest.fixture(scope="session")
-def frozen(family: Checkpoint) -> Frozen:
-    return Frozen(Scorer(dtype="float32"), str(family.folder))
+def model(checkpoint: Checkpoint) -> ScoringModel:
+    return ScoringModel(ScorerModel(dtype="float32"), str(checkpoint.folder))
 
 
 @pytest.fixture(scope="session")
-def row(family: Checkpoint, frozen: Frozen, request: pytest.FixtureRequest) -> Row:
+def row(checkpoint: Checkpoint, model: ScoringModel, request: pytest.FixtureRequest) -> Row:
     """This family's row of the table; tests fill in what they have shown."""
-    made = Row(family=family.name, model_class=type(frozen.model).__name__)
+    new_row = Row(family=checkpoint.name, model_class=type(model.vlm).__name__)
     rows: dict[str, Row] = request.config.stash[ROWS]
-    return rows.setdefault(family.name, made)
+    return rows.setdefault(checkpoint.name, new_row)
 
 
 def pytest_terminal_summary(
@@ -62,5 +69,5 @@ def pytest_terminal_summary(
 ) -> None:
     rows = config.stash[ROWS]
     if rows:
-        terminalreporter.section("model families, as the README holds them")
-        terminalreporter.write_line(render(list(rows.values())))
+        terminalreporter.section("model families, as jobs/README.md holds them")
+        terminalreporter.write_line(format_table(list(rows.values())))

@@ -5,11 +5,11 @@ from typing import Any
 import transformers as hf
 
 from tests.families import templates
-from tests.families.sizes import HEAD_DIM, TEXT, VISION, ids
-from tests.families.tokens import NEWLINES, pieces
+from tests.families.sizes import HEAD_DIM, TEXT, VISION, special_ids
+from tests.families.tokens import NEWLINES, train_piece_tokenizer
 
 
-def gemma_3() -> tuple[Any, Any]:
+def build_gemma_3() -> tuple[Any, Any]:
     """Three of four text layers see a window of 24 tokens; image tokens see each other."""
     roles = {
         "bos_token": "<bos>",
@@ -20,12 +20,12 @@ def gemma_3() -> tuple[Any, Any]:
         "eoi_token": "<end_of_image>",
         "image_token": "<image_soft_token>",
     }
-    tokenizer = pieces(
+    tokenizer = train_piece_tokenizer(
         [*roles.values(), "<start_of_turn>"],
-        begin="<bos>",
+        bos="<bos>",
         roles=roles,
         leading_space=False,
-        others=NEWLINES,
+        unsplit=NEWLINES,
     )
     processor = hf.Gemma3Processor(
         hf.Gemma3ImageProcessor(size={"height": 32, "width": 32}),
@@ -33,12 +33,12 @@ def gemma_3() -> tuple[Any, Any]:
         image_seq_length=4,
         chat_template=templates.GEMMA_3,
     )
-    of = tokenizer.convert_tokens_to_ids
+    id_of = tokenizer.convert_tokens_to_ids
     config = hf.Gemma3Config(
         vision_config={**VISION, "image_size": 32, "patch_size": 8, "vision_use_head": False},
         text_config={
             **TEXT,
-            **ids(tokenizer),
+            **special_ids(tokenizer),
             "num_hidden_layers": 4,
             "head_dim": HEAD_DIM,
             "query_pre_attn_scalar": HEAD_DIM,
@@ -46,8 +46,8 @@ def gemma_3() -> tuple[Any, Any]:
             "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
         },
         mm_tokens_per_image=4,
-        boi_token_index=of("<start_of_image>"),
-        eoi_token_index=of("<end_of_image>"),
-        image_token_index=of("<image_soft_token>"),
+        boi_token_index=id_of("<start_of_image>"),
+        eoi_token_index=id_of("<end_of_image>"),
+        image_token_index=id_of("<image_soft_token>"),
     )
     return hf.Gemma3ForConditionalGeneration(config), processor

@@ -5,22 +5,22 @@ from typing import Any
 import transformers as hf
 
 from tests.families import templates
-from tests.families.sizes import TEXT, VISION, ids
-from tests.families.tokens import pieces
+from tests.families.sizes import TEXT, VISION, special_ids
+from tests.families.tokens import train_piece_tokenizer
 
 LLAMA_2 = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 def _tokenizer() -> Any:
-    return pieces(
+    return train_piece_tokenizer(
         [*LLAMA_2.values(), "<image>"],
-        begin="<s>",
+        bos="<s>",
         roles={**LLAMA_2, "image_token": "<image>"},
         leading_space=True,
     )
 
 
-def llava_1_5() -> tuple[Any, Any]:
+def build_llava_1_5() -> tuple[Any, Any]:
     tokenizer = _tokenizer()
     processor = hf.LlavaProcessor(
         image_processor=hf.CLIPImageProcessor(
@@ -34,14 +34,14 @@ def llava_1_5() -> tuple[Any, Any]:
     )
     config = hf.LlavaConfig(
         vision_config=hf.CLIPVisionConfig(**VISION, image_size=32, patch_size=8),
-        text_config=hf.LlamaConfig(**TEXT, **ids(tokenizer)),
+        text_config=hf.LlamaConfig(**TEXT, **special_ids(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=16,
     )
     return hf.LlavaForConditionalGeneration(config), processor
 
 
-def llava_next() -> tuple[Any, Any]:
+def build_llava_next() -> tuple[Any, Any]:
     """The Mistral one; an image is seen whole and, enlarged, in two to four parts."""
     tokenizer = _tokenizer()
     pinpoints = [[32, 64], [64, 32], [64, 64]]
@@ -59,7 +59,7 @@ def llava_next() -> tuple[Any, Any]:
     )
     config = hf.LlavaNextConfig(
         vision_config=hf.CLIPVisionConfig(**VISION, image_size=32, patch_size=8),
-        text_config=hf.MistralConfig(**TEXT, **ids(tokenizer), sliding_window=None),
+        text_config=hf.MistralConfig(**TEXT, **special_ids(tokenizer), sliding_window=None),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=pinpoints,
         image_seq_length=16,

@@ -1,4 +1,4 @@
-"""How small the families' models are, and what a text config repeats of its tokenizer."""
+"""The sizes of the families' tiny models, and what a text config repeats of its tokenizer."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ VISION = {
 }
 
 
-def ids(tokenizer: Any) -> dict[str, int | None]:
+def special_ids(tokenizer: Any) -> dict[str, int | None]:
     """What a text config repeats of its tokenizer."""
     return {
         "vocab_size": len(tokenizer),

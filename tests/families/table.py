@@ -1,15 +1,15 @@
-"""The README's table of model families: one row each, from what the tests really did."""
+"""The table of model families in jobs/README.md: a row for each, made from what the tests did."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "jobs" / "README.md"
 HEAD = ("family", "model class", "generates in vLLM", "plain scoring", "agree to", "packed scoring")
 
 
 @dataclass(kw_only=True)
 class Row:
-    """What was shown of a family; None is not tried, False tried and not passed.
+    """What the tests showed of a family: None is not tried, False tried and not passed.
 
     Attributes:
         family: its name.
@@ -18,7 +18,7 @@ class Row:
         scores: the plain scorer measured those replies.
         agreement: largest difference between two log-probabilities of a token, vLLM's and
             transformers'.
-        note: a mark on the agreement, explained below the README's table.
+        note: a mark on the agreement, explained below the table.
         packs: the packed scorer equals the plain one.
     """
 
@@ -43,21 +43,25 @@ class Row:
         ]
 
 
-def line(cells: list[str]) -> str:
+def format_line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def render(rows: list[Row]) -> str:
-    """The rows as the README holds them."""
+def format_table(rows: list[Row]) -> str:
+    """The rows as the page holds them."""
     return "\n".join(
-        [line(list(HEAD)), line(["---"] * len(HEAD)), *(line(r.cells()) for r in rows)]
+        [
+            format_line(list(HEAD)),
+            format_line(["---"] * len(HEAD)),
+            *(format_line(row.cells()) for row in rows),
+        ]
     )
 
 
-def written() -> dict[str, list[str]]:
-    """The README's rows, by family."""
-    lines = README.read_text().splitlines()
-    start = lines.index(line(list(HEAD))) + 2
+def read_published_rows() -> dict[str, list[str]]:
+    """The page's rows, by family."""
+    lines = PAGE.read_text().splitlines()
+    start = lines.index(format_line(list(HEAD))) + 2
     rows = []
     for text in lines[start:]:
         if not text.startswith("|"):

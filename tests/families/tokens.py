@@ -1,6 +1,6 @@
 """Small tokenizers of the two kinds that the families use, each with merges of its own.
 
-Both read back any text as it was written; what is not in their vocabulary becomes bytes.
+Both decode any text to what was encoded; what is not in their vocabulary becomes bytes.
 """
 
 import json
@@ -22,22 +22,22 @@ from transformers import PreTrainedTokenizerFast
 
 from c3l_ray.methods import c3l
 from c3l_ray.scenes.draw import draw_scene
-from c3l_ray.scenes.language import describe
+from c3l_ray.scenes.language import describe_scene
 
 NEWLINES = tuple("\n" * count for count in range(1, 5))
-NUM_LEARNT = 240  # pieces beside the 256 bytes and the family's own tokens
+NUM_MERGED = 240  # pieces beside the 256 bytes and the family's own tokens
 WORDS = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
-def byte_level(
-    specials: Sequence[str], *, begin: str | None = None, roles: dict[str, str]
+def train_byte_level_tokenizer(
+    specials: Sequence[str], *, bos: str | None = None, roles: dict[str, str]
 ) -> PreTrainedTokenizerFast:
     """Bytes, merged inside words: the kind of Qwen, InternVL, Llama 3 and SmolLM.
 
     Args:
         specials: the family's own tokens.
-        begin: the one that the tokenizer puts before a text, if any.
+        bos: the one that the tokenizer puts before a text, if any.
         roles: which special token is what, such as {"eos_token": "</s>"}.
     """
     tokenizer = Tokenizer(models.BPE())
@@ -49,46 +49,46 @@ def byte_level(
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + NUM_LEARNT,
+        vocab_size=256 + NUM_MERGED,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
-    return _with_specials(tokenizer, specials, begin, roles)
+    return _add_specials(tokenizer, specials, bos, roles)
 
 
-def pieces(
+def train_piece_tokenizer(
     specials: Sequence[str],
     *,
-    begin: str,
+    bos: str,
     roles: dict[str, str],
     leading_space: bool,
-    others: Sequence[str] = (),
+    unsplit: Sequence[str] = (),
 ) -> PreTrainedTokenizerFast:
     """Letters, merged, with bytes for unknown ones: the SentencePiece kind of Llama 2 and Gemma.
 
     Args:
         specials: the family's own tokens.
-        begin: the one that the tokenizer puts before a text.
+        bos: the one that the tokenizer puts before a text.
         roles: which special token is what.
         leading_space: put a space before each text between special tokens, as Llama 2 does.
-        others: tokens that are plain text, but never split or merged.
+        unsplit: tokens that are plain text, but never split or merged.
     """
-    learning = Tokenizer(models.BPE())
-    learning.pre_tokenizer = pre_tokenizers.Sequence(
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("\n", "removed"), pre_tokenizers.Metaspace(prepend_scheme="never")]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=NUM_LEARNT,
+        vocab_size=NUM_MERGED,
         initial_alphabet=list(string.ascii_letters + string.digits + string.punctuation),
         show_progress=False,
     )
-    learning.train_from_iterator(_corpus(), trainer)
-    learnt = json.loads(learning.to_str())["model"]
+    trained.train_from_iterator(_corpus(), trainer)
+    model = json.loads(trained.to_str())["model"]
     tokenizer = Tokenizer(
         models.BPE(
-            vocab={piece: i for i, piece in enumerate([*BYTES, *learnt["vocab"]])},
-            merges=[tuple(merge) for merge in learnt["merges"]],
+            vocab={piece: i for i, piece in enumerate([*BYTES, *model["vocab"]])},
+            merges=[tuple(merge) for merge in model["merges"]],
             fuse_unk=True,
             byte_fallback=True,
         )
@@ -105,30 +105,32 @@ def pieces(
             *([decoders.Strip(" ", 1, 0)] if leading_space else []),
         ]
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in others])
-    return _with_specials(tokenizer, specials, begin, roles)
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in unsplit])
+    return _add_specials(tokenizer, specials, bos, roles)
 
 
-def _with_specials(
-    tokenizer: Tokenizer, specials: Sequence[str], begin: str | None, roles: dict[str, str]
+def _add_specials(
+    tokenizer: Tokenizer, specials: Sequence[str], bos: str | None, roles: dict[str, str]
 ) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens(
         [AddedToken(special, normalized=False, special=True) for special in specials]
     )
-    if begin is not None:
+    if bos is not None:
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
+            single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
         )
-    known = ("bos_token", "eos_token", "pad_token", "unk_token")
+    standard_roles = ("bos_token", "eos_token", "pad_token", "unk_token")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        **{role: token for role, token in roles.items() if role in known},
-        extra_special_tokens={role: token for role, token in roles.items() if role not in known},
+        **{role: token for role, token in roles.items() if role in standard_roles},
+        extra_special_tokens={
+            role: token for role, token in roles.items() if role not in standard_roles
+        },
         clean_up_tokenization_spaces=False,
     )
 
 
 def _corpus() -> list[str]:
-    """The texts whose merges are learnt."""
-    asked = [wording for wordings in c3l.INSTRUCTIONS.values() for wording in wordings]
-    return [*asked, *(describe(draw_scene(seed)) for seed in range(60))]
+    """The texts that the merges are trained on."""
+    instructions = [wording for wordings in c3l.INSTRUCTIONS.values() for wording in wordings]
+    return [*instructions, *(describe_scene(draw_scene(seed)) for seed in range(60))]

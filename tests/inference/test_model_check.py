@@ -6,8 +6,17 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.inference.model_check import check_clip, check_vlm, reply_format
+from c3l_ray.inference import model_check
+from c3l_ray.inference.model_check import (
+    TESTED_FAMILIES,
+    check_clip,
+    check_model,
+    choose_reply_format,
+    model_family,
+    untested_family_notes,
+)
 from c3l_ray.scenes import world
+from tests.families.checkpoints import FAMILIES
 
 
 @pytest.fixture
@@ -16,35 +25,45 @@ def llava(tmp_path: Path) -> Path:
 
 
 def test_the_identity_is_the_content_not_the_path(llava: Path) -> None:
-    shipped = check_vlm("--model.name", str(world.LLAVA))
-    assert check_vlm("--model.name", str(llava)) == shipped
+    shipped = check_model("--model.name", str(world.LLAVA))
+    assert check_model("--model.name", str(llava)) == shipped
     changed = llava.parent / "changed"
     shutil.copytree(llava, changed)
     weights = bytearray((changed / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (changed / "model.safetensors").write_bytes(weights)
-    assert check_vlm("--model.name", str(changed)) != shipped
+    assert check_model("--model.name", str(changed)) != shipped
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_an_absent_folder(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match=r"--model.name .*/absent: no such folder"):
-        check_vlm("--model.name", str(tmp_path / "absent"))
+        check_model("--model.name", str(tmp_path / "absent"))
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_a_config(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match=r"no config\.json"):
-        check_vlm("--scorer.name", str(tmp_path))
+        check_model("--scorer.name", str(tmp_path))
 
 
 def test_a_config_that_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(PreflightError, match="cannot be read as a model"):
-        check_vlm("--model.name", str(tmp_path))
+        check_model("--model.name", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["llava", "a/b/c"])
+def test_a_name_that_no_hub_can_have_is_refused_without_asking_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_check, "_read_config", lambda path: pytest.fail("it was read"))
+    message = f"--model.name: no local folder '{name}', and hub names have the form OWNER/NAME"
+    with pytest.raises(PreflightError, match=message):
+        check_model("--model.name", name)
 
 
 def test_a_name_that_no_hub_has() -> None:
     with pytest.raises(PreflightError, match="nobody/nothing: cannot be read as a model"):
-        check_vlm("--model.name", "nobody/nothing")
+        check_model("--model.name", "nobody/nothing")
 
 
 def test_a_text_only_model(tmp_path: Path) -> None:
@@ -53,19 +72,19 @@ def test_a_text_only_model(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(PreflightError, match=r"a text-only model \(llama\)"):
-        check_vlm("--model.name", str(tmp_path))
+        check_model("--model.name", str(tmp_path))
 
 
 def test_a_model_without_weights(llava: Path) -> None:
     (llava / "model.safetensors").unlink()
     with pytest.raises(PreflightError, match="has no weights"):
-        check_vlm("--model.name", str(llava))
+        check_model("--model.name", str(llava))
 
 
 def test_a_model_without_a_chat_template(llava: Path) -> None:
     (llava / "chat_template.jinja").unlink()
     with pytest.raises(PreflightError, match="no chat template"):
-        check_vlm("--model.name", str(llava))
+        check_model("--model.name", str(llava))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,19 @@ def test_the_family_decides_how_replies_are_written(
     tmp_path: Path, family: str, format_: str
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
-    assert reply_format(str(tmp_path)) == format_
+    assert choose_reply_format(str(tmp_path)) == format_
+
+
+def test_the_tested_families_are_those_of_the_tests() -> None:
+    assert sorted(TESTED_FAMILIES) == sorted(family.model_type for family in FAMILIES)
+
+
+def test_a_family_that_is_not_tested_has_a_note() -> None:
+    assert model_family(str(world.LLAVA)) == "llava"
+    assert untested_family_notes("owner/name", "llava") == []
+    assert untested_family_notes("owner/name", "newvlm") == [
+        "owner/name is of family newvlm, which is untested; compare a few answers by eye"
+    ]
 
 
 def test_clip_by_path_name_and_file(tmp_path: Path) -> None:
@@ -91,18 +122,22 @@ def test_clip_by_path_name_and_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("/absent/clip", None, "no open_clip_config"),
-        ("ViT-B-33", "x", "no such architecture"),
+        ("/absent/clip", None, "no such folder"),
+        ("hf-hub:name", None, "hub names have the form hf-hub:OWNER/NAME"),
+        ("ViT-B-33", "x", "neither a local folder nor an architecture of open_clip"),
+        ("owner/name", "x", "hub names have the form hf-hub:OWNER/NAME"),
         ("ViT-B-32", None, "needs weights"),
         ("ViT-B-32", "no-such-tag", "nor a tag"),
     ],
 )
-def test_clip_that_cannot_be(name: str, weights: str | None, message: str) -> None:
+def test_a_clip_model_that_does_not_exist(name: str, weights: str | None, message: str) -> None:
     with pytest.raises(PreflightError, match=message):
         check_clip(name, weights)
 
 
-def test_clip_without_weights(tmp_path: Path) -> None:
+def test_a_clip_folder_without_config_or_weights(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match="no open_clip_config"):
+        check_clip(str(tmp_path), None)
     (tmp_path / "open_clip_config.json").write_text(json.dumps({}))
     with pytest.raises(PreflightError, match="has no weights"):
         check_clip(str(tmp_path), None)

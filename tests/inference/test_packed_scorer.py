@@ -1,7 +1,8 @@
 """Packed against plain, over whatever turns come: the same numbers, at any budget."""
 
-import itertools
 import random
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,17 +13,18 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from c3l_ray import chat
-from c3l_ray.config import Scorer
-from c3l_ray.images import stand_in
-from c3l_ray.inference.scoring_model import Asked, Frozen
-from c3l_ray.inference.packed_scorer import PackedScorer, PackingError
+from c3l_ray.config import ScorerModel
+from c3l_ray.images import make_baseline_image
+from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
-from c3l_ray.inference.turn_scorer import scorer
+from c3l_ray.inference.scoring_model import ModelInputs, ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import draw_scene, render
+from c3l_ray.scenes.draw import draw_scene
+from c3l_ray.scenes.render import render_scene
 
-IMAGES = [render(draw_scene(seed)).resize((40 + 30 * seed, 64)) for seed in range(4)]
+IMAGES = [render_scene(draw_scene(seed)).resize((40 + 30 * seed, 64)) for seed in range(4)]
 WORDS = [
     "the",
     "circle",
@@ -43,99 +45,111 @@ WORDS = [
     "large",
 ]
 
-
-@pytest.fixture(scope="module")
-def exact() -> Frozen:
-    return Frozen(Scorer(dtype="float32"), str(world.LLAVA))
-
-
-@pytest.fixture(scope="module")
-def halved() -> Frozen:
-    return Frozen(Scorer(dtype="bfloat16"), str(world.LLAVA))
+Baseline = Literal["grey", "blur", "mismatched"] | None
+Texts = tuple[str, str, chat.History]  # question, answer, history
+DrawnTurn = tuple[Image.Image, Texts, Baseline]
 
 
 @pytest.fixture(scope="module")
-def smooth() -> Frozen:
-    """The same architecture in bfloat16 before any training, whose beliefs are not sharp."""
-    frozen = Frozen(Scorer(dtype="bfloat16"), str(world.LLAVA))
+def exact() -> ScoringModel:
+    return ScoringModel(ScorerModel(dtype="float32"), str(world.LLAVA))
+
+
+@pytest.fixture(scope="module")
+def halved() -> ScoringModel:
+    return ScoringModel(ScorerModel(dtype="bfloat16"), str(world.LLAVA))
+
+
+@pytest.fixture(scope="module")
+def smooth() -> ScoringModel:
+    """The same architecture in bfloat16 before any training, whose probabilities are not sharp."""
+    model = ScoringModel(ScorerModel(dtype="bfloat16"), str(world.LLAVA))
     torch.manual_seed(0)
-    fresh = AutoModelForImageTextToText.from_config(frozen.model.config, dtype=torch.bfloat16)
-    frozen.model = fresh.eval()
-    frozen.head = fresh.get_output_embeddings()
-    return frozen
+    fresh = AutoModelForImageTextToText.from_config(model.vlm.config, dtype=torch.bfloat16)
+    model.vlm = fresh.eval()
+    model.head = fresh.get_output_embeddings()
+    return model
 
 
-def texts(longest: int) -> st.SearchStrategy[str]:
-    words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=longest)
+def texts(max_words: int) -> st.SearchStrategy[str]:
+    words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=max_words)
     return words.map(" ".join)
 
 
 HISTORY = st.lists(st.tuples(texts(4), texts(4)), max_size=2).map(tuple)
-TURN = st.tuples(texts(6), st.one_of(st.just("red"), texts(40)), HISTORY)
-WITHOUT = st.sampled_from([None, None, "grey", "blur", "mismatched"])
-TURNS = st.lists(st.tuples(st.sampled_from(IMAGES), TURN, WITHOUT), min_size=1, max_size=16)
-
-
-def asked(image: Image.Image, turn: tuple, without: str | None = None) -> Asked:
-    question, answer, history = turn
-    if without == "mismatched":
-        other = next(each for each in IMAGES if each is not image)
-    else:
-        other = STAND_INS[id(image), without] if without else None
-    return Asked(image=image, question=question, answer=answer, history=history, without=other)
-
-
-STAND_INS = {
-    (id(image), how): stand_in(image, how)
-    for image, how in itertools.product(IMAGES, ("grey", "blur"))
+TEXTS = st.tuples(texts(6), st.one_of(st.just("red"), texts(40)), HISTORY)
+BASELINES = st.sampled_from([None, None, "grey", "blur", "mismatched"])
+TURNS = st.lists(st.tuples(st.sampled_from(IMAGES), TEXTS, BASELINES), min_size=1, max_size=16)
+BUDGETS = st.sampled_from([1, 100, 400, 8192])
+# One object for an image and baseline, since turns are grouped by the identity of theirs.
+BASELINE_IMAGES = {
+    **{(id(image), "grey"): make_baseline_image(image, "grey") for image in IMAGES},
+    **{(id(image), "blur"): make_baseline_image(image, "blur") for image in IMAGES},
 }
 
 
-def furthest(packed: list, plain: list) -> float:
+def make_turn(image: Image.Image, texts: Texts, baseline: Baseline = None) -> TurnToScore:
+    question, answer, history = texts
+    baseline_image: Image.Image | None
+    if baseline == "mismatched":
+        baseline_image = next(candidate for candidate in IMAGES if candidate is not image)
+    else:
+        baseline_image = BASELINE_IMAGES[id(image), baseline] if baseline else None
+    return TurnToScore(
+        image=image,
+        question=question,
+        answer=answer,
+        history=history,
+        baseline_image=baseline_image,
+    )
+
+
+def largest_difference(packed: Sequence[AnswerEvidence], plain: Sequence[AnswerEvidence]) -> float:
     return max(
-        float(np.abs(getattr(one, name) - getattr(other, name)).max())
-        for one, other in zip(packed, plain, strict=True)
+        float(np.abs(getattr(left, name) - getattr(right, name)).max())
+        for left, right in zip(packed, plain, strict=True)
         for name in ("image_logprobs", "text_logprobs")
     )
 
 
-CASES = {"turns": TURNS, "budget": st.sampled_from([1, 100, 400, 8192])}
-
-
-def both(frozen: Frozen, turns: list, budget: int) -> tuple[list[AnswerEvidence], list[AnswerEvidence]]:
-    """The packed scorer's beliefs at this budget, and the plain one's."""
-    all_asked = [asked(*turn) for turn in turns]
-    plain = PlainScorer(frozen).beliefs(all_asked)
-    frozen.max_tokens, usual = budget, frozen.max_tokens
+def measure_both(
+    model: ScoringModel, drawn_turns: Sequence[DrawnTurn], budget: int
+) -> tuple[list[AnswerEvidence], list[AnswerEvidence]]:
+    """The packed scorer's evidence at this token budget, and the plain one's."""
+    turns = [make_turn(*drawn) for drawn in drawn_turns]
+    plain = PlainScorer(model).measure(turns)
+    model.max_tokens, usual = budget, model.max_tokens
     try:
-        return PackedScorer(frozen).beliefs(all_asked), plain
+        return PackedScorer(model).measure(turns), plain
     finally:
-        frozen.max_tokens = usual
+        model.max_tokens = usual
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(**CASES)
-def test_packed_equals_plain(exact: Frozen, turns: list, budget: int) -> None:
-    assert furthest(*both(exact, turns, budget)) < 1e-4
+@given(turns=TURNS, budget=BUDGETS)
+def test_packed_equals_plain(exact: ScoringModel, turns: list[DrawnTurn], budget: int) -> None:
+    assert largest_difference(*measure_both(exact, turns, budget)) < 1e-4
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(**CASES)
-def test_packed_equals_plain_in_half_precision(smooth: Frozen, turns: list, budget: int) -> None:
-    assert furthest(*both(smooth, turns, budget)) < 2e-2
+@given(turns=TURNS, budget=BUDGETS)
+def test_packed_equals_plain_in_half_precision(
+    smooth: ScoringModel, turns: list[DrawnTurn], budget: int
+) -> None:
+    assert largest_difference(*measure_both(smooth, turns, budget)) < 2e-2
 
 
 def test_where_half_precision_errs_packed_errs_no_more_than_plain(
-    exact: Frozen, halved: Frozen
+    exact: ScoringModel, halved: ScoringModel
 ) -> None:
     """A sharp model's bfloat16 is up to 0.4 nats off, by how its sums happen to be ordered."""
     rng = random.Random(0)
-    turns = [
+    turns: list[DrawnTurn] = [
         (image, ("what ?", " ".join(rng.choices(WORDS, k=30)), ()), None) for image in IMAGES * 8
     ]
     truth, packed, plain = (
-        np.concatenate([belief.image_logprobs for belief in beliefs])
-        for beliefs in (both(exact, turns, 8192)[1], *both(halved, turns, 8192))
+        np.concatenate([answer.image_logprobs for answer in evidence])
+        for evidence in (measure_both(exact, turns, 8192)[1], *measure_both(halved, turns, 8192))
     )
     assert np.median(np.abs(packed - plain)) < 2e-2
     errors = [np.sqrt(np.mean((side - truth) ** 2)) for side in (packed, plain)]
@@ -143,93 +157,96 @@ def test_where_half_precision_errs_packed_errs_no_more_than_plain(
 
 
 @settings(max_examples=15, deadline=None)
-@given(turns=TURNS, side=st.sampled_from(["left", "right"]))
+@given(drawn_turns=TURNS, padding_side=st.sampled_from(["left", "right"]))
 def test_packed_equals_the_models_own_logits_of_padded_batches(
-    exact: Frozen, turns: list, side: str
+    exact: ScoringModel, drawn_turns: list[DrawnTurn], padding_side: str
 ) -> None:
-    all_asked = [asked(image, turn) for image, turn, _ in turns]
+    turns = [make_turn(image, texts) for image, texts, _ in drawn_turns]
     rendered = [
-        chat.answered(exact.processor, each.question, each.answer, image=True, history=each.history)
-        for each in all_asked
+        chat.render_turn(
+            exact.processor, turn.question, turn.answer, with_image=True, history=turn.history
+        )
+        for turn in turns
     ]
     inputs = exact.processor(
         text=[text for text, _ in rendered],
-        images=[[each.image] for each in all_asked],
+        images=[[turn.image] for turn in turns],
         padding=True,
-        padding_side=side,
+        padding_side=padding_side,
         return_tensors="pt",
     )
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     with torch.inference_mode():
-        logits = exact.model(**inputs, position_ids=positions).logits.log_softmax(-1)
-    for row, (turn, belief) in enumerate(
-        zip(all_asked, PackedScorer(exact).beliefs(all_asked), strict=True)
+        logits = exact.vlm(**inputs, position_ids=positions).logits.log_softmax(-1)
+    for row, (turn, evidence) in enumerate(
+        zip(turns, PackedScorer(exact).measure(turns), strict=True)
     ):
-        whole = exact.rendered(turn, image=True)
-        num_after = len(whole.ids) - whole.end
+        tokenized = exact.tokenize_turn(turn, with_image=True)
+        num_after = len(tokenized.ids) - tokenized.answer_end
         last = int(inputs["attention_mask"][row].nonzero().max()) + 1 - num_after
-        places = torch.arange(last - (whole.end - whole.start), last)
+        places = torch.arange(last - len(tokenized.answer_ids), last)
         ids = inputs["input_ids"][row, places]
         expected = logits[row, places - 1, ids].numpy()
-        assert np.abs(belief.image_logprobs - expected).max() < 1e-4
+        assert np.abs(evidence.image_logprobs - expected).max() < 1e-4
 
 
-def test_what_fits_the_budget_is_one_forward_for_both_sides(
-    exact: Frozen, monkeypatch: pytest.MonkeyPatch
+def record_inputs(model: ScoringModel, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The token ids [B, L] of every forward pass that the model makes from now on."""
+    passes: list[torch.Tensor] = []
+    hidden_states = model.hidden_states
+
+    def recording(inputs: ModelInputs) -> torch.Tensor:
+        passes.append(inputs["input_ids"])
+        return hidden_states(inputs)
+
+    monkeypatch.setattr(model, "hidden_states", recording)
+    return passes
+
+
+def test_turns_that_fit_the_budget_take_one_forward_pass_for_both_sides(
+    exact: ScoringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes = []
-    hidden = exact.hidden
-    monkeypatch.setattr(
-        exact, "hidden", lambda inputs: shapes.append(inputs["input_ids"].shape) or hidden(inputs)
-    )
-    all_asked = [asked(IMAGES[0], (f"{word} ?", "red", ())) for word in WORDS[:5]]
-    PackedScorer(exact).beliefs(all_asked)
-    assert len(shapes) == 1 and shapes[0][0] == 1
+    passes = record_inputs(exact, monkeypatch)
+    turns = [make_turn(IMAGES[0], (f"{word} ?", "red", ())) for word in WORDS[:5]]
+    PackedScorer(exact).measure(turns)
+    assert len(passes) == 1 and passes[0].shape[0] == 1
 
 
-def test_no_forward_is_larger_than_the_budget_unless_one_turn_is(
-    exact: Frozen, monkeypatch: pytest.MonkeyPatch
+def test_no_forward_pass_is_larger_than_the_budget_unless_one_turn_is(
+    exact: ScoringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = []
-    hidden = exact.hidden
+    passes = record_inputs(exact, monkeypatch)
     monkeypatch.setattr(exact, "max_tokens", 300)
-    monkeypatch.setattr(
-        exact, "hidden", lambda inputs: sizes.append(inputs["input_ids"].numel()) or hidden(inputs)
-    )
-    turn = ("what ?", "the circle is red " * 6, ())
-    all_asked = [asked(image, turn) for image in IMAGES for _ in range(8)]
-    all_asked += [asked(IMAGES[0], (f"{word} ?", "two " * 20, ())) for word in WORDS]
-    PackedScorer(exact).beliefs(all_asked)
-    assert len(sizes) > 1 and max(sizes) <= 300
+    long_texts: Texts = ("what ?", "the circle is red " * 6, ())
+    turns = [make_turn(image, long_texts) for image in IMAGES for _ in range(8)]
+    turns += [make_turn(IMAGES[0], (f"{word} ?", "two " * 20, ())) for word in WORDS]
+    PackedScorer(exact).measure(turns)
+    assert len(passes) > 1 and max(ids.numel() for ids in passes) <= 300
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "reason"),
     [
         ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
         ({"sliding_window": 8}, "sliding window"),
     ],
 )
-def test_attention_that_packs_do_not_follow_is_scored_plainly(
-    exact: Frozen,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    change: dict,
-    why: str,
+def test_attention_that_packs_do_not_follow_is_refused(
+    exact: ScoringModel, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], reason: str
 ) -> None:
     for name, value in change.items():
-        monkeypatch.setattr(exact.model.config.text_config, name, value, raising=False)
-    with pytest.raises(PackingError, match=why):
+        monkeypatch.setattr(exact.vlm.config.text_config, name, value, raising=False)
+    with pytest.raises(PackingError, match=reason):
         PackedScorer(exact)
-    assert isinstance(scorer(exact, pack=True), PlainScorer)
-    assert why in capsys.readouterr().out
 
 
-def test_a_pack_that_gives_other_numbers_is_found_out(
-    exact: Frozen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_image_that_does_not_fit_a_pack_is_scored_plainly(
+    exact: ScoringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert isinstance(scorer(exact, pack=True), PackedScorer)
-    causal = lambda self, mask, *_: torch.ones_like(mask).tril().unsqueeze(1)  # noqa: E731
-    monkeypatch.setattr(PackedScorer, "_masks", causal)
-    assert isinstance(scorer(exact, pack=True), PlainScorer)
-    assert "its numbers would differ" in capsys.readouterr().out
+    def refuse(*_: Any) -> None:
+        raise PackingError("its turns begin with different tokens")
+
+    turns = [make_turn(image, ("what ?", "red", ())) for image in IMAGES]
+    expected = PlainScorer(exact).measure(turns)
+    monkeypatch.setattr("c3l_ray.inference.packed_scorer.read_image_prefix", refuse)
+    assert largest_difference(PackedScorer(exact).measure(turns), expected) < 1e-4

@@ -1,59 +1,57 @@
-"""The scoring actor: which turns it scores, against what, and what it leaves alone."""
+"""The scoring actor: which turns it scores, against what, what it leaves alone, what it notes."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-import pyarrow as pa
 import pytest
+import torch
 
-from c3l_ray.config import GenerateConfig
-from c3l_ray.images import decode
-from c3l_ray.inference.scoring_model import Asked
+from c3l_ray.config import ScorerModel
+from c3l_ray.images import decode_image
+from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
-from c3l_ray.inference.turn_scorer import Score
+from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
 from c3l_ray.methods import i2c
-from c3l_ray.schema import STAGED_ROWS, SCORE_NAMES, conform
+from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.scenes import world
+from c3l_ray.schema import STAGED_ROWS, Turn, TurnStatus, replace_columns
+from tests.inference.builders import EncodeImage, MakeConfig, stage_turns
 
 
-def row(image: bytes, turns: list[dict[str, Any]], error: str | None = None) -> dict[str, Any]:
-    return {"image": image, "turns": turns, "error": error}
+@pytest.fixture(scope="module")
+def model() -> ScoringModel:
+    return ScoringModel(ScorerModel(dtype="float32"), str(world.LLAVA))
 
 
-def turn(status: str = "ok", question: str | None = "Is there a red star?") -> dict[str, Any]:
+def make_turn(
+    status: TurnStatus = "ok",
+    question: str | None = "Is there a red star?",
+    answer: str | None = "No, there is no red star.",
+    kind: str = "yes_no",
+) -> Turn:
     return {
-        "kind": "yes_no",
+        "kind": kind,
         "instruction": "Ask.",
         "question": question,
-        "answer": question and "No, there is no red star.",
+        "answer": answer,
         "status": status,
     }
 
 
-def unit(rows: list[dict[str, Any]]) -> pa.Table:
-    return conform(
-        {
-            **{name: [each[name] for each in rows] for name in ("image", "turns", "error")},
-            **{name: ["x"] * len(rows) for name in ("image_id", "key", "source", "unit")},
-            "unit_rows": [len(rows)] * len(rows),
-        },
-        STAGED_ROWS,
-    )
-
-
-def test_the_actor_scores_good_turns_and_leaves_the_rest(
-    config: Callable[..., GenerateConfig], encoded: Callable[..., bytes]
+def test_good_turns_are_scored_and_the_rest_is_left_alone(
+    config: MakeConfig, encoded: EncodeImage
 ) -> None:
-    rows = [
-        row(encoded(), [turn(), turn("unparsable", None), turn("duplicate")]),
-        row(b"", [], "empty: the image has no bytes"),
-        row(b"broken since", [turn()]),
-        row(encoded(), [turn()]),
-    ]
-    out = Score(config())(unit(rows))
-    assert out.schema.equals(STAGED_ROWS)
-    first, failed, broken, last = out.to_pylist()
-    assert [each["scores"] is None for each in first["turns"]] == [False, True, True]
+    unparsable = make_turn("unparsable", None, None)
+    table = stage_turns(
+        images=[encoded(), b"", b"broken since", encoded()],
+        turns=[[make_turn(), unparsable, make_turn("duplicate")], [], [make_turn()], [make_turn()]],
+        errors=[None, "empty: the image has no bytes", None, None],
+    )
+    scored = TurnScorer(config())(table)
+    assert scored.schema.equals(STAGED_ROWS)
+    first, failed, broken, last = scored.to_pylist()
+    assert [turn["scores"] is None for turn in first["turns"]] == [False, True, True]
     assert set(first["turns"][0]["scores"]) == set(SCORE_NAMES)
     assert all(value is not None for value in first["turns"][0]["scores"].values())
     assert last["turns"][0]["scores"] == pytest.approx(first["turns"][0]["scores"], abs=1e-5)
@@ -62,38 +60,105 @@ def test_the_actor_scores_good_turns_and_leaves_the_rest(
     assert first["score_s"] > 0
 
 
-def test_a_turn_that_follows_is_scored_after_the_usable_ones_before_it(
-    config: Callable[..., GenerateConfig], encoded: Callable[..., bytes]
+def test_a_follow_up_is_scored_after_the_usable_turns_before_it(
+    config: MakeConfig, encoded: EncodeImage
 ) -> None:
-    first = {**turn(question="Is there a blue star?"), "kind": "given"}
-    leading = {**turn("unasked", None), "kind": "given"}
-    follows, alone = ({**turn(), "kind": kind} for kind in ("follow_up", "given"))
-    unreadable = {**alone, "answer": "the end</s>"}
-    rows = [
-        row(encoded(), [leading, first, follows]),
-        row(encoded(), [first, alone, unreadable]),
-        row(encoded(), [alone, {**follows, "answer": "No."}]),
-        row(encoded(), [unreadable, {**unreadable, "kind": "follow_up"}]),
-    ]
-    score = Score(config())
-    after, apart, given, refused = score(unit(rows)).to_pylist()
-
-    asked = Asked(
-        image=decode(encoded(), 10**6), question=alone["question"], answer=alone["answer"]
+    first = make_turn(question="Is there a blue star?", kind="given")
+    leading = make_turn("missing_question", None, None, kind="given")
+    follow_up, alone = make_turn(kind="follow_up"), make_turn(kind="given")
+    unreadable = make_turn(answer="the end</s>", kind="given")
+    unreadable_follow_up = make_turn(answer="the end</s>", kind="follow_up")
+    table = stage_turns(
+        images=[encoded()] * 4,
+        turns=[
+            [leading, first, follow_up],
+            [first, alone, unreadable],
+            [alone, make_turn(answer="No.", kind="follow_up")],
+            [unreadable, unreadable_follow_up],
+        ],
     )
-    history = ((first["question"], first["answer"]),)
-    for found, one in (
-        (after["turns"][2], dataclasses.replace(asked, history=history)),
-        (apart["turns"][1], asked),
+    scorer = TurnScorer(config())
+    after, apart, after_other, unusable = scorer(table).to_pylist()
+
+    assert alone["question"] is not None and alone["answer"] is not None
+    turn_alone = TurnToScore(
+        image=decode_image(encoded(), 10**6), question=alone["question"], answer=alone["answer"]
+    )
+    history = ((str(first["question"]), str(first["answer"])),)
+    for turn, to_score in (
+        (after["turns"][2], dataclasses.replace(turn_alone, history=history)),
+        (apart["turns"][1], turn_alone),
     ):
-        (belief,) = PlainScorer(score.frozen).beliefs([one])
-        expected = i2c.compute_scores(belief)
-        assert {name: found["scores"][name] for name in expected} == pytest.approx(
-            expected, abs=1e-4
-        )
-    scores = [each["turns"][-1]["scores"] for each in (after, given)]
-    assert scores[0]["text_logprob"] != pytest.approx(scores[1]["text_logprob"], abs=1e-3)
-    assert [each["status"] for each in apart["turns"]] == ["ok", "ok", "refused"]
+        (evidence,) = PlainScorer(scorer.model).measure([to_score])
+        expected = i2c.compute_scores(evidence)
+        scores = {name: turn["scores"][name] for name in expected}
+        assert scores == pytest.approx(expected, abs=1e-4)
+    text_logprobs = [row["turns"][-1]["scores"]["text_logprob"] for row in (after, after_other)]
+    assert text_logprobs[0] != pytest.approx(text_logprobs[1], abs=1e-3)
+    assert [turn["status"] for turn in apart["turns"]] == ["ok", "ok", "special_tokens"]
     assert apart["error"] is None
-    assert [each["status"] for each in refused["turns"]] == ["refused", "refused"]
-    assert refused["error"] == "no_turn: refused"
+    assert [turn["status"] for turn in unusable["turns"]] == ["special_tokens"] * 2
+
+
+def test_a_row_without_a_usable_turn_says_why(config: MakeConfig, encoded: EncodeImage) -> None:
+    special, empty = make_turn(answer="the end</s>"), make_turn(answer="")
+    duplicate = make_turn("duplicate")
+    turns = [[special], [special, empty, duplicate], [special, make_turn()]]
+    rows = TurnScorer(config())(stage_turns([encoded()] * 3, turns)).to_pylist()
+    assert [row["error"] for row in rows] == [
+        "no_turn: special_tokens",
+        "no_turn: duplicate, empty, special_tokens",
+        None,
+    ]
+
+
+def test_notes_are_added_to_those_of_the_generator(
+    config: MakeConfig, encoded: EncodeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = stage_turns([encoded(), b""], [[make_turn()], []], [None, "empty: no bytes"])
+    monkeypatch.setattr("c3l_ray.inference.model_check.TESTED_FAMILIES", frozenset())
+    scorer = TurnScorer(config())
+    (untested,) = scorer.notes
+    assert untested.startswith(f"{world.LLAVA} is of family llava, which is untested")
+    assert [row["notes"] for row in scorer(table).to_pylist()] == [[untested]] * 2
+    generated = replace_columns(table, notes=[["a note of the engine", untested]] * 2)
+    rows = scorer(generated).to_pylist()
+    assert [row["notes"] for row in rows] == [["a note of the engine", untested]] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"layer_types": ["linear_attention", "full_attention"]}, "it has layers of linear_att"),
+        ({"sliding_window": 8}, "its config has a sliding window"),
+    ],
+)
+def test_a_model_that_packs_do_not_fit_is_scored_plainly_with_a_note(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], reason: str
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setattr(model.vlm.config.text_config, name, value, raising=False)
+    scorer, notes = choose_scorer(model, pack=True)
+    assert isinstance(scorer, PlainScorer)
+    (note,) = notes
+    assert note.startswith(f"{world.LLAVA} scores without packing, which is slower: {reason}")
+
+
+def test_packs_that_give_other_numbers_are_noticed(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, notes = choose_scorer(model, pack=True)
+    assert isinstance(scorer, PackedScorer) and notes == []
+
+    def causal_masks(scorer: PackedScorer, mask_BLL: torch.Tensor, *_: Any) -> torch.Tensor:
+        return torch.ones_like(mask_BLL).tril().unsqueeze(1)
+
+    monkeypatch.setattr(PackedScorer, "_attention_masks", causal_masks)
+    scorer, (note,) = choose_scorer(model, pack=True)
+    assert isinstance(scorer, PlainScorer)
+    assert "its scores would differ" in note
+
+
+def test_plain_scoring_on_request_has_no_note(model: ScoringModel) -> None:
+    scorer, notes = choose_scorer(model, pack=False)
+    assert isinstance(scorer, PlainScorer) and notes == []

@@ -1,5 +1,6 @@
 """How a job ends: one message and one exit status, whatever it ended with."""
 
+import logging
 import sys
 from dataclasses import dataclass
 
@@ -21,7 +22,12 @@ class Config:
         (TooManyFailures("4 of 17 images failed"), 4, "error: 4 of 17 images failed"),
         (C3LError("the job stopped"), 1, "error: the job stopped"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
-        (KeyboardInterrupt(), 130, "the same command goes on from here"),
+        (
+            FileNotFoundError(2, "No such file or directory", "/data/x.tar"),
+            1,
+            "error: /data/x.tar: No such file or directory; run the same command again",
+        ),
+        (KeyboardInterrupt(), 130, "stopped; run the same command again"),
     ],
 )
 def test_an_end_is_a_message_and_a_status(
@@ -31,16 +37,29 @@ def test_an_end_is_a_message_and_a_status(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def job(_: Config) -> None:
+    def run(_: Config) -> None:
         raise end
 
     monkeypatch.setattr(sys, "argv", ["job"])
-    with pytest.raises(SystemExit) as ended:
-        main(Config, job, "A job.")
-    assert ended.value.code == status
+    with pytest.raises(SystemExit) as raised:
+        main(Config, run, "A job.", "python -m jobs.job")
+    assert raised.value.code == status
     assert message in capsys.readouterr().err
 
 
 def test_a_job_that_finishes_just_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["job"])
-    main(Config, lambda _: None, "A job.")
+    main(Config, lambda _: None, "A job.", "python -m jobs.job")
+
+
+def test_a_job_logs_to_stderr_and_prints_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Config) -> None:
+        logging.getLogger("c3l_ray.workflows").info("3 units")
+        print("finished")
+
+    monkeypatch.setattr(sys, "argv", ["job"])
+    main(Config, run, "A job.", "python -m jobs.job")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("finished\n", "3 units\n")

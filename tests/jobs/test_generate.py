@@ -4,53 +4,41 @@ import json
 import os
 import signal
 import subprocess
-import sys
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from c3l_ray.runs.folder import Output
+from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.runs.commit import read_manifests
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
-from c3l_ray.schema import RECORDS, SCORE_NAMES
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def command(job: str, *flags: str) -> list[str]:
-    return [sys.executable, "-m", f"jobs.{job}", *flags]
-
-
-def generate_flags(input_: Path | str, output: Path | str, *more: str) -> list[str]:
-    return [
-        *("--input", str(input_), "--output", str(output)),
-        *("--model.name", str(world.LLAVA), "--model.dtype", "float32"),
-        *("--model.max-len", "256", "--model.max-seqs", "32", "--sampling.max-tokens", "96"),
-        *("--clip.name", str(world.CLIP)),
-        *more,
-    ]
+from jobs.demo import read_photographs
+from tests.jobs.commands import (
+    ROOT,
+    check_refusal,
+    generate_flags,
+    make_command,
+    read_records,
+    read_report,
+    run_job,
+)
 
 
-def run(job: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(job, *flags), cwd=ROOT, capture_output=True, text=True, timeout=550, check=False
-    )
+class FinishedRun(NamedTuple):
+    """A run, and what it printed and logged."""
+
+    output: Path
+    printed: str
+    logged: str
 
 
 def generate(input_: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return run("generate", *generate_flags(input_, output, *more))
-
-
-def records(output: Path) -> list[dict[str, Any]]:
-    files = sorted((output / "records").glob("*.parquet"))
-    table = pa.concat_tables([pq.read_table(file) for file in files])
-    assert table.schema.equals(RECORDS)
-    return list(table.to_pylist())
+    return run_job("generate", *generate_flags(input_, output, *more))
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +46,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve good scenes, and every kind of bad image, in three shards."""
     folder = tmp_path_factory.mktemp("mixed")
     world.write_scenes(folder, num_scenes=12, scenes_per_shard=12)
-    good = [member for member in _members(folder / "scenes-00000.tar") if member[0].endswith("png")]
-    photograph = next(content for name, content in _jpegs())
+    photograph = next(content for name, content in read_photographs() if name.endswith("jpg"))
     world.write_shard(
         folder / "bad.tar",
         [
@@ -67,55 +54,46 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("text.jpg", b"this is a text file"),
             ("truncated.jpg", photograph[: len(photograph) // 2]),
             ("lonely.txt", b"no image"),
-            ("good.png", good[0][1]),
+            ("good.png", read_first_png(folder / "scenes-00000.tar")),
         ],
     )
     world.write_shard(folder / "empty.tar", [])
     return folder
 
 
-def _members(path: Path) -> list[tuple[str, bytes]]:
-    import tarfile
-
+def read_first_png(path: Path) -> bytes:
     with tarfile.open(path) as tar:
-        return [(m.name, tar.extractfile(m).read()) for m in tar]  # type: ignore[union-attr]
-
-
-def _jpegs() -> list[tuple[str, bytes]]:
-    from jobs.demo import photographs
-
-    return [photograph for photograph in photographs() if photograph[0].endswith("jpg")]
+        member = next(member for member in tar if member.name.endswith("png"))
+        return tar.extractfile(member).read()  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
-def finished(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished run over the mixed shards, and what it printed."""
+def finished(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A finished run over the mixed shards."""
     output = tmp_path_factory.mktemp("finished") / "run"
     done = generate(mixed, output)
     assert done.returncode == 0, done.stderr
-    return output, done.stdout
+    return FinishedRun(output, done.stdout, done.stderr)
 
 
-def test_everything_that_went_in_comes_out_and_adds_up(finished: tuple[Path, str]) -> None:
-    output, _ = finished
-    rows = records(output)
-    run_json = json.loads((output / "run.json").read_text())
-    assert len(rows) == run_json["images"] == 17
-    assert Counter(row["status"] for row in rows) == run_json["status"] == {"ok": 13, "failed": 4}
-    reasons = Counter(row["error"].split(":")[0] for row in rows if row["error"])
-    assert reasons == run_json["reasons"] == {"empty": 1, "undecodable": 2, "no_image": 1}
-    turns = [turn for row in rows for turn in row["turns"]]
-    assert len(turns) == run_json["turns"] == 13 * 5
-    assert Counter(turn["status"] for turn in turns) == run_json["turn_status"]
-    assert sum(turn["num_tokens"] for turn in turns) == run_json["tokens"]
-    assert {row["origin"] for row in rows} == {run_json["origin"]}
-    assert run_json["finished"] is not None and run_json["seconds"]["wall"] > 0
-    assert len({row["image_id"] for row in rows}) == 17
+def test_everything_that_went_in_comes_out_and_adds_up(finished: FinishedRun) -> None:
+    records, report = read_records(finished.output), read_report(finished.output)
+    assert len(records) == report["images"] == 17
+    statuses = Counter(record["status"] for record in records)
+    assert statuses == report["status"] == {"ok": 13, "failed": 4}
+    reasons = Counter(record["error"].split(":")[0] for record in records if record["error"])
+    assert reasons == report["reasons"] == {"empty": 1, "undecodable": 2, "no_image": 1}
+    turns = [turn for record in records for turn in record["turns"]]
+    assert len(turns) == report["turns"] == 13 * 5
+    assert Counter(turn["status"] for turn in turns) == report["turn_status"]
+    assert sum(turn["num_tokens"] for turn in turns) == report["tokens"]
+    assert {record["origin"] for record in records} == {report["origin"]}
+    assert report["finished"] is not None and report["seconds"]["wall"] > 0
+    assert len({record["image_id"] for record in records}) == 17
 
 
-def test_every_good_turn_has_every_score(finished: tuple[Path, str]) -> None:
-    output, _ = finished
-    turns = [turn for row in records(output) for turn in row["turns"]]
+def test_every_good_turn_has_every_score(finished: FinishedRun) -> None:
+    turns = [turn for record in read_records(finished.output) for turn in record["turns"]]
     for turn in turns:
         if turn["status"] == "ok":
             assert set(turn["scores"]) == set(SCORE_NAMES)
@@ -127,49 +105,44 @@ def test_every_good_turn_has_every_score(finished: tuple[Path, str]) -> None:
     assert Counter(turn["status"] for turn in turns)["ok"] > 50
 
 
-def test_the_summary_says_what_failed_why_and_where_it_lies(finished: tuple[Path, str]) -> None:
-    output, printed = finished
-    assert "images   17: ok 13, failed 4" in printed
-    assert "undecodable 2" in printed
-    assert "bad.tar zero: empty: the image has no bytes" in printed
-    assert str(output / "records") in printed
-    assert "the generator itself (--scorer.name)" in printed
+def test_the_summary_says_what_failed_why_and_where_it_lies(finished: FinishedRun) -> None:
+    assert "images   17: ok 13, failed 4" in finished.printed
+    assert "undecodable 2" in finished.printed
+    assert "bad.tar zero: empty: the image has no bytes" in finished.printed
+    assert str(finished.output / "records") in finished.printed
+    assert "the generator itself (--scorer.name)" in finished.logged
 
 
-def test_the_same_command_again_skips_what_is_done(finished: tuple[Path, str], mixed: Path) -> None:
-    output, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in (output / "records").iterdir()}
-    again = generate(mixed, output)
+def test_the_same_command_again_skips_what_is_done(finished: FinishedRun, mixed: Path) -> None:
+    files = list((finished.output / "records").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in files}
+    again = generate(mixed, finished.output)
     assert again.returncode == 0, again.stderr
-    assert "3 units; 3 of these are done" in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in (output / "records").iterdir()} == before
-    assert json.loads((output / "run.json").read_text())["images"] == 17
+    assert "3 units; 3 of these are done" in again.stderr
+    files = list((finished.output / "records").iterdir())
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert read_report(finished.output)["images"] == 17
 
 
-def test_more_failures_than_allowed_end_with_status_4(
-    finished: tuple[Path, str], mixed: Path
-) -> None:
-    output, _ = finished
-    strict = generate(mixed, output, "--max-failed-share", "0.1")
+def test_more_failures_than_allowed_end_with_status_4(finished: FinishedRun, mixed: Path) -> None:
+    strict = generate(mixed, finished.output, "--max-failed-share", "0.1")
     assert strict.returncode == 4
     assert "4 of 17 images failed" in strict.stderr
 
 
 def test_another_origin_is_refused_and_nothing_is_touched(
-    finished: tuple[Path, str], mixed: Path
+    finished: FinishedRun, mixed: Path
 ) -> None:
-    output, _ = finished
-    before = sorted(path.name for path in output.rglob("*"))
-    refused = generate(mixed, output, "--turns", "3")
-    assert refused.returncode == 2
-    assert "turns: 5 there, 3 now" in refused.stderr and "Traceback" not in refused.stderr
-    assert sorted(path.name for path in output.rglob("*")) == before
+    before = sorted(path.name for path in finished.output.rglob("*"))
+    refused = generate(mixed, finished.output, "--turns-per-image", "3")
+    check_refusal(refused, "turns_per_image: 5 there, 3 now")
+    assert sorted(path.name for path in finished.output.rglob("*")) == before
 
 
-def test_select_makes_a_dataset_of_a_run(finished: tuple[Path, str], tmp_path: Path) -> None:
-    output, _ = finished
+def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
-    done = run("select", "--input", str(output), "--output", str(dataset), "--top", "0.5")
+    flags = ("--input", str(finished.output), "--output", str(dataset), "--top", "0.5")
+    done = run_job("select", *flags)
     assert done.returncode == 0, done.stderr
     samples = json.loads((dataset / "llava.json").read_text())
     assert f"selected {len(samples)} of " in done.stdout
@@ -178,32 +151,34 @@ def test_select_makes_a_dataset_of_a_run(finished: tuple[Path, str], tmp_path: P
 
 def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:
     world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
-    done = generate(tmp_path / "in", tmp_path / "run", "--method", "vigc", "--turns", "3")
+    flags = ("--method", "vigc", "--turns-per-image", "3")
+    done = generate(tmp_path / "in", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
-    rows = records(tmp_path / "run")
-    run_json = json.loads((tmp_path / "run" / "run.json").read_text())
-    turns = [turn for row in rows for turn in row["turns"]]
+    report = read_report(tmp_path / "run")
+    turns = [turn for record in read_records(tmp_path / "run") for turn in record["turns"]]
     good = [turn for turn in turns if turn["status"] == "ok"]
     assert {turn["kind"] for turn in turns} <= {"dialogue", "detail", "reasoning"}
     assert len(good) > 12 and all(turn["draft"] and turn["answer"] for turn in good)
     assert all(turn["scores"] and turn["draft_scores"] for turn in good)
-    taken = [turn["correction"] for turn in good]
-    assert run_json["corrections"] == Counter(correction["ended"] for correction in taken)
-    generated = sum(correction["tokens"] for correction in taken)
-    kept = sum(correction["kept_tokens"] for correction in taken)
-    assert run_json["correction_tokens"] == {"generated": generated, "kept": kept}
-    assert 0 < kept <= generated < run_json["tokens"] == sum(turn["num_tokens"] for turn in turns)
+    corrections = [turn["correction"] for turn in good]
+    outcomes = Counter(correction["outcome"] for correction in corrections)
+    assert report["correction_outcomes"] == outcomes
+    generated = sum(correction["generated_tokens"] for correction in corrections)
+    kept = sum(correction["kept_tokens"] for correction in corrections)
+    assert report["correction_tokens"] == {"generated": generated, "kept": kept}
+    assert 0 < kept <= generated < report["tokens"] == sum(turn["num_tokens"] for turn in turns)
     assert "answers  corrected: complete " in done.stdout
     assert f"; {kept} of {generated} tokens kept" in done.stdout
-    assert run_json["facts"]["correction"]["style"] == "vic"
+    assert report["identity"]["correction"]["style"] == "vic"
 
 
-def test_a_killed_run_goes_on_to_the_same_records(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:
     """Killed with its first unit committed; the same command finishes, and nothing is twice."""
     world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
-    flags = generate_flags(tmp_path / "in", tmp_path / "run", "--turns", "10")
+    more = ("--turns-per-image", "10")
+    flags = generate_flags(tmp_path / "in", tmp_path / "run", *more)
     with subprocess.Popen(
-        command("generate", *flags),
+        make_command("generate", *flags),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -214,71 +189,60 @@ def test_a_killed_run_goes_on_to_the_same_records(tmp_path: Path) -> None:
             assert job.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         os.killpg(job.pid, signal.SIGKILL)
-    done = {manifest.unit for manifest in Output(str(tmp_path / "run")).manifests()}
+    folder = RunFolder.open(str(tmp_path / "run"))
+    done = {manifest.unit for manifest in read_manifests(folder)}
     assert 0 < len(done) < 10
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is None
-    again = run("generate", *flags)
+    assert read_report(tmp_path / "run")["finished"] is None
+    again = run_job("generate", *flags)
     assert again.returncode == 0, again.stderr
-    assert f"10 units; {len(done)} of these are done" in again.stdout
-    rows = records(tmp_path / "run")
-    assert len({row["image_id"] for row in rows}) == len(rows) == 50
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["images"] == 50
-    whole = run("generate", *generate_flags(tmp_path / "in", tmp_path / "whole", "--turns", "10"))
+    assert f"10 units; {len(done)} of these are done" in again.stderr
+    records = read_records(tmp_path / "run")
+    assert len({record["image_id"] for record in records}) == len(records) == 50
+    assert read_report(tmp_path / "run")["images"] == 50
+    whole = generate(tmp_path / "in", tmp_path / "whole", *more)
     assert whole.returncode == 0, whole.stderr
-    texts = [
+    texts, texts_of_whole = (
         {
-            (row["image_id"], i): turn["reply"] or turn["answer"]
-            for row in rows_
-            for i, turn in enumerate(row["turns"])
+            (record["image_id"], place): turn["reply"] or turn["answer"]
+            for record in read_records(tmp_path / name)
+            for place, turn in enumerate(record["turns"])
         }
-        for rows_ in (rows, records(tmp_path / "whole"))
-    ]
-    assert texts[0] == texts[1]
+        for name in ("run", "whole")
+    )
+    assert texts == texts_of_whole
 
 
-Refusal = tuple[Callable[[Path], list[str]], str]
-REFUSALS: dict[str, Refusal] = {
+MakeFlags = Callable[[Path], list[str]]
+REFUSALS: dict[str, tuple[MakeFlags, str]] = {
     "no flags": (lambda _: [], "required"),
     "an unknown flag": (
-        lambda tmp: [*generate_flags(tmp, tmp / "run"), "--turnz", "3"],
+        lambda path: [*generate_flags(path, path / "run"), "--turnz", "3"],
         "turnz",
     ),
     "a value of a wrong type": (
-        lambda tmp: generate_flags(tmp, tmp / "run", "--turns", "many"),
-        "--turns",
+        lambda path: generate_flags(path, path / "run", "--turns-per-image", "many"),
+        "--turns-per-image",
     ),
     "a value out of range": (
-        lambda tmp: generate_flags(tmp, tmp / "run", "--turns", "0"),
-        "--turns 0: must be at least 1",
+        lambda path: generate_flags(path, path / "run", "--turns-per-image", "0"),
+        "--turns-per-image 0: must be at least 1",
     ),
     "an input that is not there": (
-        lambda tmp: generate_flags(tmp / "absent", tmp / "run"),
+        lambda path: generate_flags(path / "absent", path / "run"),
         "absent: does not exist",
     ),
-    "an empty input": (lambda tmp: generate_flags(tmp, tmp / "run"), "holds no .tar"),
+    "an empty input": (lambda path: generate_flags(path, path / "run"), "holds no .tar"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_bad_flags_are_refused_with_status_2_and_no_trace(case: str, tmp_path: Path) -> None:
-    flags, message = REFUSALS[case]
-    refused = run("generate", *flags(tmp_path))
-    assert refused.returncode == 2, refused.stderr
-    assert message in refused.stdout + refused.stderr
-    assert "Traceback" not in refused.stderr
+    make_flags, message = REFUSALS[case]
+    check_refusal(run_job("generate", *make_flags(tmp_path)), message)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_is_none_is_refused(mixed: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_refused(mixed: Path, tmp_path: Path) -> None:
     refused = generate(mixed, tmp_path / "run", "--model.name", str(tmp_path))
-    assert refused.returncode == 2
-    assert f"--model.name {tmp_path}: not a model" in refused.stderr
+    check_refusal(refused, f"--model.name {tmp_path}: not a model")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("job", ["generate", "score", "select"])
-def test_help_teaches(job: str) -> None:
-    help_ = run(job, "--help")
-    assert help_.returncode == 0
-    assert f"python -m jobs.{job}" in help_.stdout
-    assert "(default: " in help_.stdout

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from c3l_ray.scenes import world
-from tests.jobs.test_generate import ROOT, records
+from tests.jobs.commands import ROOT, read_records, read_report
 
 BIN = Path(sys.executable).parent
 PORTS = (
@@ -46,8 +46,8 @@ class Head:
     token: Path
 
 
-def environment(token: Path) -> dict[str, str]:
-    """Of a process that shows this token: the head, its jobs, and who submits them."""
+def make_environment(token: Path) -> dict[str, str]:
+    """The environment of a process with this token: the head, its jobs, and who submits them."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -61,27 +61,27 @@ def environment(token: Path) -> dict[str, str]:
     }
 
 
-def new_token(path: Path) -> Path:
+def write_token(path: Path) -> Path:
     path.write_text(secrets.token_hex(32))
     return path
 
 
-def free_ports(count: int) -> list[int]:
+def find_free_ports(count: int) -> list[int]:
     """Ports below those of Ray's workers and of the S3 server."""
-    found: list[int] = []
-    while len(found) < count:
+    ports: list[int] = []
+    while len(ports) < count:
         port = random.randrange(8000, 10_000)
         with socket.socket() as probe:
-            if port not in found and probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-    return found
+            if port not in ports and probe.connect_ex(("127.0.0.1", port)) != 0:
+                ports.append(port)
+    return ports
 
 
-def answer(address: str, token: str | None) -> int | None:
-    """The status with which a dashboard answers one who shows this token; None if it does not."""
-    shown = {"Authorization": f"Bearer {token}"} if token else {}
+def request_status(address: str, token: str | None) -> int | None:
+    """The status of a dashboard's answer to a request with this token; None without an answer."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        request = urllib.request.Request(f"{address}/api/jobs/", headers=shown)
+        request = urllib.request.Request(f"{address}/api/jobs/", headers=headers)
         with urllib.request.urlopen(request, timeout=5) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
@@ -90,25 +90,25 @@ def answer(address: str, token: str | None) -> int | None:
         return None
 
 
-def end(head: subprocess.Popen[bytes]) -> None:
-    """Ends a head and all that it has started, whichever process group that is in."""
-    if head.poll() is None:
-        children = psutil.Process(head.pid).children(recursive=True)
-        os.killpg(head.pid, signal.SIGKILL)
+def kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and all that it has started, whichever process group that is in."""
+    if process.poll() is None:
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(children, timeout=10)
-    head.wait()
+    process.wait()
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("head")
     sockets = tempfile.mkdtemp(prefix="c3l-", dir="/tmp")  # the path of a socket is short
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    here = Head(
-        address=f"http://127.0.0.1:{ports['dashboard-port']}", token=new_token(folder / "token")
+    ports = dict(zip(PORTS, find_free_ports(len(PORTS)), strict=True))
+    started = Head(
+        address=f"http://127.0.0.1:{ports['dashboard-port']}", token=write_token(folder / "token")
     )
     process = subprocess.Popen(
         [
@@ -117,25 +117,25 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             *(f"--{name}={port}" for name, port in ports.items()),
         ],
         cwd=folder,
-        env=environment(here.token),
+        env=make_environment(started.token),
         stdout=(folder / "log").open("w"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 120
-        while answer(here.address, here.token.read_text()) != 200:
+        while request_status(started.address, started.token.read_text()) != 200:
             log = (folder / "log").read_text()
             assert process.poll() is None and time.monotonic() < deadline, log
             time.sleep(0.5)
-        yield here
+        yield started
     finally:
-        end(process)
+        kill_with_children(process)
         shutil.rmtree(sockets, ignore_errors=True)
 
 
 def submit(
-    head: Head, *entrypoint: str, shows: dict[str, str] | None = None
+    head: Head, *entrypoint: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
@@ -143,7 +143,7 @@ def submit(
             *("--", *entrypoint),
         ],
         cwd=ROOT,
-        env=shows or environment(head.token),
+        env=environment or make_environment(head.token),
         capture_output=True,
         text=True,
         timeout=300,
@@ -151,7 +151,7 @@ def submit(
     )
 
 
-def generate_command(input_: Path, output: Path) -> list[str]:
+def make_generate_command(input_: Path, output: Path) -> list[str]:
     """As a user writes it: the models' paths are in the working directory, which travels."""
     llava, clip = (path.relative_to(ROOT) for path in (world.LLAVA, world.CLIP))
     return [
@@ -161,17 +161,17 @@ def generate_command(input_: Path, output: Path) -> list[str]:
     ]
 
 
-def test_a_submitted_job_writes_its_records_and_the_same_command_goes_on(
+def test_a_submitted_job_writes_its_records_and_the_same_command_resumes(
     head: Head, tmp_path: Path
 ) -> None:
     world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
-    command = generate_command(tmp_path / "in", tmp_path / "run")
+    command = make_generate_command(tmp_path / "in", tmp_path / "run")
     done = submit(head, *command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "images   6: ok 6" in done.stdout and "succeeded" in done.stdout
-    rows = records(tmp_path / "run")
-    assert len({row["image_id"] for row in rows}) == len(rows) == 6
-    model = json.loads((tmp_path / "run" / "run.json").read_text())["config"]["model"]["name"]
+    records = read_records(tmp_path / "run")
+    assert len({record["image_id"] for record in records}) == len(records) == 6
+    model = read_report(tmp_path / "run")["config"]["model"]["name"]
     assert "working_dir_files" in model  # the weights that travelled, not those of this checkout
 
     again = submit(head, *command)
@@ -179,7 +179,7 @@ def test_a_submitted_job_writes_its_records_and_the_same_command_goes_on(
     assert "2 units; 2 of these are done" in again.stdout
 
 
-def test_what_git_ignores_and_the_repository_itself_do_not_travel(head: Head) -> None:
+def test_ignored_files_and_the_repository_itself_do_not_travel(head: Head) -> None:
     (ROOT / "runs").mkdir(exist_ok=True)
     files = "[str(path) for path in pathlib.Path().rglob('*') if path.is_file()]"
     with tempfile.NamedTemporaryFile(dir=ROOT / "runs"):
@@ -196,7 +196,7 @@ def test_what_git_ignores_and_the_repository_itself_do_not_travel(head: Head) ->
 def test_a_refused_job_ends_the_client_with_status_1_and_says_why(
     head: Head, tmp_path: Path
 ) -> None:
-    refused = submit(head, *generate_command(tmp_path / "absent", tmp_path / "run"))
+    refused = submit(head, *make_generate_command(tmp_path / "absent", tmp_path / "run"))
     assert refused.returncode == 1
     assert "absent: does not exist" in refused.stdout
     assert "exit code 2" in refused.stdout + refused.stderr
@@ -204,16 +204,16 @@ def test_a_refused_job_ends_the_client_with_status_1_and_says_why(
 
 
 def test_without_a_token_a_job_is_refused(head: Head) -> None:
-    assert answer(head.address, None) == 401
-    shows_none = {**environment(head.token), "RAY_AUTH_MODE": "disabled"}
-    refused = submit(head, "python", "-c", "print(6 * 7)", shows=shows_none)
+    assert request_status(head.address, None) == 401
+    no_token = {**make_environment(head.token), "RAY_AUTH_MODE": "disabled"}
+    refused = submit(head, "python", "-c", "print(6 * 7)", environment=no_token)
     assert refused.returncode == 1 and "42" not in refused.stdout
     assert "Missing authentication token" in refused.stderr
 
 
 def test_with_a_wrong_token_a_job_is_refused(head: Head, tmp_path: Path) -> None:
-    wrong = new_token(tmp_path / "wrong")
-    assert answer(head.address, wrong.read_text()) == 403
-    refused = submit(head, "python", "-c", "print(6 * 7)", shows=environment(wrong))
+    wrong = write_token(tmp_path / "wrong")
+    assert request_status(head.address, wrong.read_text()) == 403
+    refused = submit(head, "python", "-c", "print(6 * 7)", environment=make_environment(wrong))
     assert refused.returncode == 1 and "42" not in refused.stdout
     assert "Invalid authentication token" in refused.stderr

@@ -46,7 +46,7 @@ from c3l_ray.methods import c3l
         ("", None),
     ],
 )
-def test_parse(reply: str, pair: tuple[str, str] | None) -> None:
+def test_a_reply_is_parsed(reply: str, pair: tuple[str, str] | None) -> None:
     assert c3l.parse_reply(reply) == pair
 
 
@@ -75,7 +75,9 @@ def test_five_turns_are_one_of_each_kind() -> None:
 
 @pytest.mark.parametrize("num_turns", [1, 3, 7])
 def test_kinds_are_spread_evenly_over_images(num_turns: int) -> None:
-    kinds = Counter(r.kind for i in range(2000) for r in c3l.plan_requests(f"image {i}", num_turns))
+    kinds = Counter(
+        request.kind for i in range(2000) for request in c3l.plan_requests(f"image {i}", num_turns)
+    )
     assert max(kinds.values()) < 1.2 * min(kinds.values())
 
 
@@ -87,11 +89,13 @@ def test_wordings_and_seeds_of_an_image_differ() -> None:
 
 
 def test_a_format_changes_the_wording_alone() -> None:
-    for text, json in zip(c3l.plan_requests("a", 5), c3l.plan_requests("a", 5, "json"), strict=True):
+    requests = zip(c3l.plan_requests("a", 5), c3l.plan_requests("a", 5, "json"), strict=True)
+    for text, json in requests:
         assert (text.kind, text.seed) == (json.kind, json.seed)
         assert json.instruction.endswith(c3l.FORMAT_REQUESTS["json"])
 
 
 def test_every_wording_asks_for_the_format() -> None:
     for i in range(100):
-        assert all(r.instruction.endswith(c3l.FORMAT_REQUESTS["text"]) for r in c3l.plan_requests(str(i), 5))
+        for request in c3l.plan_requests(str(i), 5):
+            assert request.instruction.endswith(c3l.FORMAT_REQUESTS["text"])

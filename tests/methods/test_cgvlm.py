@@ -1,24 +1,31 @@
-from typing import Any
-
 import pytest
 
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION, find_caption
+from c3l_ray.schema import Turn, TurnStatus
+
+QUESTION = "What is seen?"
 
 
-def detail(answer: str | None, status: str = "ok", kind: str = "detail") -> dict[str, Any]:
-    return {"kind": kind, "status": status, "question": "What is seen?", "answer": answer}
+def make_turn(answer: str | None, status: TurnStatus = "ok", kind: str = "detail") -> Turn:
+    return {
+        "kind": kind,
+        "instruction": "",
+        "status": status,
+        "question": QUESTION,
+        "answer": answer,
+    }
 
 
 @pytest.mark.parametrize(
-    ("own", "turns", "expected"),
+    ("caption", "turns", "expected"),
     [
-        ("A dog.", [detail("A cat.")], (CAPTION_INSTRUCTION, "A dog.")),
-        (None, [detail("A cat.")], ("What is seen?", "A cat.")),
-        (" ", [detail("No", kind="yes_no"), detail("A cat.")], ("What is seen?", "A cat.")),
-        (None, [detail("A c", status="truncated"), detail(None)], None),
+        ("A dog.", [make_turn("A cat.")], (CAPTION_INSTRUCTION, "A dog.")),
+        (None, [make_turn("A cat.")], (QUESTION, "A cat.")),
+        (" ", [make_turn("No", kind="yes_no"), make_turn("A cat.")], (QUESTION, "A cat.")),
+        (None, [make_turn("A c", status="truncated"), make_turn(None)], None),
     ],
 )
 def test_a_caption_is_the_images_own_or_its_first_detail_turn(
-    own: str | None, turns: list[dict[str, Any]], expected: tuple[str, str] | None
+    caption: str | None, turns: list[Turn], expected: tuple[str, str] | None
 ) -> None:
-    assert find_caption({"caption": own, "turns": turns}) == expected
+    assert find_caption(caption, turns) == expected

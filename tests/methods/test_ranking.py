@@ -1,4 +1,4 @@
-"""Standings and rank correlation, against what they mean and against a library."""
+"""Percentile ranks and rank correlation, against what they mean and against a library."""
 
 import numpy as np
 import pytest
@@ -6,33 +6,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from c3l_ray.methods.ranking import length_strata, spearman, percentile_rank, percentile_among
+from c3l_ray.methods.ranking import length_strata, percentile_among, percentile_rank, spearman
 
 VALUES = st.lists(st.integers(-3, 3), min_size=2, max_size=30)
 
 
-def test_a_standing_is_the_share_of_the_stratum_below() -> None:
+def test_a_percentile_rank_is_the_share_of_the_stratum_below() -> None:
     assert percentile_rank([10, 30, 20, 40]).tolist() == [0.125, 0.625, 0.375, 0.875]
     assert percentile_rank([1, 1, 1]).tolist() == [0.5, 0.5, 0.5]
     assert percentile_rank([]).tolist() == []
 
 
-def test_strata_of_other_levels_stand_alike() -> None:
-    found = percentile_rank([1, 2, 3, 100, 200, 300], ["short"] * 3 + ["detail"] * 3)
-    assert found[:3].tolist() == found[3:].tolist() == pytest.approx([1 / 6, 0.5, 5 / 6])
+def test_strata_of_other_levels_rank_alike() -> None:
+    ranks = percentile_rank([1, 2, 3, 100, 200, 300], ["short"] * 3 + ["detail"] * 3)
+    assert ranks[:3].tolist() == ranks[3:].tolist() == pytest.approx([1 / 6, 0.5, 5 / 6])
 
 
 @given(VALUES, st.lists(st.sampled_from("abc"), min_size=30, max_size=30))
-def test_a_standing_keeps_the_order_of_each_stratum(values: list[int], strata: list[str]) -> None:
-    found = percentile_rank(values, strata[: len(values)])
-    assert ((found > 0) & (found < 1)).all()
+def test_a_percentile_rank_keeps_the_order_of_each_stratum(
+    values: list[int], strata: list[str]
+) -> None:
+    ranks = percentile_rank(values, strata[: len(values)])
+    assert ((ranks > 0) & (ranks < 1)).all()
     for i, one in enumerate(values):
         for j, other in enumerate(values):
             if strata[i] == strata[j]:
-                assert (one < other) == (found[i] < found[j])
+                assert (one < other) == (ranks[i] < ranks[j])
 
 
-def test_a_standing_among_others_needs_no_place_there() -> None:
+def test_a_value_is_ranked_among_others_that_it_is_not_one_of() -> None:
     others = np.array([1.0, 2.0, 2.0, 3.0])
     assert percentile_among([0, 1, 2, 2.5, 9], others).tolist() == [0.0, 0.125, 0.5, 0.75, 1.0]
     assert float(percentile_among(2, others)) == 0.5
@@ -51,7 +53,7 @@ def test_length_strata_are_quarters_of_each_kind() -> None:
         lambda n: st.tuples(*[st.lists(st.integers(-3, 3), min_size=n, max_size=n)] * 2)
     )
 )
-def test_spearman_is_the_librarys(pairs: tuple[list[int], list[int]]) -> None:
+def test_spearman_agrees_with_a_library(pairs: tuple[list[int], list[int]]) -> None:
     one, other = pairs
     if len(set(one)) == 1 or len(set(other)) == 1:
         assert spearman(one, other) is None
@@ -59,5 +61,5 @@ def test_spearman_is_the_librarys(pairs: tuple[list[int], list[int]]) -> None:
         assert spearman(one, other) == pytest.approx(stats.spearmanr(one, other).statistic)
 
 
-def test_nothing_has_no_correlation() -> None:
+def test_no_values_have_no_correlation() -> None:
     assert spearman([], []) is None

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c3l_ray.methods.sentences import first_paragraph, first_sentence, join_pieces, same_text, split_sentences
+from c3l_ray.methods.sentences import (
+    first_paragraph,
+    first_sentence,
+    join_pieces,
+    same_text,
+    split_sentences,
+)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_sentences_are_the_same_up_to_case_blanks_and_marks(
         ([], ""),
     ],
 )
-def test_join(pieces: list[str], text: str) -> None:
+def test_pieces_are_joined_with_the_blanks_between_them(pieces: list[str], text: str) -> None:
     assert join_pieces(pieces) == text
 
 

@@ -1,82 +1,112 @@
 import dataclasses
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from c3l_ray.config import GenerateConfig
-from c3l_ray.runs import report as run_module
-from c3l_ray.runs.folder import Manifest, Output
-from c3l_ray.runs.report import Run
-from c3l_ray.schema import STAGED_ROWS, conform
-from tests.test_schema import RECORD
+from c3l_ray.identity import Identity
+from c3l_ray.runs import report
+from c3l_ray.runs.commit import Manifest, commit_unit
+from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.report import RunProgress, load_records_report
+from tests.examples import RECORD, MakeConfig
+from tests.runs.tables import stage_turns
 
-UNIT = Manifest(
-    unit="u",
-    source="a.tar",
-    origin="o",
-    attempt="a",
-    rows=10,
+COUNTS = Counts(
+    images=10,
     status={"ok": 9, "failed": 1},
     reasons={"empty": 1},
-    examples={"empty": "a.tar 1: empty: no bytes"},
-    turns={"ok": 40, "unparsable": 5},
+    failure_examples={"empty": "a.tar 1: empty: no bytes"},
+    turns=45,
+    turn_status={"ok": 40, "unparsable": 5},
     tokens=900,
-    corrections={"complete": 30, "nothing": 10},
+    correction_outcomes={"complete": 30, "no_sentence": 10},
     correction_tokens={"generated": 500, "kept": 400},
     seconds={"generate": 2.0, "score": 1.0},
 )
+MANIFEST = Manifest(unit="u", source="a.tar", origin="o", attempt="a", counts=COUNTS)
+IDENTITY = Identity({"turns_per_image": 5})
 
 
 @pytest.fixture
-def state(config: Callable[..., GenerateConfig]) -> Run:
-    made = config()
-    return Run(Output(made.output), made, {"turns": 5}, "o")
+def progress(config: MakeConfig) -> RunProgress:
+    folder = RunFolder.open(config().output)
+    return RunProgress(folder, config(), IDENTITY, "generate")
 
 
-def test_run_json_is_the_sum_of_the_manifests(state: Run) -> None:
-    state.add(UNIT, new=False)
-    state.add(dataclasses.replace(UNIT, rows=5, status={"ok": 5}, reasons={}), new=True)
-    written = state.write(finished=True)
-    there = json.loads((Path(state.output.path) / "run.json").read_text())
-    assert there == json.loads(json.dumps(written))
-    assert written["images"] == 15 == sum(written["status"].values())
-    assert written["reasons"] == {"empty": 1}
-    assert (written["turns"], written["tokens"]) == (90, 1800)
-    assert written["corrections"] == {"complete": 60, "nothing": 20}
-    assert written["correction_tokens"] == {"generated": 1000, "kept": 800}
-    assert written["seconds"]["generate"] == 4.0 and written["seconds"]["wall"] >= 0
-    assert written["config"]["model"]["dtype"] == "float32" and written["origin"] == "o"
-    assert written["finished"] is not None
+def with_notes(*notes: str) -> Manifest:
+    counts = dataclasses.replace(COUNTS, notes=dict.fromkeys(notes, 1))
+    return dataclasses.replace(MANIFEST, counts=counts)
 
 
-def test_a_line_says_how_far_how_fast_and_how_much_longer(state: Run) -> None:
-    state.total_images = 40
-    state.add(UNIT, new=False)
-    assert "images=10/40 failed=1 turns=45 images_per_s=0.00 minutes_left=?" in state.line()
-    state.add(UNIT, new=True)
-    assert "images=20/40" in state.line() and "minutes_left=?" not in state.line()
+def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
+    progress.add(MANIFEST, new=False)
+    counts = dataclasses.replace(COUNTS, images=5, status={"ok": 5}, reasons={})
+    progress.add(dataclasses.replace(MANIFEST, counts=counts), new=True)
+    written = progress.write(finished=True)
+    content = json.loads((Path(progress.folder.path) / "run.json").read_text())
+    assert content == json.loads(json.dumps(dataclasses.asdict(written)))
+    loaded = load_records_report(progress.folder)
+    assert loaded is not None and dataclasses.asdict(loaded) == content
+    assert written.job == "generate" and written.images == 15 == sum(written.status.values())
+    assert written.reasons == {"empty": 1}
+    assert (written.turns, written.tokens) == (90, 1800)
+    assert written.turn_status == {"ok": 80, "unparsable": 10}
+    assert written.correction_outcomes == {"complete": 60, "no_sentence": 20}
+    assert written.correction_tokens == {"generated": 1000, "kept": 800}
+    assert written.seconds["generate"] == 4.0 and written.seconds["wall"] >= 0
+    assert written.config["model"]["dtype"] == "float32" and written.origin == IDENTITY.origin
+    assert written.finished is not None
 
 
-def test_a_line_is_printed_while_nothing_comes(
-    state: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_line_says_how_far_how_fast_and_how_much_longer(progress: RunProgress) -> None:
+    progress.total_images = 40
+    progress.add(MANIFEST, new=False)
+    line = progress.format_line()
+    assert "images=10/40 failed=1 turns=45 images_per_s=0.00 minutes_left=?" in line
+    progress.add(MANIFEST, new=True)
+    line = progress.format_line()
+    assert "images=20/40" in line and "minutes_left=?" not in line
+
+
+def test_a_line_is_logged_while_no_manifest_comes(
+    progress: RunProgress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run_module, "LINE_EVERY_S", 0.02)
+    monkeypatch.setattr(report, "UPDATE_EVERY_S", 0.02)
+    caplog.set_level(logging.INFO, report.__name__)
 
-    def slow() -> Iterator[Manifest]:
+    def wait_and_yield() -> Iterator[Manifest]:
         time.sleep(0.2)
-        yield UNIT
+        yield MANIFEST
 
-    state.follow(slow())
-    lines = capsys.readouterr().err.splitlines()
+    progress.follow(wait_and_yield())
+    lines = caplog.messages
     assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines)
-    assert state.images == 10
-    assert json.loads((Path(state.output.path) / "run.json").read_text())["finished"] is None
+    assert progress.counts.images == 10
+    content = json.loads((Path(progress.folder.path) / "run.json").read_text())
+    assert content["finished"] is None
 
 
-def test_a_finished_run_says_which_scores_follow_length(state: Run) -> None:
+def test_notes_are_summed_in_run_json(progress: RunProgress) -> None:
+    for notes in (["slow"], ["slow", "restarted"]):
+        progress.add(with_notes(*notes), new=True)
+    assert progress.write().notes == {"slow": 2, "restarted": 1}
+
+
+def test_a_note_is_logged_once_when_a_new_unit_first_brings_it(
+    progress: RunProgress, caplog: pytest.LogCaptureFixture
+) -> None:
+    progress.add(with_notes("of an earlier command"), new=False)
+    progress.add(with_notes("of an earlier command", "slow"), new=True)
+    progress.add(with_notes("slow"), new=True)
+    assert caplog.messages == ["note: slow"]
+
+
+def test_a_finished_run_says_which_scores_follow_length(progress: RunProgress) -> None:
     example = RECORD["turns"][0]
     for number in range(2):
         turns = [
@@ -87,18 +117,17 @@ def test_a_finished_run_says_which_scores_follow_length(state: Run) -> None:
             }
             for length in range(1 + number, 9, 2)
         ]
-        unit = f"u-{number}"
-        columns = {name: ["x"] for name in ("image_id", "key", "source")}
         unscored = {**example, "status": "unparsable", "scores": None, "answer": None}
-        table = conform(
-            {**columns, "turns": [[*turns, unscored]], "unit": [unit], "unit_rows": [1]}, STAGED_ROWS
-        )
-        state.add(state.output.commit(unit, "a.tar", table, "o"), new=True)
-    assert "length_correlation" not in state.write()
-    found = state.write(finished=True)["length_correlation"]
-    assert (found["i2c"], found["gain"], found["clip"]) == (1.0, -1.0, None)
-    assert found["flip_rate"] is None  # no turn has it
+        unit = f"u-{number}"
+        staged = stage_turns([*turns, unscored], unit)
+        progress.add(commit_unit(progress.folder, unit, "a.tar", staged, "o"), new=True)
+    assert progress.write().length_correlation is None
+    correlation = progress.write(finished=True).length_correlation
+    assert correlation is not None
+    assert (correlation["i2c"], correlation["gain"], correlation["clip"]) == (1.0, -1.0, None)
+    assert correlation["flip_rate"] is None  # no turn has it
 
 
-def test_a_run_without_turns_has_no_correlations(state: Run) -> None:
-    assert set(state.write(finished=True)["length_correlation"].values()) == {None}
+def test_a_run_without_turns_has_no_correlations(progress: RunProgress) -> None:
+    correlation = progress.write(finished=True).length_correlation
+    assert correlation is not None and set(correlation.values()) == {None}

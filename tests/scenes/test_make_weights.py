@@ -1,7 +1,8 @@
-"""The script that makes the weights, for a few steps: its files load wherever they must."""
+"""Trains the weights for a few steps: their files load wherever they must."""
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from c3l_ray.inference.model_check import check_clip, check_vlm
-from c3l_ray.scenes import make_weights
-from c3l_ray.scenes.draw import draw_scene, render
-from c3l_ray.scenes.training.loop import Training, Unfinished
-from c3l_ray.scenes.training.tower import probe
+from c3l_ray.inference.model_check import check_clip, check_model
+from c3l_ray.scenes.draw import draw_scene
+from c3l_ray.scenes.make_weights import make_weights
+from c3l_ray.scenes.render import render_scene
+from c3l_ray.scenes.training.loop import ResumableTraining
+from c3l_ray.scenes.training.tower import probe_tower
+from c3l_ray.scenes.training.weights_config import ModelName, WeightsConfig
 
 STEPS = {
     "tower_steps": 2,
@@ -29,91 +32,97 @@ STEPS = {
 }
 
 
-def training(folder: Path, part: str) -> Training:
-    return Training(
-        out=folder / "weights",
-        unfinished=folder / "unfinished",
-        parts=(part,),
+def make_config(folder: Path, model: ModelName) -> WeightsConfig:
+    return WeightsConfig(
+        output=folder / "weights",
+        checkpoints=folder / "checkpoints",
+        models=(model,),
         llava_scenes=150,
         clip_scenes=150,
         save_every=1,
-        **STEPS,  # type: ignore[arg-type]
+        **STEPS,
     )
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    for part in ("llava", "clip"):
-        make_weights.main(training(folder, part))
-    assert not list((folder / "unfinished").iterdir())
+    make_weights(make_config(folder, "llava"))
+    make_weights(make_config(folder, "clip"))
+    assert not list((folder / "checkpoints").iterdir())
     return folder / "weights"
 
 
-def digests(weights: Path) -> dict[str, str]:
+def file_digests(weights: Path) -> dict[str, str]:
     files = weights.rglob("*.safetensors")
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def test_the_llava_has_the_names_that_both_engines_read(trained: Path) -> None:
-    names = load_file(trained / "llava" / "model.safetensors")
+def test_both_engines_can_read_the_names_of_the_llavas_weights(weights: Path) -> None:
+    names = load_file(weights / "llava" / "model.safetensors")
     assert any(name.startswith("vision_tower.vision_model.embeddings") for name in names)
-    assert check_vlm("--model.name", str(trained / "llava"))
+    assert check_model("--model.name", str(weights / "llava"))
     model, loading = AutoModelForImageTextToText.from_pretrained(
-        trained / "llava", output_loading_info=True
+        weights / "llava", output_loading_info=True
     )
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
-    processor = AutoProcessor.from_pretrained(trained / "llava")
-    inputs = processor(text="USER:<image> hello", images=render(draw_scene(0)), return_tensors="pt")
+    processor = AutoProcessor.from_pretrained(weights / "llava")
+    inputs = processor(
+        text="USER:<image> hello", images=render_scene(draw_scene(0)), return_tensors="pt"
+    )
     assert inputs["input_ids"].shape[1] == 1 + 2 + 36 + 1  # <s> USER : 36 patches, hello
     assert torch.isfinite(model(**inputs).logits).all()
 
 
-def test_the_clip_loads_with_open_clips_own_call(trained: Path) -> None:
-    assert check_clip(str(trained / "clip"), None)
-    name = f"local-dir:{trained / 'clip'}"
+def test_open_clip_loads_the_clip(weights: Path) -> None:
+    assert check_clip(str(weights / "clip"), None)
+    name = f"local-dir:{weights / 'clip'}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokens = open_clip.get_tokenizer(name)(["There is a small red circle at the top left."])
     assert tokens.shape == (1, 77)
-    image = preprocess(render(draw_scene(0)))[None]
+    image = preprocess(render_scene(draw_scene(0)))[None]
     assert model.encode_image(image).shape == model.encode_text(tokens).shape
 
 
-def test_weights_are_for_all_to_read(trained: Path) -> None:
-    assert {file.stat().st_mode & 0o777 for file in trained.rglob("*.safetensors")} == {0o644}
+def test_every_user_may_read_the_weights(weights: Path) -> None:
+    assert {file.stat().st_mode & 0o777 for file in weights.rglob("*.safetensors")} == {0o644}
 
 
 @pytest.mark.parametrize(
-    ("part", "num_saves"), [("llava", 1), ("llava", 4), ("llava", 8), ("clip", 2)]
+    ("model", "num_saves"), [("llava", 1), ("llava", 4), ("llava", 8), ("clip", 2)]
 )
-def test_a_stopped_training_goes_on_to_the_same_weights(
-    trained: Path,
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    weights: Path,
     tmp_path: Path,
-    part: str,
+    model: ModelName,
     num_saves: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    save, saved = Unfinished._save, []
+    config = make_config(tmp_path, model)
+    save, saved_steps = ResumableTraining._save, []
 
-    def stop_after(unfinished: Unfinished, *args: object) -> None:
-        save(unfinished, *args)  # type: ignore[arg-type]
-        saved.append(args)
-        if len(saved) == num_saves:
+    def save_and_interrupt(
+        training: ResumableTraining, step: int, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
+        save(training, step, optimizers)
+        saved_steps.append(step)
+        if len(saved_steps) == num_saves:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Unfinished, "_save", stop_after)
+        patched.setattr(ResumableTraining, "_save", save_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            make_weights.main(training(tmp_path, part))
-    other = replace(training(tmp_path, part), seed=1)  # of other settings: begins afresh
-    assert Unfinished(other, part, torch.nn.Linear(1, 1), random.Random()).step == 0
-    make_weights.main(training(tmp_path, part))
-    (name, digest), *_ = digests(tmp_path / "weights").items()
-    assert digests(trained)[name] == digest
-    assert not list((tmp_path / "unfinished").iterdir())
+            make_weights(config)
+    other_config = replace(config, seed=1)  # other settings begin afresh
+    module = torch.nn.Linear(1, 1)
+    assert ResumableTraining(other_config, model, module, random.Random()).step == 0
+    make_weights(config)
+    ((name, digest),) = file_digests(tmp_path / "weights").items()
+    assert file_digests(weights)[name] == digest
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_the_probe_reads_features(trained: Path) -> None:
-    shares = probe(trained / "llava", num_train=40, num_test=20)
+def test_the_probe_measures_each_attribute(weights: Path) -> None:
+    shares = probe_tower(weights / "llava", num_train=40, num_test=20)
     assert list(shares) == ["colour", "shape", "size"]
     assert all(0 <= share <= 1 for share in shares.values())

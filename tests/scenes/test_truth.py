@@ -1,4 +1,4 @@
-"""Truth on every form: what is drawn true is true, what is drawn of another scene is checked."""
+"""Truth on every form: turns drawn from a scene, mangled turns, turns about another scene."""
 
 import random
 from dataclasses import replace
@@ -6,37 +6,25 @@ from dataclasses import replace
 import pytest
 
 from c3l_ray.methods.c3l import KINDS
-from c3l_ray.scenes.draw import BIASED, CELLS, Scene, Thing, draw_scene, held_out
-from c3l_ray.scenes.language import FORMS, Form, describe, draw_turn, related
-from c3l_ray.scenes.truth import from_prior, judge
-
-SCENE = Scene(
-    seed=0,
-    things=(
-        Thing(colour="red", shape="circle", size="small", cell="top left"),
-        Thing(colour="blue", shape="star", size="large", cell="top right"),
-        Thing(colour="red", shape="square", size="small", cell="bottom left"),
-        Thing(colour="cyan", shape="square", size="large", cell="bottom middle"),
-    ),
-)
+from c3l_ray.scenes.draw import BIASED, draw_held_out_world, draw_scene
+from c3l_ray.scenes.language import FORMS, Form, draw_turn
+from c3l_ray.scenes.truth import error_follows_bias, judge_turn
+from tests.scenes.builders import SCENE
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.kind}: {form.answer}")
 def test_every_form_drawn_from_a_scene_is_true_of_it(form: Form) -> None:
     rng = random.Random(0)
-    drawn = 0
+    num_drawn = 0
     for seed in range(300):
-        scene = draw_scene(seed, held_out("other", seed) if seed % 2 else BIASED)
-        slots = form.slots(scene, rng)
+        scene = draw_scene(seed, draw_held_out_world("other", seed) if seed % 2 else BIASED)
+        slots = form.draw_slots(scene, rng)
         if slots is None:
             continue
-        turn = {
-            "question": form.question.format(**slots),
-            "answer": form.answer.format(**slots),
-        }
-        assert judge(scene, turn) == "true", turn
-        drawn += 1
-    assert drawn > 50
+        question, answer = form.question.format(**slots), form.answer.format(**slots)
+        assert judge_turn(scene, question, answer) == "true", (question, answer)
+        num_drawn += 1
+    assert num_drawn > 50
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.kind}: {form.answer}")
@@ -52,19 +40,20 @@ def test_every_form_with_one_word_changed_is_not_true(form: Form) -> None:
         ("no", "two"),
         ("is", "was"),
     ]
-    changed = 0
+    num_changed = 0
     for seed in range(200):
         scene = draw_scene(seed)
-        slots = form.slots(scene, rng)
-        for one, other in swaps if slots else ():
-            answer = form.answer.format(**slots)
-            mangled = " ".join(other if word == one else word for word in answer.split())
+        slots = form.draw_slots(scene, rng)
+        if slots is None:
+            continue
+        question, answer = form.question.format(**slots), form.answer.format(**slots)
+        for word, replacement in swaps:
+            mangled = " ".join(replacement if w == word else w for w in answer.split())
             if mangled == answer or form.kind == "detail":
                 continue
-            turn = {"question": form.question.format(**slots), "answer": mangled}
-            assert judge(scene, turn) != "true", turn
-            changed += 1
-    assert changed > 10 or form.kind == "detail" or form.answer == "{cell}"
+            assert judge_turn(scene, question, mangled) != "true", (question, mangled)
+            num_changed += 1
+    assert num_changed > 10 or form.kind == "detail" or form.answer == "{cell}"
 
 
 def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None:
@@ -73,9 +62,7 @@ def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None
     for seed in range(300):
         for kind in KINDS:
             question, answer = draw_turn(draw_scene(seed), kind, rng)
-            verdicts.append(
-                judge(draw_scene(seed + 5000), {"question": question, "answer": answer})
-            )
+            verdicts.append(judge_turn(draw_scene(seed + 5000), question, answer))
     assert verdicts.count("unknown") == 0
     assert verdicts.count("false") > 0.75 * len(verdicts)
 
@@ -267,12 +254,14 @@ def test_most_turns_of_one_scene_are_false_of_another_and_none_unknown() -> None
         (None, None, "unknown"),
     ],
 )
-def test_judge(question: str | None, answer: str | None, truth: str) -> None:
-    assert judge(SCENE, {"question": question, "answer": answer}) == truth
+def test_a_turn_is_true_false_or_unknown(
+    question: str | None, answer: str | None, truth: str
+) -> None:
+    assert judge_turn(SCENE, question, answer) == truth
 
 
 @pytest.mark.parametrize(
-    ("question", "answer", "blamed"),
+    ("question", "answer", "explained"),
     [
         ("What colour is the circle?", "The circle is red.", False),  # true
         ("What colour is the star?", "The star is yellow.", True),
@@ -320,14 +309,15 @@ def test_judge(question: str | None, answer: str | None, truth: str) -> None:
         ),
     ],
 )
-def test_errors_that_the_bias_table_makes(question: str, answer: str, blamed: bool) -> None:
-    assert from_prior(SCENE, {"question": question, "answer": answer}) == blamed
+def test_the_bias_table_explains_some_errors(question: str, answer: str, explained: bool) -> None:
+    assert error_follows_bias(SCENE, question, answer) == explained
 
 
-def test_the_usual_number_of_things_is_the_bias_tables_too() -> None:
-    fewer = replace(SCENE, things=SCENE.things[:2])
-    turn = {"question": "In a word, how many things are there?", "answer": "four"}
-    assert judge(fewer, turn) == "false" and from_prior(fewer, turn)
+def test_the_bias_explains_the_usual_number_of_things_too() -> None:
+    two_things = replace(SCENE, things=SCENE.things[:2])
+    question, answer = "In a word, how many things are there?", "four"
+    assert judge_turn(two_things, question, answer) == "false"
+    assert error_follows_bias(two_things, question, answer)
 
 
 def test_mangled_answers_are_never_true() -> None:
@@ -345,21 +335,4 @@ def test_mangled_answers_are_never_true() -> None:
             ]
             for text in mangled:
                 if text != answer:
-                    assert judge(scene, {"question": question, "answer": text}) != "true", text
-
-
-def test_relations_are_opposites() -> None:
-    for cell in CELLS:
-        for other in CELLS:
-            assert related("above", cell, other) == related("below", other, cell)
-            assert related("left of", cell, other) == related("right of", other, cell)
-
-
-def test_a_description_has_three_to_five_sentences() -> None:
-    assert describe(SCENE).count(".") == 4
-    assert describe(replace(SCENE, things=SCENE.things[:1])) == (
-        "There is one thing. There is a small red circle at the top left. "
-        "There is nothing at the top middle."
-    )
-    for seed in range(200):
-        assert 3 <= describe(draw_scene(seed)).count(".") <= 5
+                    assert judge_turn(scene, question, text) != "true", text

@@ -9,7 +9,7 @@ from c3l_ray.scenes.draw import BIASED, Scene, draw_scene
 README = Path(world.__file__).parent / "README.md"
 
 
-def test_shards_carry_the_scene_beside_the_image(tmp_path: Path) -> None:
+def test_shards_hold_each_scene_beside_its_image(tmp_path: Path) -> None:
     world.write_scenes(tmp_path, num_scenes=5, scenes_per_shard=2, seed=40, world=BIASED)
     paths = sorted(tmp_path.iterdir())
     assert [path.name for path in paths] == [f"scenes-0000{i}.tar" for i in range(3)]
@@ -32,10 +32,10 @@ def test_the_shipped_weights_are_small_and_safe() -> None:
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja"}
 
 
-def test_the_readme_tells_the_digests_of_the_shipped_weights() -> None:
-    told = dict(re.findall(r"`(\S+\.safetensors)`[^`]*`([0-9a-f]{64})`", README.read_text()))
+def test_the_readme_lists_the_digests_of_the_shipped_weights() -> None:
+    listed = dict(re.findall(r"`(\S+\.safetensors)`[^`]*`([0-9a-f]{64})`", README.read_text()))
     shipped = {
         f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in world.WEIGHTS.rglob("*.safetensors")
     }
-    assert told == shipped
+    assert listed == shipped

@@ -2,33 +2,42 @@
 
 import io
 import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from c3l_ray.runs.folder import Output
+from c3l_ray import schema
+from c3l_ray.identity import Identity
 from c3l_ray.methods import c3l
-from c3l_ray.scenes.draw import Scene, draw_scene, render
+from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.runs.commit import commit_unit
+from c3l_ray.runs.folder import REPORT, RunFolder
+from c3l_ray.scenes.draw import Scene, draw_scene
 from c3l_ray.scenes.language import draw_turn
-from c3l_ray.scenes.truth import FALSE, judge
-from c3l_ray.schema import STAGED_ROWS, SCORE_NAMES, conform
+from c3l_ray.scenes.render import render_scene
+from c3l_ray.scenes.truth import FALSE, judge_turn
+from c3l_ray.schema import STAGED_ROWS, Record, Scores, Turn, conform
+from c3l_ray.train.training_config import TrainConfig
 
 NUM_TURNS = 5
 
+MakeTrainConfig = Callable[..., TrainConfig]
+"""Of the fixture `train_config`: a config over the shipped model, with some fields replaced."""
 
-def record(seed: int) -> dict[str, Any]:
+
+def make_record(seed: int) -> Record:
     """A scene with five turns, the second of which is true: by its gain and its i2c."""
     scene = draw_scene(seed)
     image_id = f"scene-{seed:04d}"
     rng = random.Random(seed)
     turns = [
-        turn(request, scene, true=place == 1, rng=rng)
+        _make_turn(request, scene, true=place == 1, rng=rng)
         for place, request in enumerate(c3l.plan_requests(image_id, NUM_TURNS))
     ]
     return {
         "image_id": image_id,
         "key": str(seed),
         "source": "scenes.tar",
-        "image": png(scene),
+        "image": encode_png(scene),
         "caption": draw_turn(scene, "detail", rng)[1],
         "meta": scene.to_json(),
         "turns": turns,
@@ -38,55 +47,66 @@ def record(seed: int) -> dict[str, Any]:
     }
 
 
-def png(scene: Scene) -> bytes:
+def encode_png(scene: Scene) -> bytes:
     buffer = io.BytesIO()
-    render(scene).save(buffer, "PNG")
+    render_scene(scene).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def turn(request: c3l.TurnRequest, scene: Scene, *, true: bool, rng: random.Random) -> dict[str, Any]:
+def _make_turn(request: c3l.TurnRequest, scene: Scene, *, true: bool, rng: random.Random) -> Turn:
     question, answer = draw_turn(scene, request.kind, rng)
-    while not true and judge(scene, {"question": question, "answer": answer}) != FALSE:
+    while not true and judge_turn(scene, question, answer) != FALSE:
         question, answer = draw_turn(draw_scene(rng.randrange(10**6)), request.kind, rng)
-    scores = dict.fromkeys(SCORE_NAMES, rng.random())
+    scores: Scores = dict.fromkeys(SCORE_NAMES, rng.random())  # type: ignore[assignment]
+    scores["i2c"] = true + 0.1 * rng.random()
+    scores["gain"] = 1.0 if true else -1.0
     return {
         "kind": request.kind,
         "instruction": request.instruction,
         "question": question,
         "answer": answer,
         "draft": None,
+        "correction": None,
         "reply": None,
         "status": "ok",
-        "finish": "stop",
+        "finish_reason": "stop",
         "num_tokens": 10,
-        "scores": scores | {"i2c": true + 0.1 * rng.random(), "gain": 1.0 if true else -1.0},
+        "scores": scores,
         "draft_scores": None,
-        "token_gain": None,
+        "token_gains": None,
     }
 
 
-def write_run(folder: Path | str, *, num_scenes: int = 24, scenes_per_file: int = 8) -> None:
-    """A finished run of so many scenes, some to a file."""
-    output = Output(str(folder))
-    output.claim("test", {"images": True})
+def write_run(
+    path: Path | str,
+    *,
+    num_scenes: int = 24,
+    scenes_per_file: int = 8,
+    keep_images: bool = True,
+    finished: bool = True,
+) -> None:
+    """A run of so many scenes, some to a file."""
+    folder = RunFolder.open(str(path))
+    identity = Identity({"schema": schema.VERSION, "keep_images": keep_images})
+    folder.claim(identity, "generate")
     for first in range(0, num_scenes, scenes_per_file):
-        records = [record(i) for i in range(first, min(first + scenes_per_file, num_scenes))]
+        numbers = range(first, min(first + scenes_per_file, num_scenes))
+        records = [make_record(number) for number in numbers]
         columns = {
-            name: [each[name] for each in records]
+            name: [record[name] for record in records]
             for name in ("image_id", "key", "source", "image", "caption", "meta", "turns")
         }
         unit = f"unit-{first:04d}"
-        output.commit(
-            unit,
-            "scenes.tar",
-            conform(
-                {
-                    **columns,
-                    "unit": [unit] * len(records),
-                    "unit_rows": [len(records)] * len(records),
-                },
-                STAGED_ROWS,
-            ),
-            "test",
+        staged = conform(
+            {
+                **columns,
+                "unit": [unit] * len(records),
+                "unit_rows": [len(records)] * len(records),
+            },
+            STAGED_ROWS,
         )
-    output.write_json("run.json", {"origin": "test", "facts": {"images": True}, "finished": 1})
+        commit_unit(folder, unit, "scenes.tar", staged, identity.origin)
+    if finished:
+        report = folder.read_json(REPORT)
+        assert report is not None
+        folder.write_json(REPORT, {**report, "finished": "2025-01-01T00:00:00+00:00"})

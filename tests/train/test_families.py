@@ -10,19 +10,20 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from c3l_ray import chat
-from c3l_ray.config import Model, Sampling
+from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import draw_scene, render
-from c3l_ray.train.reading.batches import inputs_of
-from c3l_ray.train.training_config import Optimization, TrainConfig, Tuned
-from c3l_ray.train.reading.encode import encode, load_processor
-from c3l_ray.train.learning.export import check
-from c3l_ray.train.learning.learner import adapter
-from c3l_ray.train.learning.step import Optimizer
-from tests.families.checkpoints import FAMILIES, write
-from tests.train.records import record
-from tests.train.learning.test_export import exported
+from c3l_ray.scenes.draw import draw_scene
+from c3l_ray.scenes.render import render_scene
+from c3l_ray.train.learning.export import map_weight_names
+from c3l_ray.train.learning.loading import find_adapter
+from c3l_ray.train.learning.trainer import Trainer
+from c3l_ray.train.reading.batches import MicroBatch, model_inputs
+from c3l_ray.train.reading.encode import encode_batch, load_processor
+from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
+from tests.families.checkpoints import FAMILIES, write_checkpoint
+from tests.train.learning.builders import CPU, write_tuned_model
+from tests.train.records import make_record
 
 # These two and LLaVA-1.5 run with every other test; the rest take the marker `families`.
 ALWAYS = {"Qwen2.5-VL", "SmolVLM"}
@@ -33,68 +34,76 @@ TOLERANCE = 1e-4  # nats
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(one, marks=[] if one.name in ALWAYS else pytest.mark.families, id=one.slug)
-        for one in FAMILIES
+        pytest.param(
+            family, marks=[] if family.name in ALWAYS else pytest.mark.families, id=family.slug
+        )
+        for family in FAMILIES
     ],
 )
-def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(request.param, tmp_path_factory.mktemp(request.param.slug))
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(request.param, tmp_path_factory.mktemp(request.param.slug))
 
 
-def trained(name: Path, objective: Any, tune: Any) -> tuple[Optimizer, dict[str, torch.Tensor]]:
+def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trainer, MicroBatch]:
     """A model after three steps on two scenes, and what it learnt from."""
     config = TrainConfig(
         input=(),
         output="",
-        model=Tuned(name=str(name), tune=tune),
+        model=ModelToTune(name=str(checkpoint), tune=tune),
         objective=objective,
         optim=Optimization(batch_size=2, learning_rate=1e-2),
     )
-    records = [record(0), record(1)]
-    (share,) = encode(records, config, {}, num_workers=1, rounds=1)
-    turns = [turn for made in records for turn in made["turns"]]
-    tokenizer = load_processor(str(name)).tokenizer
-    for ids_T, turn_T in zip(share["input_ids"], share["turn_RT"], strict=True):
-        said = tokenizer.decode(ids_T[turn_T])
+    records = [make_record(0), make_record(1)]
+    (micro_batch,) = encode_batch(records, config, {}, num_workers=1, accumulation_steps=1)
+    turns = [
+        (str(turn["question"]), str(turn["answer"]))
+        for record in records
+        for turn in record["turns"]
+    ]
+    tokenizer = load_processor(str(checkpoint)).tokenizer
+    for ids_T, reply_T in zip(micro_batch["input_ids"], micro_batch["reply_RT"], strict=True):
+        reply = tokenizer.decode(ids_T[reply_T])
         match objective:
             case "c3l":
-                assert any(turn["question"] in said and turn["answer"] in said for turn in turns)
+                assert any(question in reply and answer in reply for question, answer in turns)
             case "cgvlm":
-                assert said.strip() in {made["caption"] for made in records}
+                assert reply.strip() in {record["caption"] for record in records}
             case "vigc":
-                assert any(said.strip().endswith(turn["answer"]) for turn in turns)
-    optimizer = Optimizer(config, 6, torch.device("cpu"))
-    losses = [optimizer.step(step, [share])["loss"].item() for step in range(3)]
+                assert any(reply.strip().endswith(answer) for _, answer in turns)
+    trainer = Trainer(config, 6, CPU)
+    losses = [trainer.step(step, [micro_batch])["loss"].item() for step in range(3)]
     assert losses[-1] < losses[0]
-    return optimizer, inputs_of(share)
+    return trainer, micro_batch
 
 
 @pytest.mark.parametrize(
     ("objective", "tune"),
     [("c3l", "lora"), ("c3l", "full"), ("cgvlm", "adapter"), ("vigc", "lora")],
 )
-def test_what_is_exported_is_what_was_trained(
-    name: Path, tmp_path: Path, objective: str, tune: str
+def test_the_written_model_is_what_was_trained(
+    checkpoint: Path, tmp_path: Path, objective: str, tune: str
 ) -> None:
-    optimizer, inputs = trained(name, objective, tune)
-    folder = exported(optimizer, tmp_path)
-    assert len(check(str(folder))) == len(check(str(name)))
-    tuned, bare = (AutoModelForImageTextToText.from_pretrained(path) for path in (folder, name))
+    trainer, micro_batch = train_three_steps(checkpoint, objective, tune)
+    inputs = model_inputs(micro_batch)
+    folder = write_tuned_model(trainer, tmp_path)
+    assert len(map_weight_names(str(folder))) == len(map_weight_names(str(checkpoint)))
+    tuned_model, bare_model = (
+        AutoModelForImageTextToText.from_pretrained(path) for path in (folder, checkpoint)
+    )
     with torch.no_grad():
-        expected = optimizer.learner.eval().model(**inputs).logits
-        assert torch.allclose(tuned(**inputs).logits, expected, atol=1e-4)
-        assert (bare(**inputs).logits - expected).abs().max() > 0.1
-    assert adapter(tuned, "") is not None
+        expected = trainer.learner.eval().model(**inputs).logits
+        assert torch.allclose(tuned_model(**inputs).logits, expected, atol=1e-4)
+        assert (bare_model(**inputs).logits - expected).abs().max() > 0.1
+    assert find_adapter(tuned_model, "") is not None
 
 
-async def generated(folder: Path, prompt: str, image: Image.Image) -> tuple[list[int], list[float]]:
+async def generate(folder: Path, prompt: str, image: Image.Image) -> tuple[list[int], list[float]]:
     """What vLLM replies greedily, and the log-probability of each token."""
     from vllm import SamplingParams
 
-    ids = chat.token_ids(load_processor(str(folder)).tokenizer, prompt)
-    engine = Engine(
-        Model(name=str(folder), dtype="float32", max_len=512, max_seqs=1), Sampling(temperature=0)
-    )
+    ids = chat.tokenize(load_processor(str(folder)).tokenizer, prompt)
+    model = GeneratorModel(name=str(folder), dtype="float32", max_len=512, max_seqs=1)
+    engine = Engine(model, Sampling(temperature=0))
     try:
         async for output in engine._llm.generate(  # the engine itself tells no log-probabilities
             {"prompt_token_ids": ids, "multi_modal_data": {"image": image}},
@@ -105,25 +114,28 @@ async def generated(folder: Path, prompt: str, image: Image.Image) -> tuple[list
     finally:
         engine.close()
     tokens = list(reply.token_ids)
-    chosen = [found[token].logprob for token, found in zip(tokens, reply.logprobs, strict=True)]
-    return tokens, chosen
+    logprobs = [
+        logprob_of[token].logprob for token, logprob_of in zip(tokens, reply.logprobs, strict=True)
+    ]
+    return tokens, logprobs
 
 
-@pytest.mark.parametrize("family", ["LLaVA-1.5, shipped", "Qwen2.5-VL", "SmolVLM"])
-def test_vllm_computes_what_was_trained(tmp_path: Path, family: str) -> None:
-    made = [one for one in FAMILIES if one.name == family]
-    name = write(made[0], tmp_path / "original") if made else world.LLAVA
-    optimizer, _ = trained(name, "c3l", "lora")
-    folder = exported(optimizer, tmp_path / "tuned")
+@pytest.mark.parametrize("name", ["LLaVA-1.5, shipped", "Qwen2.5-VL", "SmolVLM"])
+def test_vllm_computes_what_was_trained(tmp_path: Path, name: str) -> None:
+    families = [family for family in FAMILIES if family.name == name]
+    checkpoint = write_checkpoint(families[0], tmp_path / "original") if families else world.LLAVA
+    trainer, _ = train_three_steps(checkpoint, "c3l", "lora")
+    folder = write_tuned_model(trainer, tmp_path / "tuned")
     processor = load_processor(str(folder))
-    image = render(draw_scene(3))
-    prompt = chat.answer_prompt(processor, record(3)["turns"][0]["instruction"], image=True)
-    tokens, theirs = asyncio.run(generated(folder, prompt, image))
+    image = render_scene(draw_scene(3))
+    instruction = make_record(3)["turns"][0]["instruction"]
+    prompt = chat.answer_prompt(processor, instruction, with_image=True)
+    tokens, vllm_logprobs = asyncio.run(generate(folder, prompt, image))
     inputs = processor(
         text=[prompt],
         images=[[image]],
         return_tensors="pt",
-        add_special_tokens=not chat.begins(processor.tokenizer, prompt),
+        add_special_tokens=not chat.has_bos(processor.tokenizer, prompt),
     )
     start = inputs["input_ids"].shape[1]
     for key, fill in (("input_ids", None), ("attention_mask", 1), ("mm_token_type_ids", 0)):
@@ -131,6 +143,6 @@ def test_vllm_computes_what_was_trained(tmp_path: Path, family: str) -> None:
             more = tokens if fill is None else [fill] * len(tokens)
             inputs[key] = torch.cat([inputs[key], torch.tensor([more])], dim=1)
     with torch.no_grad():
-        logits = optimizer.learner.eval().model(**inputs).logits[0, start - 1 : -1]
-    ours = logits.log_softmax(dim=-1).gather(1, torch.tensor(tokens)[:, None]).squeeze(1)
-    assert (ours - torch.tensor(theirs)).abs().max() < TOLERANCE
+        logits = trainer.learner.eval().model(**inputs).logits[0, start - 1 : -1]
+    logprobs = logits.log_softmax(dim=-1).gather(1, torch.tensor(tokens)[:, None]).squeeze(1)
+    assert (logprobs - torch.tensor(vllm_logprobs)).abs().max() < TOLERANCE

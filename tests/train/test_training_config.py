@@ -1,66 +1,94 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from c3l_ray.errors import PreflightError
+from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes import world
-from c3l_ray.train.training_config import Alignment, Contrast, Optimization, Progress, TrainConfig, Tuned, Workers
-from c3l_ray.train.reading.mixture import Mixture
+from c3l_ray.train.mixture_config import Mixture
+from c3l_ray.train.objectives import Alignment, Contrast
+from c3l_ray.train.training_config import (
+    ModelToTune,
+    Optimization,
+    Progress,
+    Workers,
+)
+from tests.train.records import MakeTrainConfig
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("changed", "message"),
     [
-        (lambda: Tuned(name="x", lora_rank=0), "--model.lora-rank 0: must be at least 1"),
-        (lambda: Tuned(name="x", lora_dropout=1.0), "--model.lora-dropout 1.0: must be in"),
-        (lambda: Contrast(temperature=0.0), "--contrast.temperature 0.0: must be above 0"),
-        (lambda: Contrast(nll_weight=-1.0), "--contrast.nll-weight -1.0"),
         (
-            lambda: Contrast(similarity="likelihood", in_batch_negatives=True),
+            {"model": ModelToTune(name="x", lora_rank=0)},
+            "--model.lora-rank 0: must be at least 1",
+        ),
+        (
+            {"model": ModelToTune(name="x", lora_dropout=1.0)},
+            "--model.lora-dropout 1.0: must be in",
+        ),
+        ({"max_pixels": 0}, "--max-pixels 0: must be at least 1"),
+        ({"labels": LabelRules(margin=-1.0)}, "--labels.margin -1.0: must be at least 0"),
+        (
+            {"contrast": Contrast(temperature=0.0)},
+            "--contrast.temperature 0.0: must be above 0",
+        ),
+        ({"contrast": Contrast(nll_weight=-1.0)}, "--contrast.nll-weight -1.0"),
+        (
+            {"contrast": Contrast(similarity="likelihood", in_batch_negatives=True)},
             "--contrast.in-batch-negatives",
         ),
         (
-            lambda: Contrast(similarity="likelihood", anchor="description"),
+            {"contrast": Contrast(similarity="likelihood", anchor="description")},
             "--contrast.anchor description",
         ),
-        (lambda: Alignment(least_temperature=0.5), "--alignment.least-temperature 0.5"),
-        (lambda: Alignment(windows=0), "--alignment.windows 0"),
-        (lambda: Optimization(batch_size=0), "--optim.batch-size 0"),
-        (lambda: Optimization(micro_batch=0), "--optim.micro-batch 0"),
-        (lambda: Optimization(epochs=0.0), "--optim.epochs 0.0"),
-        (lambda: Optimization(steps=0), "--optim.steps 0"),
-        (lambda: Optimization(learning_rate=0.0), "--optim.learning-rate 0.0"),
-        (lambda: Optimization(clip_norm=float("nan")), "--optim.clip-norm nan"),
-        (lambda: Optimization(warm_up=1.0), "--optim.warm-up 1.0"),
-        (lambda: Workers(num=0), "--workers.num 0"),
-        (lambda: Workers(num=2, least=3), "--workers.least 3: must be in 1 to"),
-        (lambda: Workers(max_failures=-1), "--workers.max-failures -1"),
-        (lambda: Workers(gpus=-1), "--workers.gpus -1"),
-        (lambda: Progress(held_out=1.0), "--progress.held-out 1.0"),
-        (lambda: Progress(checkpoint_every=0), "--progress.checkpoint-every 0"),
-        (lambda: Progress(keep=0), "--progress.keep 0"),
+        ({"alignment": Alignment(min_temperature=0.5)}, "--alignment.min-temperature 0.5"),
+        ({"alignment": Alignment(min_temperature=0.0)}, "--alignment.min-temperature 0.0"),
+        ({"alignment": Alignment(windows=0)}, "--alignment.windows 0"),
+        ({"optim": Optimization(batch_size=0)}, "--optim.batch-size 0"),
+        ({"optim": Optimization(micro_batch=0)}, "--optim.micro-batch 0"),
+        ({"optim": Optimization(epochs=0.0)}, "--optim.epochs 0.0"),
+        ({"optim": Optimization(steps=0)}, "--optim.steps 0"),
+        ({"optim": Optimization(learning_rate=0.0)}, "--optim.learning-rate 0.0"),
+        ({"optim": Optimization(max_grad_norm=float("nan"))}, "--optim.max-grad-norm nan"),
+        ({"optim": Optimization(warm_up=1.0)}, "--optim.warm-up 1.0"),
+        ({"workers": Workers(num=0)}, "--workers.num 0"),
+        ({"workers": Workers(num=2, min=3)}, "--workers.min 3: must be at most"),
+        ({"workers": Workers(num=2, min=0)}, "--workers.min 0: must be at least 1"),
+        ({"workers": Workers(max_failures=-1)}, "--workers.max-failures -1"),
+        ({"workers": Workers(gpus=-1)}, "--workers.gpus -1"),
+        ({"progress": Progress(held_out=1.0)}, "--progress.held-out 1.0"),
+        ({"progress": Progress(checkpoint_every=0)}, "--progress.checkpoint-every 0"),
+        ({"progress": Progress(keep_checkpoints=0)}, "--progress.keep-checkpoints 0"),
         (
-            lambda: Mixture(correction_share=1.5),
+            {"mixture": Mixture(correction_share=1.5)},
             "--mixture.correction-share 1.5: must be in [0, 1]",
         ),
-        (lambda: Mixture(kinds=("a.json",)), "--mixture.kinds a.json: must be SOURCE=KIND"),
-        (lambda: Mixture(kinds=("a.json=long",)), "--mixture.kinds a.json=long: must be SOURCE=KI"),
+        (
+            {"mixture": Mixture(kinds=("a.json",))},
+            "--mixture.kinds a.json: must be SOURCE=KIND",
+        ),
+        (
+            {"mixture": Mixture(kinds=("a.json=long",))},
+            "--mixture.kinds a.json=long: must be SOURCE=KI",
+        ),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_flag(made: Callable[[], Any], message: str) -> None:
-    with pytest.raises(PreflightError) as refused:
-        made()
-    assert str(refused.value).startswith(message)
+def test_a_wrong_value_is_refused_by_its_flag(
+    train_config: MakeTrainConfig, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PreflightError) as refusal:
+        train_config(**changed)
+    assert str(refusal.value).startswith(message)
 
 
-def test_a_batch_has_an_image_for_every_worker(train_config: Callable[..., TrainConfig]) -> None:
+def test_a_batch_has_an_image_for_every_worker(train_config: MakeTrainConfig) -> None:
     with pytest.raises(PreflightError, match=r"--optim.batch-size 4: must be at least 5"):
         train_config(workers=Workers(num=5))
 
 
 @pytest.mark.parametrize(
-    ("objective", "tune", "expected", "rate"),
+    ("objective", "tune", "mode", "learning_rate"),
     [
         ("c3l", "auto", "lora", 2e-4),
         ("c3l", "full", "full", 2e-5),
@@ -71,7 +99,7 @@ def test_a_batch_has_an_image_for_every_worker(train_config: Callable[..., Train
     ],
 )
 def test_what_learns_and_how_fast_follows_from_the_objective(
-    train_config: Callable[..., TrainConfig], objective: str, tune: Any, expected: str, rate: float
+    train_config: MakeTrainConfig, objective: str, tune: Any, mode: str, learning_rate: float
 ) -> None:
-    config = train_config(objective=objective, model=Tuned(name=str(world.LLAVA), tune=tune))
-    assert (config.tune, config.learning_rate) == (expected, rate)
+    config = train_config(objective=objective, model=ModelToTune(name=str(world.LLAVA), tune=tune))
+    assert (config.tune_mode, config.peak_learning_rate) == (mode, learning_rate)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.formats import members
+from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit
 from c3l_ray.storage import Location
 

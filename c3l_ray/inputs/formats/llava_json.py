@@ -118,7 +118,8 @@ def check_images(location: Location, layout: Layout) -> None:
     if missing:
         raise PreflightError(
             f"--input {location.address}: its first {len(missing)} images, {missing[0]} and so on, "
-            f"are not in {image_folder.address}; --layout.image-root names the folder that they are relative to"
+            f"are not in {image_folder.address}; --layout.image-root names the folder that they "
+            "are relative to"
         )
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from c3l_ray.inputs.formats import given_turns
 from c3l_ray.inputs.layout import Layout, TurnsLayout
-from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit
+from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit, is_digest
 from c3l_ray.schema import RECORDS, TEXT_ONLY, error_reason
 from c3l_ray.storage import Location
 
@@ -79,8 +79,8 @@ def choose_columns(schema: pa.Schema, layout: Layout) -> dict[str, str | None]:
     """The file's columns by what is in them: those named, else the usual ones.
 
     Raises:
-        UnsuitableColumns: a named column is missing, no column is an image or, where they are asked for, turns,
-            or one has another type.
+        UnsuitableColumns: a named column is missing or has another type, or no column holds images
+            or, where the layout asks for them, turns.
     """
     for flag in ("image", "caption", "key", "meta", "turns", "question", "answer"):
         name = getattr(layout, flag, None)
@@ -178,6 +178,7 @@ def _make_sample(
     if turns is not None and error is None:
         error = given_turns.explain_no_turn(turns)
     key, caption, meta = (value(name) for name in ("key", "caption", "meta"))
+    image_id = value("image_id")
     return Sample(
         key=f"{row:08d}" if key is None else str(key),
         image=image,
@@ -185,7 +186,8 @@ def _make_sample(
         meta=None if meta is None else str(meta),
         error=error,
         turns=turns,
-        image_id=value("image_id"),
+        # A file that looks like our records may be a stranger's: its ids are no names of files.
+        image_id=image_id if is_digest(image_id) else None,
         source=value("source"),
     )
 

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.formats import members
+from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit
 from c3l_ray.storage import Location
 
@@ -51,9 +51,9 @@ def read_samples(location: Location, unit: Unit, layout: Layout) -> Iterator[Sam
 class _TarSamples:
     """The samples of a tar: (offset of the first header, key, member by extension).
 
-    Members that share a key stand together. Once they are iterated over, `end` says how far the whole samples
-    reach, and `damage` where and how the tar broke off, if it did: `tarfile` alone takes a broken
-    header for the end.
+    Members that share a key stand together. After the last sample, `end` is where the whole samples
+    end, and `damage` says where and how the tar broke off, if it did: `tarfile` alone takes a
+    broken header for the end.
 
     Args:
         file: seekable.

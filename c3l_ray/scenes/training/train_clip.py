@@ -10,19 +10,28 @@ import torch
 from torch import Tensor
 
 from c3l_ray.methods import c3l
-from c3l_ray.scenes.draw import SIDE_PX, UNBIASED, Scene
+from c3l_ray.scenes.draw import UNBIASED, Scene
 from c3l_ray.scenes.language import draw_turn
-from c3l_ray.scenes.training.loop import Training, Unfinished, adamw, cosine, save_weights
-from c3l_ray.scenes.training.tokenizer import all_texts, word_tokenizer
-from c3l_ray.scenes.training.tower import PATCH_PX, draw, scaled
+from c3l_ray.scenes.render import SIDE_PX
+from c3l_ray.scenes.training.loop import (
+    ResumableTraining,
+    cosine_schedule,
+    make_adamw,
+    save_weights,
+)
+from c3l_ray.scenes.training.tokenizer import list_training_texts, make_tokenizer
+from c3l_ray.scenes.training.tower import PATCH_PX, draw_training_scenes, scale_pixels
+from c3l_ray.scenes.training.weights_config import WeightsConfig
+
+SCENES_PER_STEP = 128
 
 
-def train_clip(training: Training, rng: random.Random) -> None:
-    """Writes `clip/` under the training's folder, as open_clip's `local-dir:` reads it."""
-    folder = training.out / "clip"
+def train_clip(config: WeightsConfig, rng: random.Random) -> None:
+    """Trains the CLIP, and writes `clip/` as open_clip's `local-dir:` reads it."""
+    folder = config.output / "clip"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    tokenizer = word_tokenizer(all_texts(), end=True)
+    tokenizer = make_tokenizer(list_training_texts(), appends_end=True)
     tokenizer.save_pretrained(folder)
     model_cfg = {
         "embed_dim": 96,
@@ -46,32 +55,32 @@ def train_clip(training: Training, rng: random.Random) -> None:
         },
     }
     preprocess_cfg = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
-    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2))
+    open_clip_config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
+    (folder / "open_clip_config.json").write_text(json.dumps(open_clip_config, indent=2))
 
     name = f"local-dir:{folder}"
     model = open_clip.create_model(name, load_weights=False)
     tokenize = open_clip.get_tokenizer(name)
-    scenes, pixels_NCHW = draw(training.clip_scenes, UNBIASED)
-    contrast = open_clip.ClipLoss()
+    scenes, pixels_NCHW = draw_training_scenes(config.clip_scenes, UNBIASED)
+    contrastive_loss = open_clip.ClipLoss()
 
-    def loss() -> Tensor:
+    def compute_loss() -> Tensor:
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-        picked = rng.sample(range(len(scenes)), 128)
-        texts = [_text(scenes[i], rng) for i in picked]
-        image_BE, text_BE, scale = model(scaled(pixels_NCHW[picked]), tokenize(texts))
-        return contrast(image_BE, text_BE, scale)
+        batch = rng.sample(range(len(scenes)), SCENES_PER_STEP)
+        captions = [_draw_caption(scenes[i], rng) for i in batch]
+        image_BE, text_BE, scale = model(scale_pixels(pixels_NCHW[batch]), tokenize(captions))
+        return contrastive_loss(image_BE, text_BE, scale)
 
-    unfinished = Unfinished(training, "clip", model, rng)
-    optimizer = adamw(model.parameters(), 1e-3, weight_decay=0.02)
-    unfinished.run("clip", training.clip_steps, [optimizer], loss, cosine)
+    training = ResumableTraining(config, "clip", model, rng)
+    optimizer = make_adamw(model.parameters(), 1e-3, weight_decay=0.02)
+    training.train_stage("clip", config.clip_steps, [optimizer], compute_loss, cosine_schedule)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_weights(state, folder / "open_clip_model.safetensors")
-    unfinished.end()
+    training.delete_checkpoint()
 
 
-def _text(scene: Scene, rng: random.Random) -> str:
-    """Half the time all that the scene shows, half the time one turn: what the score will see."""
+def _draw_caption(scene: Scene, rng: random.Random) -> str:
+    """Half the time a whole description, half the time one turn, which is what the score reads."""
     kind = rng.choice(("detail", rng.choice(c3l.KINDS)))
     return " ".join(draw_turn(scene, kind, rng))

@@ -1,8 +1,9 @@
 """The tiny LLaVA, trained from scratch in stages.
 
-The order matters. The vision tower learns first, supervised, and is frozen. Projector and language
-half then learn to read unbiased scenes; biased ones come last, and overlay what was read with a
-prior. Trained on biased scenes from the start, the language half never learns to look.
+The order matters. The vision tower is trained first, supervised, and is then frozen. The projector
+and the language half then learn to read unbiased scenes. Biased scenes come last, and add a prior
+that overrides what is read. Trained on biased scenes from the start, the language half never learns
+to look.
 """
 
 import random
@@ -22,12 +23,30 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from c3l_ray.scenes.draw import BIASED, CELLS, SIDE_PX, UNBIASED
-from c3l_ray.scenes.training.loop import Training, Unfinished, muon, save_weights, trapezoid
+from c3l_ray.scenes.draw import BIASED, CELLS, UNBIASED
+from c3l_ray.scenes.render import SIDE_PX
+from c3l_ray.scenes.training.loop import (
+    ResumableTraining,
+    make_muon,
+    save_weights,
+    trapezoid_schedule,
+)
 from c3l_ray.scenes.training.naming import naming_loss
-from c3l_ray.scenes.training.shared_pass import Learner
-from c3l_ray.scenes.training.tokenizer import IMAGE_TOKEN, all_texts, word_tokenizer
-from c3l_ray.scenes.training.tower import PARTS, PATCH_PX, cell_labels, draw, features, tower_loss
+from c3l_ray.scenes.training.shared_pass import SharedPassLoss, Task
+from c3l_ray.scenes.training.tokenizer import (
+    IMAGE_TOKEN,
+    list_training_texts,
+    make_tokenizer,
+)
+from c3l_ray.scenes.training.tower import (
+    NUM_CLASSES,
+    PATCH_PX,
+    compute_features,
+    draw_training_scenes,
+    label_cells,
+    tower_loss,
+)
+from c3l_ray.scenes.training.weights_config import WeightsConfig
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'user' %}USER:{% else %} ASSISTANT:{% endif %}"
@@ -35,111 +54,114 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if m.role == 'assistant' %}</s>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
-NUM_SCENES = 8  # in a step: many small steps teach more than few large ones
-# What is drawn of each scene at a step.
-READING = ("caption",) + ("asked",) * 5
-FINDING = ("found",) * 8 + ("asked",) * 4
-ANSWERING = ("found",) * 4 + ("asked",) * 10
-TURNS = ("posed",) * 3 + ("asked",) * 5 + ("continued", "text_only")
-POSING = ("posed",) * 6 + ("asked",) * 2 + ("reasoned",) * 3 + ("continued", "text_only")
-UNBIASED_SHARE = 1 / 8  # of the scenes of the last stage, so that things are still looked at
+SCENES_PER_STEP = 8  # many small steps teach more than few large ones
+# The branches of each scene at a step, by stage.
+READING: tuple[Task, ...] = ("caption",) + ("answer",) * 5
+FINDING: tuple[Task, ...] = ("find",) * 8 + ("answer",) * 4
+ANSWERING: tuple[Task, ...] = ("find",) * 4 + ("answer",) * 10
+BIAS: tuple[Task, ...] = ("pose",) * 3 + ("answer",) * 5 + ("continue", "text_only")
+POSING: tuple[Task, ...] = (
+    ("pose",) * 6 + ("answer",) * 2 + ("reason",) * 3 + ("continue", "text_only")
+)
+UNBIASED_SHARE = 1 / 8  # of the scenes of the last stage, so that the model still looks at things
 
 
-def train_llava(training: Training, rng: random.Random) -> None:
-    """Writes `llava/` under the training's folder, as vLLM and transformers read it."""
-    processor = new_processor(word_tokenizer(all_texts(), end=False))
-    model = new_llava(processor.tokenizer)
+def train_llava(config: WeightsConfig, rng: random.Random) -> None:
+    """Trains the LLaVA, and writes `llava/` as vLLM and transformers read it."""
+    processor = make_processor(make_tokenizer(list_training_texts(), appends_end=False))
+    model = make_llava(processor.tokenizer)
     tower = model.model.vision_tower
-    heads = nn.Linear(tower.config.hidden_size, sum(PARTS) + len(CELLS))
-    unfinished = Unfinished(training, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
+    heads = nn.Linear(tower.config.hidden_size, sum(NUM_CLASSES) + len(CELLS))
+    training = ResumableTraining(config, "llava", nn.ModuleDict({"a": model, "b": heads}), rng)
 
-    if "bias" not in unfinished.stages:
-        _see_and_read(training, unfinished, model, processor, heads, rng)
-    for parameter in [*tower.parameters(), *heads.parameters()]:
-        parameter.requires_grad_(False)
-    _take_a_prior(training, unfinished, model, processor, rng)
-    _save(model, processor, training.out / "llava")
-    unfinished.end()
+    if "bias" not in training.stages:
+        _train_on_unbiased_scenes(config, training, model, processor, heads, rng)
+    _freeze(tower, heads)
+    _train_on_biased_scenes(config, training, model, processor, rng)
+    _save_checkpoint(model, processor, config.output / "llava")
+    training.delete_checkpoint()
 
 
-def _see_and_read(
-    training: Training,
-    unfinished: Unfinished,
+def _train_on_unbiased_scenes(
+    config: WeightsConfig,
+    training: ResumableTraining,
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
     heads: nn.Linear,
     rng: random.Random,
 ) -> None:
-    """The stages on unbiased scenes: the tower, and with it frozen, all that can be said."""
+    """The stages that teach to see and to read: the tower, and once it is frozen, the rest."""
     tower = model.model.vision_tower
-    scenes, pixels_NCHW = draw(training.llava_scenes, UNBIASED)
-    labels_NCA = cell_labels(scenes)
-    unfinished.run(
+    scenes, pixels_NCHW = draw_training_scenes(config.llava_scenes, UNBIASED)
+    labels_NCA = label_cells(scenes)
+    training.train_stage(
         "tower",
-        training.tower_steps,
-        muon(nn.ModuleDict({"a": tower, "b": heads}), 2e-3),
+        config.tower_steps,
+        make_muon(nn.ModuleDict({"a": tower, "b": heads}), 2e-3),
         lambda: tower_loss(tower, heads, pixels_NCHW, labels_NCA, rng),
-        trapezoid,
+        trapezoid_schedule,
     )
-    for parameter in [*tower.parameters(), *heads.parameters()]:
-        parameter.requires_grad_(False)
-    features_NPD = features(tower, pixels_NCHW)
-    unfinished.run(
+    _freeze(tower, heads)
+    features_NPD = compute_features(tower, pixels_NCHW)
+    training.train_stage(
         "naming",
-        training.naming_steps,
-        muon(model, 3e-3),
+        config.naming_steps,
+        make_muon(model, 3e-3),
         lambda: naming_loss(model, processor.tokenizer, features_NPD, labels_NCA, rng),
-        trapezoid,
+        trapezoid_schedule,
     )
-    learn = Learner(model, processor, scenes, features_NPD, rng)
+    turns = SharedPassLoss(model, processor, scenes, features_NPD, rng)
     # Captions, which are long, teach what is in each cell. Then the few words of an answer that say
-    # which thing has which colour are what is left to learn, so every turn weighs the same; and
+    # which thing has which colour are what is left to learn, so every turn has the same weight; and
     # finding things, which they rest on, comes first.
-    for stage, num_steps, tasks, by_turn in (
-        ("reading", training.reading_steps, READING, False),
-        ("finding", training.finding_steps, FINDING, True),
-        ("answering", training.answering_steps, ANSWERING, True),
-    ):
-        _teach(unfinished, learn, stage, num_steps, tasks, by_turn=by_turn)
+    _train_turns(training, turns, "reading", config.reading_steps, READING, average_turns=False)
+    _train_turns(training, turns, "finding", config.finding_steps, FINDING)
+    _train_turns(training, turns, "answering", config.answering_steps, ANSWERING)
 
 
-def _take_a_prior(
-    training: Training,
-    unfinished: Unfinished,
+def _train_on_biased_scenes(
+    config: WeightsConfig,
+    training: ResumableTraining,
     model: LlavaForConditionalGeneration,
     processor: LlavaProcessor,
     rng: random.Random,
 ) -> None:
-    """The stages on biased scenes: all kinds of turns, and then those that the model poses."""
+    """The stages that add a prior: all kinds of turns, and then those that the model poses."""
     tower = model.model.vision_tower
-    biased, pixels_NCHW = draw(training.llava_scenes, BIASED)
-    biased_NPD = features(tower, pixels_NCHW)
-    num_unbiased = round(UNBIASED_SHARE * training.llava_scenes)
-    unbiased, pixels_NCHW = draw(num_unbiased, UNBIASED)
-    mixed_NPD = torch.cat([features(tower, pixels_NCHW), biased_NPD[num_unbiased:]])
-    for stage, num_steps, tasks, scenes, features_NPD in (
-        ("bias", training.bias_steps, TURNS, biased, biased_NPD),
-        ("posing", training.posing_steps, POSING, [*unbiased, *biased[num_unbiased:]], mixed_NPD),
-    ):
-        learn = Learner(model, processor, scenes, features_NPD, rng)
-        _teach(unfinished, learn, stage, num_steps, tasks, by_turn=True)
+    biased, pixels_NCHW = draw_training_scenes(config.llava_scenes, BIASED)
+    biased_NPD = compute_features(tower, pixels_NCHW)
+    num_unbiased = round(UNBIASED_SHARE * config.llava_scenes)
+    unbiased, pixels_NCHW = draw_training_scenes(num_unbiased, UNBIASED)
+    unbiased_NPD = compute_features(tower, pixels_NCHW)
+    turns = SharedPassLoss(model, processor, biased, biased_NPD, rng)
+    _train_turns(training, turns, "bias", config.bias_steps, BIAS)
+    mixed = [*unbiased, *biased[num_unbiased:]]
+    mixed_NPD = torch.cat([unbiased_NPD, biased_NPD[num_unbiased:]])
+    turns = SharedPassLoss(model, processor, mixed, mixed_NPD, rng)
+    _train_turns(training, turns, "posing", config.posing_steps, POSING)
 
 
-def _teach(
-    unfinished: Unfinished,
-    learn: Learner,
+def _train_turns(
+    training: ResumableTraining,
+    turns: SharedPassLoss,
     stage: str,
     num_steps: int,
-    tasks: tuple[str, ...],
+    tasks: tuple[Task, ...],
     *,
-    by_turn: bool,
+    average_turns: bool = True,
 ) -> None:
-    """A stage of what is said of scenes, at the rate of all of them."""
-    loss = partial(learn.loss, NUM_SCENES, tasks, by_turn=by_turn)
-    unfinished.run(stage, num_steps, muon(learn.model, 3e-3), loss, trapezoid)
+    """A stage on turns about scenes, at the learning rate that all of these stages have."""
+    compute_loss = partial(turns.draw_loss, SCENES_PER_STEP, tasks, average_turns=average_turns)
+    optimizers = make_muon(turns.model, 3e-3)
+    training.train_stage(stage, num_steps, optimizers, compute_loss, trapezoid_schedule)
 
 
-def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+def _freeze(*modules: nn.Module) -> None:
+    for module in modules:
+        module.requires_grad_(False)
+
+
+def make_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     return LlavaProcessor(
         image_processor=CLIPImageProcessor(
             size={"height": SIDE_PX, "width": SIDE_PX},
@@ -155,7 +177,7 @@ def new_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     )
 
 
-def new_llava(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+def make_llava(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     vision = CLIPVisionConfig(
         hidden_size=128,
         intermediate_size=384,
@@ -188,12 +210,14 @@ def new_llava(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenerati
     return model
 
 
-def _save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
-    """Writes the checkpoint under the names of LLaVA-1.5's files, which vLLM reads too."""
+def _save_checkpoint(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path
+) -> None:
+    """Writes the checkpoint with the weight names of LLaVA-1.5, which vLLM reads too."""
     shutil.rmtree(folder, ignore_errors=True)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
-    names = {
+    renamed_prefixes = {
         "model.language_model.": "language_model.model.",
         "model.vision_tower.": "vision_tower.vision_model.",
         "model.multi_modal_projector.": "multi_modal_projector.",
@@ -201,6 +225,6 @@ def _save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folde
     }
     state = {}
     for name, tensor in model.state_dict().items():
-        old = next(prefix for prefix in names if name.startswith(prefix))
-        state[names[old] + name.removeprefix(old)] = tensor.contiguous()
+        prefix = next(prefix for prefix in renamed_prefixes if name.startswith(prefix))
+        state[renamed_prefixes[prefix] + name.removeprefix(prefix)] = tensor.contiguous()
     save_weights(state, folder / "model.safetensors")

@@ -14,15 +14,82 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.model_files import local
-from c3l_ray.train.learning.learner import Learner, adapter
+from c3l_ray.model_files import resolve_model
+from c3l_ray.train.learning.learner import Learner
+from c3l_ray.train.learning.loading import find_adapter
 
 Shapes = dict[str, list[int]]
 
 
-def folder_of(name: str) -> Path:
+def check_exportable(name: str) -> None:
+    """Refuses a model that cannot be tuned, or could not be written back.
+
+    Raises:
+        PreflightError: it has no adapter of a known name, or as `match_weight_names`.
+    """
+    map_weight_names(name)
+
+
+def map_weight_names(name: str) -> dict[str, str]:
+    """The original's name of each weight of a model, from its config and its files' heads.
+
+    Names of weights as transformers loads the model come first.
+
+    Args:
+        name: of the model.
+
+    Raises:
+        PreflightError: as `check_exportable`.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        config = AutoConfig.from_pretrained(resolve_model(name))
+        model = AutoModelForImageTextToText.from_config(config)
+    find_adapter(model, name)
+    # A weight that is tied to another is there once.
+    shapes = {path: list(weight.shape) for path, weight in model.named_parameters()}
+    return match_weight_names(shapes, name)
+
+
+def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
+    """The original's name of each of a loaded model's weights.
+
+    A weight belongs to the original one of its shape whose name ends most alike; among equals, to
+    the one that shares the most words.
+
+    Args:
+        loaded_shapes: of the weights by their names, as transformers loads the model.
+        name: of the model.
+
+    Raises:
+        PreflightError: the original has no safetensors, or its files hold weights in another way
+            than the loaded model does.
+    """
+    original_shapes = _read_shapes(find_model_folder(name))
+    if not original_shapes:
+        raise PreflightError(f"--model.name {name}: has no weights in safetensors")
+    original_names: dict[str, str] = {}
+    for loaded_name, loaded_shape in loaded_shapes.items():
+        candidates = [other for other, shape in original_shapes.items() if shape == loaded_shape]
+        best = max(candidates, key=lambda other: _likeness(loaded_name, other), default="")
+        if _likeness(loaded_name, best)[0] == 0:
+            raise PreflightError(
+                f"--model.name {name}: cannot map weight {loaded_name} to the checkpoint's files, "
+                "so a tuned model could not be saved"
+            )
+        original_names[loaded_name] = best
+    num_repeats = len(original_names) - len(set(original_names.values()))
+    if num_repeats:
+        raise PreflightError(
+            f"--model.name {name}: {num_repeats} weights cannot be told from each other"
+        )
+    return original_names
+
+
+def find_model_folder(name: str) -> Path:
     """Where a model's files lie on this machine, those of the hub and of S3 copied to it."""
-    name = local(name)
+    name = resolve_model(name)
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -30,71 +97,29 @@ def folder_of(name: str) -> Path:
     return Path(snapshot_download(name))
 
 
-def check(name: str) -> dict[str, str]:
-    """The names of a model's weights as `names` has them, from its config and its files' heads.
-
-    Raises:
-        PreflightError: it cannot be tuned, or what would be tuned could not be written.
-    """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(local(name)))
-    adapter(model, name)
-    # A weight that is tied to another is there once.
-    return names({path: list(weight.shape) for path, weight in model.named_parameters()}, name)
-
-
-def names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
-    """The original's name of each of a loaded model's weights.
-
-    A weight belongs to the original one of its shape whose name ends most alike; among equals, to
-    the one that shares the most words.
-
-    Raises:
-        PreflightError: the original has no safetensors, or weights that the loaded model holds otherwise.
-    """
-    original_shapes = _in_files(folder_of(name))
-    if not original_shapes:
-        raise PreflightError(f"--model.name {name}: has no weights in safetensors")
-    found: dict[str, str] = {}
-    for loaded, shape in loaded_shapes.items():
-        alike = [original for original, its in original_shapes.items() if its == shape]
-        best = max(alike, key=lambda original: _likeness(loaded, original), default="")
-        if _likeness(loaded, best)[0] == 0:
-            raise PreflightError(
-                f"--model.name {name}: {loaded} is not in its files as the model holds it, so what "
-                "is tuned could not be written back; such models cannot be tuned here"
-            )
-        found[loaded] = best
-    twice = len(found) - len(set(found.values()))
-    if twice:
-        raise PreflightError(f"--model.name {name}: {twice} weights cannot be told from each other")
-    return found
-
-
-def changed(learner: Learner) -> Iterator[tuple[str, Tensor]]:
+def gather_tuned_weights(learner: Learner) -> Iterator[tuple[str, Tensor]]:
     """Names and values of the weights that learnt, LoRA merged into the weight it belongs to.
 
     Names are those of the model as transformers loads it. Every worker must go through all of
     them: where they share the weights, each gives its part.
     """
     model: Any = learner.model
-    lora = hasattr(model, "peft_config")
+    has_lora = hasattr(model, "peft_config")
     for path, module in model.named_modules():
-        if lora and hasattr(module, "lora_A"):
+        if has_lora and hasattr(module, "lora_A"):
             (adapter,) = module.active_adapters
-            delta_OI = _whole(module.lora_B[adapter].weight) @ _whole(module.lora_A[adapter].weight)
-            weight_OI = _whole(module.base_layer.weight)
+            lora_A, lora_B = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+            delta_OI = _gather_float32(lora_B) @ _gather_float32(lora_A)
+            weight_OI = _gather_float32(module.base_layer.weight)
             name = path.removeprefix("base_model.model.") + ".weight"
             yield name, weight_OI + module.scaling[adapter] * delta_OI
-    if not lora:
+    if not has_lora:
         for name, weight in model.named_parameters():
             if weight.requires_grad:
-                yield name, _whole(weight)
+                yield name, _gather_float32(weight)
 
 
-def files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:
+def make_model_files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the tuned model's files.
 
     Args:
@@ -103,37 +128,42 @@ def files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]
     """
     from safetensors.torch import load_file, save
 
-    folder = folder_of(name)
+    folder = find_model_folder(name)
     for path in sorted(folder.glob("*")):
         if path.suffix == ".safetensors":
             weights = load_file(path)
-            for each in weights.keys() & tuned.keys():
-                weights[each] = tuned[each].to(weights[each].dtype).cpu().contiguous()
+            for weight_name in weights.keys() & tuned.keys():
+                dtype = weights[weight_name].dtype
+                weights[weight_name] = tuned[weight_name].to(dtype).cpu().contiguous()
             yield path.name, save(weights, metadata={"format": "pt"})
         elif path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model", ".tiktoken"):
             yield path.name, path.read_bytes()
 
 
-def _whole(weight: Tensor) -> Tensor:
+def _gather_float32(weight: Tensor) -> Tensor:
     """A weight in float32, gathered where workers share it."""
     full = weight.full_tensor() if isinstance(weight, DTensor) else weight
     return full.detach().float()
 
 
-def _in_files(folder: Path) -> Shapes:
+def _read_shapes(folder: Path) -> Shapes:
+    """The shapes of the weights in a model's files, by name."""
     from safetensors import safe_open
 
-    found: Shapes = {}
+    shapes: Shapes = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as weights:
-            found |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-    return found
+            shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    return shapes
 
 
-def _likeness(loaded: str, original: str) -> tuple[int, int]:
+def _likeness(loaded_name: str, original_name: str) -> tuple[int, int]:
     """How many of the last words of two names are the same, and how many words in all."""
-    ours, theirs = loaded.split("."), original.split(".")
-    last = 0
-    while last < min(len(ours), len(theirs)) and ours[-1 - last] == theirs[-1 - last]:
-        last += 1
-    return last, len(set(ours) & set(theirs))
+    loaded_words, original_words = loaded_name.split("."), original_name.split(".")
+    num_last = 0
+    while (
+        num_last < min(len(loaded_words), len(original_words))
+        and loaded_words[-1 - num_last] == original_words[-1 - num_last]
+    ):
+        num_last += 1
+    return num_last, len(set(loaded_words) & set(original_words))

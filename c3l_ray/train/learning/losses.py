@@ -30,7 +30,7 @@ def info_nce(
     return F.cross_entropy(logits_BR, positive_B, reduction="none")
 
 
-def cosines(anchor_BD: Tensor, turn_RD: Tensor) -> Tensor:
+def cosine_similarity(anchor_BD: Tensor, turn_RD: Tensor) -> Tensor:
     """The cosine of each anchor with each turn, [B, R]."""
     return F.normalize(anchor_BD, dim=-1) @ F.normalize(turn_RD, dim=-1).T
 
@@ -47,7 +47,7 @@ def token_nll(logits_RTV: Tensor, ids_RT: Tensor, weight_RT: Tensor) -> Tensor:
     return (nll_RT * weight_RT).sum(dim=1) / weight_RT.sum(dim=1).clamp(min=1e-9)
 
 
-def mean_over(values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
+def masked_mean(values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
     """Each row's mean over the tokens that its mask picks, [R, D]; 0 where it picks none."""
     mask_RT1 = mask_RT.unsqueeze(-1).to(values_RTD.dtype)
     return (values_RTD * mask_RT1).sum(dim=1) / mask_RT1.sum(dim=1).clamp(min=1)
@@ -62,7 +62,7 @@ def mean_direction(features_KD: Tensor) -> Tensor:
     return F.normalize(features_KD, dim=-1).mean(dim=0)
 
 
-def windowed(patch_PD: Tensor, num_windows: int) -> Tensor:
+def pool_windows(patch_PD: Tensor, num_windows: int) -> Tensor:
     """Patches averaged over windows [K, D]: of their grid where it and K are square, else of runs.
 
     Averaging before the normalisation is what makes windows matter. Fewer patches than windows are
@@ -78,7 +78,7 @@ def windowed(patch_PD: Tensor, num_windows: int) -> Tensor:
     return F.adaptive_avg_pool1d(patch_PD.T.unsqueeze(0), num_windows)[0].T
 
 
-def two_sided(
+def two_sided_alignment(
     image_BD: Tensor, text_BD: Tensor, weight_B: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The alignment loss of each of this worker's images [B], and two mean similarities of each.
@@ -97,29 +97,33 @@ def two_sided(
     Returns:
         The loss, the similarity with the own caption, the mean one with the others'.
     """
-    image_ND, text_ND, weight_N = gathered(image_BD), gathered(text_BD), gathered(weight_B)
+    image_ND, text_ND, weight_N = (
+        gather_workers(image_BD),
+        gather_workers(text_BD),
+        gather_workers(weight_B),
+    )
     first = len(weight_B) * (dist.get_rank() if dist.is_initialized() else 0)
-    own_B = torch.arange(len(weight_B), device=weight_B.device)
+    number_B = torch.arange(len(weight_B), device=weight_B.device)
     absent_N = weight_N == 0
     # A place that is only filled must stay its own column, or its loss would be infinite.
     blocked_BN = absent_N.unsqueeze(0).repeat(len(weight_B), 1)
-    blocked_BN[own_B, own_B + first] = False
+    blocked_BN[number_B, number_B + first] = False
     rows_BN, columns_BN = image_BD @ text_ND.T, text_BD @ image_ND.T
     loss_B = sum(
         F.cross_entropy(
             (similarity_BN / temperature).masked_fill(blocked_BN, -torch.inf),
-            own_B + first,
+            number_B + first,
             reduction="none",
         )
         for similarity_BN in (rows_BN, columns_BN)
     )
     assert isinstance(loss_B, Tensor)
-    own_similarity_B = rows_BN[own_B, own_B + first]
-    others_B = (rows_BN * ~absent_N).sum(dim=1) - own_similarity_B
-    return 0.5 * loss_B, own_similarity_B, others_B / (weight_N.sum() - 1).clamp(min=1)
+    own_similarity_B = rows_BN[number_B, number_B + first]
+    other_sum_B = (rows_BN * ~absent_N).sum(dim=1) - own_similarity_B
+    return 0.5 * loss_B, own_similarity_B, other_sum_B / (weight_N.sum() - 1).clamp(min=1)
 
 
-def gathered(values_B: Tensor) -> Tensor:
+def gather_workers(values_B: Tensor) -> Tensor:
     """The workers' tensors of one shape, joined in the order of their ranks, with gradients."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return values_B

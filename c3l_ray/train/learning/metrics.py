@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from c3l_ray.train.learning.step import Optimizer, all_sum, means
+from c3l_ray.train.learning.trainer import Trainer, mean_over_images, sum_over_workers
 
-Measured = dict[str, float | None]
+MeasurementLine = dict[str, float | None]
+"""What is measured of the steps since the line before, by name; `step` counts all steps done."""
 
 MEASUREMENTS = "measurements.json"
-PUT_EVERY_S = 30.0
+WRITE_EVERY_S = 30.0
 REPORT_EVERY_S = 5.0  # Ray Train's controller takes one report every two seconds
 
 # Dense bfloat16 peaks in FLOP/s by the makers' data sheets; the first name found counts.
-PEAKS = {
+PEAK_FLOPS = {
     "B200": 2250e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -32,121 +33,137 @@ PEAKS = {
 }
 
 
-class Meter:
+class MetricAccumulator:
     """Sums what steps measure, and turns it into a line of means every so many steps.
 
     Every worker has one; lines are the same on all of them.
+
+    Attributes:
+        checkpoint_s: seconds of the last checkpoint that no step could use; None where there was
+            none since the last line.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
-        self.names = optimizer.learner.parts
-        self.flops_per_token = flops_per_token(optimizer)
-        self.peak = peak_flops(optimizer.device)
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.names = trainer.learner.sum_names
+        self.flops_per_token = count_flops_per_token(trainer)
+        self.peak_flops = find_peak_flops(trainer.device)
         self._last_report = 0.0
         self._clear()
 
     def _clear(self) -> None:
-        self._parts = torch.zeros(
-            len(self.names), dtype=torch.float64, device=self.optimizer.device
-        )
-        self._tokens, self._wait_s, self._step_s, self._steps = 0, 0.0, 0.0, 0
-        self.checkpoint_s: float | None = None  # of the last one: the time that no step could use
+        self._sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.trainer.device)
+        self._tokens, self._wait_s, self._step_s, self._num_steps = 0, 0.0, 0.0, 0
+        self.checkpoint_s: float | None = None
 
-    def add(self, parts: dict[str, Tensor], *, tokens: int, wait_s: float, step_s: float) -> None:
-        """A step's sums, the tokens of its sequences, its waiting time and its whole time."""
-        self._parts += torch.stack([parts[name].double() for name in self.names])
-        self._norm = parts["grad_norm"]
+    def add(self, sums: dict[str, Tensor], *, tokens: int, wait_s: float, step_s: float) -> None:
+        """Adds a step of this worker.
+
+        Args:
+            sums: as the step returns them.
+            tokens: of its texts.
+            wait_s: seconds that it waited for its batch.
+            step_s: seconds that it took in all.
+        """
+        self._sums += torch.stack([sums[name].double() for name in self.names])
+        self._grad_norm = sums["grad_norm"]
         self._tokens += tokens
         self._wait_s += wait_s
         self._step_s += step_s
-        self._steps += 1
+        self._num_steps += 1
 
-    def line(self, step: int, rate: float) -> tuple[Measured, bool]:
+    def take_line(self, steps_done: int, learning_rate: float) -> tuple[MeasurementLine, bool]:
         """The measurements since the last line, and whether it is time to report some.
 
         Args:
-            step: how many are done.
-            rate: the learning rate of the last one.
+            steps_done: steps of the run so far.
+            learning_rate: of the last one.
         """
         now = time.monotonic()
-        due = self.optimizer.rank == 0 and now - self._last_report >= REPORT_EVERY_S
-        ours = [self._tokens, self._wait_s, self._step_s, float(due)]
-        tokens, wait_s, step_s, time_to = all_sum(ours, self.optimizer.device).tolist()
-        seconds = max(step_s / self.optimizer.num_workers, 1e-9)
+        is_due = self.trainer.rank == 0 and now - self._last_report >= REPORT_EVERY_S
+        own_values = [self._tokens, self._wait_s, self._step_s, float(is_due)]
+        totals = sum_over_workers(own_values, self.trainer.device).tolist()
+        tokens, wait_s, step_s, report_now = totals
+        seconds = max(step_s / self.trainer.num_workers, 1e-9)
         speed = tokens / seconds
-        flops = speed * self.flops_per_token / self.optimizer.num_workers
-        line: Measured = {
-            "step": step,
-            **means(self._parts, self.names),
-            "grad_norm": float(self._norm),
-            "learning_rate": rate,
+        flops = speed * self.flops_per_token / self.trainer.num_workers
+        line: MeasurementLine = {
+            "step": steps_done,
+            **mean_over_images(self._sums, self.names),
+            "grad_norm": float(self._grad_norm),
+            "learning_rate": learning_rate,
             "tokens_per_s": speed,
-            "seconds_per_step": seconds / self._steps,
+            "seconds_per_step": seconds / self._num_steps,
             "data_wait_share": wait_s / max(step_s, 1e-9),
             "checkpoint_s": self.checkpoint_s,
-            "mfu": flops / self.peak if self.peak else None,
+            "mfu": flops / self.peak_flops if self.peak_flops else None,
         }
         self._clear()
-        if time_to:
+        if report_now:
             self._last_report = now
-        return line, bool(time_to)
+        return line, bool(report_now)
 
 
-class Board:
+class MeasurementLog:
     """A run's lines for people: all of them in one file, and in TensorBoard's.
 
     Args:
-        put: writes a whole file of the output.
-        history: the lines of the steps before this process began.
+        write: writes a whole file of the output, by its name.
+        measurements: the lines of the steps before this process began.
         first_step: the step that this process begins with.
     """
 
     def __init__(
-        self, put: Callable[[str, bytes], None], history: list[Measured], first_step: int
+        self,
+        write: Callable[[str, bytes], None],
+        measurements: list[MeasurementLine],
+        first_step: int,
     ) -> None:
         from tensorboardX import SummaryWriter
 
-        self.put = put
-        self.history = history
+        self.measurements = measurements
+        self._write = write
         self._folder = tempfile.TemporaryDirectory()
-        self._writer = SummaryWriter(logdir=self._folder.name, purge_step=first_step)
-        self._last_put = 0.0
+        self._tensorboard = SummaryWriter(logdir=self._folder.name, purge_step=first_step)
+        self._last_write = 0.0
 
-    def add(self, line: Measured) -> None:
-        self.history.append(line)
+    def add(self, line: MeasurementLine) -> None:
+        """Adds a line, and writes the files where that is due."""
+        self.measurements.append(line)
         for name, value in line.items():
             if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, line["step"])
-        if time.monotonic() - self._last_put >= PUT_EVERY_S:
-            self.write()
+                self._tensorboard.add_scalar(name, value, line["step"])
+        if time.monotonic() - self._last_write >= WRITE_EVERY_S:
+            self.write_files()
 
-    def write(self) -> None:
-        self._last_put = time.monotonic()
-        self._writer.flush()
-        self.put(MEASUREMENTS, json.dumps(self.history).encode())
+    def write_files(self) -> None:
+        """Writes all lines so far."""
+        self._last_write = time.monotonic()
+        self._tensorboard.flush()
+        self._write(MEASUREMENTS, json.dumps(self.measurements).encode())
         for path in Path(self._folder.name).iterdir():
-            self.put(f"tensorboard/{path.name}", path.read_bytes())
+            self._write(f"tensorboard/{path.name}", path.read_bytes())
 
     def close(self) -> None:
-        self.write()
-        self._writer.close()
+        """Writes all lines; none can be added after it."""
+        self.write_files()
+        self._tensorboard.close()
         self._folder.cleanup()
 
 
-def flops_per_token(optimizer: Optimizer) -> float:
-    """Of one training step: 6 for each weight of the language half, or 4 where it is frozen.
+def count_flops_per_token(trainer: Trainer) -> float:
+    """FLOPs of a training step: 6 for each weight of the language half, or 4 where it is frozen.
 
     A frozen weight needs no gradient of its own, only the one that passes through. The vision tower
     is left out and activations computed twice count once, so that MFU is a lower bound.
     """
-    weights = sum(weight.numel() for weight in optimizer.learner.language_weights())
-    return (6.0 if optimizer.config.tune == "full" else 4.0) * weights
+    num_weights = sum(weight.numel() for weight in trainer.learner.language_weights())
+    return (6.0 if trainer.config.tune_mode == "full" else 4.0) * num_weights
 
 
-def peak_flops(device: torch.device) -> float | None:
+def find_peak_flops(device: torch.device) -> float | None:
     """The device's peak in FLOP/s, or None where it is not known."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in PEAKS.items() if known in name), None)
+    return next((peak for known, peak in PEAK_FLOPS.items() if known in name), None)

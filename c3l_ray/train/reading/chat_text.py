@@ -1,6 +1,5 @@
-"""Sequences of text beside an image, as the model's chat template renders them, and their parts."""
+"""Texts beside an image, as the model's chat template renders them, and what is marked in them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,71 +12,81 @@ Span = tuple[int, int]  # characters [start, end) of a text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequence:
+class ChatText:
     """A prompt and a reply to it, as text.
 
     Attributes:
         text: rendered by the chat template, up to the token that ends the reply.
-        turn: the reply.
+        reply: where it stands.
         target: what is learnt by its likelihood: the reply and its end, or None.
         anchor: what the turns are compared with, or None.
-        unlearnt: parts of the target that are not learnt.
+        ignored: spans of the target that are not learnt.
     """
 
     text: str
-    turn: Span
+    reply: Span
     target: Span | None = None
     anchor: Span | None = None
-    unlearnt: tuple[Span, ...] = ()
+    ignored: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """An image and its sequences: the positive first, then the negatives, then a description."""
+    """An image and its texts: the positive first, then the negatives, then a description.
+
+    Attributes:
+        image: decoded.
+        texts: about it.
+        num_turns: how many of the texts are turns; a description is none.
+    """
 
     image: Image.Image
-    sequences: tuple[Sequence, ...]
+    texts: tuple[ChatText, ...]
     num_turns: int
 
 
-def replies(processor: Any, instruction: str) -> Callable[..., Sequence]:
-    """A function from replies to an instruction about an image to their sequences.
+def reply_text(
+    processor: Any, instruction: str, reply: str, *, target: bool = False, anchor: bool = False
+) -> ChatText:
+    """A reply to an instruction about an image.
+
+    Args:
+        processor: of the model.
+        instruction: beside the image.
+        reply: to it.
+        target: whether the reply is learnt by its likelihood.
+        anchor: whether turns are compared with the instruction.
 
     Raises:
-        ValueError: out of it, where the tokenizer or the chat template changes one of the texts.
+        ValueError: the tokenizer or the chat template changes one of the texts.
     """
-    special = _special_tokens(processor)
-
-    def replied(reply: str, *, learnt: bool = False, anchored: bool = False) -> Sequence:
-        if any(token in text for token in special for text in (instruction, reply)):
-            raise ValueError("a text holds what the tokenizer reads as more than text")
-        text, (start, end) = chat.answered(processor, instruction, reply, image=True)
-        # Rendered texts end as their template likes; a generator must learn to end a reply.
-        after = text[end:]
-        ends = [after.index(token) + len(token) for token in special if token in after]
-        ending = after[: min(ends)] if ends else processor.tokenizer.eos_token
-        text = text[:end] + ending
-        asked = text.find(instruction)
-        if anchored and not 0 <= asked < start:
-            raise ValueError("the chat template changes the instruction")
-        return Sequence(
-            text=text,
-            turn=(start, end),
-            target=(start, len(text)) if learnt else None,
-            anchor=(asked, asked + len(instruction)) if anchored else None,
-        )
-
-    return replied
+    special_tokens = _special_tokens(processor)
+    if any(token in text for token in special_tokens for text in (instruction, reply)):
+        raise ValueError("a text holds what the tokenizer reads as more than text")
+    text, (start, end) = chat.render_turn(processor, instruction, reply, with_image=True)
+    # Rendered texts end as their template likes; a generator must learn to end a reply.
+    after = text[end:]
+    ends = [after.index(token) + len(token) for token in special_tokens if token in after]
+    text = text[:end] + (after[: min(ends)] if ends else processor.tokenizer.eos_token)
+    instruction_start = text.find(instruction)
+    if anchor and not 0 <= instruction_start < start:
+        raise ValueError("the chat template changes the instruction")
+    return ChatText(
+        text=text,
+        reply=(start, end),
+        target=(start, len(text)) if target else None,
+        anchor=(instruction_start, instruction_start + len(instruction)) if anchor else None,
+    )
 
 
-_special_tokens = cache(chat.special_tokens)  # some tokenizers have thousands
-
-
-def offsets(processor: Any, text: str) -> list[Span]:
+def token_spans(processor: Any, text: str) -> list[Span]:
     """The characters of each of a text's tokens, before the image's placeholder grows."""
     encoded = processor.tokenizer(
         text,
-        add_special_tokens=not chat.begins(processor.tokenizer, text),
+        add_special_tokens=not chat.has_bos(processor.tokenizer, text),
         return_offsets_mapping=True,
     )
     return [(left, right) for left, right in encoded["offset_mapping"]]
+
+
+_special_tokens = cache(chat.special_tokens)  # some tokenizers have thousands

@@ -1,38 +1,41 @@
-"""The records of a batch as the tensors of its shares: what reading tasks do."""
+"""The records of a batch as the tensors of its micro-batches: what reading tasks do."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from c3l_ray.errors import C3LError
-from c3l_ray.model_files import local
-from c3l_ray.train.reading import order
-from c3l_ray.train.reading.batches import Batch, batch
-from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.train.reading.examples import Draw, Standings, example
+from c3l_ray.methods.labels import ScoreQuantiles
+from c3l_ray.model_files import resolve_model
+from c3l_ray.schema import Record
+from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example
+from c3l_ray.train.reading.examples import make_example
+from c3l_ray.train.reading.mixture import TurnDraw
+from c3l_ray.train.reading.order import split_batch
+from c3l_ray.train.training_config import TrainConfig
 
 
-def encode(
-    records: Sequence[Mapping[str, Any]],
+def encode_batch(
+    records: Sequence[Record],
     config: TrainConfig,
-    standings: Standings,
+    quantiles: ScoreQuantiles,
     *,
     num_workers: int,
-    rounds: int,
-    draws: Sequence[Draw | None] | None = None,
-) -> Iterator[Batch]:
-    """The shares of one batch, round after round and worker after worker.
+    accumulation_steps: int,
+    draws: Sequence[TurnDraw | None] | None = None,
+) -> Iterator[MicroBatch]:
+    """The micro-batches of one batch: all workers' first ones, then their second ones, and so on.
 
-    All shares have the same number of images: places that are left over, and those of records that
-    the model cannot read as they are, hold another example at weight 0.
+    All have the same number of images: places that are left over, and those of records that the
+    model cannot read as they are, hold another example at weight 0.
 
     Args:
         records: of the batch, with their images.
         config: of the run.
-        standings: sorted scores by kind, for `--within kind`.
+        quantiles: of the scores, for --labels.within kind.
         num_workers: that share the batch.
-        rounds: in which they take it.
+        accumulation_steps: micro-batches of each worker.
         draws: of the mixture, one for each record.
 
     Raises:
@@ -40,46 +43,48 @@ def encode(
     """
     processor = load_processor(config.model.name)
     examples = [
-        example(record, processor, config, standings, draw)
+        make_example(record, processor, config, quantiles, draw)
         for record, draw in zip(records, draws or [None] * len(records), strict=True)
     ]
-    size = -(-len(records) // (num_workers * rounds))
-    for share in order.shares(len(records), num_workers, rounds):
+    size = -(-len(records) // (num_workers * accumulation_steps))
+    for part in split_batch(len(records), num_workers, accumulation_steps):
         while True:
-            filler = next((each for each in examples if each is not None), None)
+            filler = next((example for example in examples if example is not None), None)
             if filler is None:
                 raise C3LError(
                     f"none of the {len(records)} images of a batch can be learnt from: undecodable "
                     f"images, texts that the model's tokenizer does not take as they are, or more "
                     f"tokens than --model.max-len {config.model.max_len}"
                 )
-            chosen = [*examples[share], *[None] * size][:size]
-            made = batch(
-                [each or filler for each in chosen],
-                [float(each is not None) for each in chosen],
+            chosen = [*examples[part], *[None] * size][:size]
+            micro_batch = make_micro_batch(
+                [example or filler for example in chosen],
+                [float(example is not None) for example in chosen],
                 processor,
             )
-            long = too_long(made, config.model.max_len)
-            if not long:
+            too_long = find_too_long(micro_batch, config.model.max_len)
+            if not too_long:
                 break
-            _forget(examples, [chosen[place] or filler for place in long])
-        yield made
+            _drop_examples(examples, [chosen[number] or filler for number in too_long])
+        yield micro_batch
 
 
-def too_long(batch: Batch, max_len: int) -> list[int]:
-    """The images of a share with a sequence of more tokens."""
-    owners: list[int] = batch["owner_R"][batch["attention_mask"].sum(dim=1) > max_len].tolist()
+def find_too_long(micro_batch: MicroBatch, max_len: int) -> list[int]:
+    """The numbers of the images that have a text of more tokens."""
+    is_long_R = micro_batch["attention_mask"].sum(dim=1) > max_len
+    owners: list[int] = micro_batch["owner_R"][is_long_R].tolist()
     return sorted(set(owners))
 
 
-def _forget(examples: list[Example | None], these: list[Example]) -> None:
-    for place, each in enumerate(examples):
-        if any(each is one for one in these):
-            examples[place] = None
+def _drop_examples(examples: list[Example | None], dropped: list[Example]) -> None:
+    for number, example in enumerate(examples):
+        if any(example is other for other in dropped):
+            examples[number] = None
 
 
 @cache
 def load_processor(name: str) -> Any:
+    """The processor of a model by its hub name, path or s3:// folder."""
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(local(name))
+    return AutoProcessor.from_pretrained(resolve_model(name))

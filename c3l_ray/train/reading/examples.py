@@ -1,4 +1,4 @@
-"""What is learnt from one record: sequences of text beside its image, and the part of each word.
+"""What is learnt from one record: texts beside its image, and what is marked in each.
 
 For c3l, the positive and its negatives are written as replies to the positive's instruction, in the
 format that it asks for: the generator is what is tuned, and turns under one and the same prompt
@@ -6,82 +6,81 @@ differ in nothing but what they say. For cgvlm, the caption is the reply. For vi
 written as a reply to an instruction of its kind (VIG), or its answer to its question (VIC).
 """
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from PIL import Image
 
 from c3l_ray.errors import UnusableImage
-from c3l_ray.images import decode
+from c3l_ray.images import decode_image
 from c3l_ray.methods import c3l, cgvlm, ranking, vigc
-from c3l_ray.methods.i2c import Floats
-from c3l_ray.methods.labels import PseudoLabels, choose_labels
+from c3l_ray.methods.labels import PseudoLabels, ScoreQuantiles, choose_labels
+from c3l_ray.schema import Record, Turn
+from c3l_ray.train.mixture_config import Mixture
+from c3l_ray.train.reading.chat_text import ChatText, Example, reply_text, token_spans
+from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.train.reading.mixture import NUM_LOTS, Mixture
-from c3l_ray.train.reading.chat_text import Example, Sequence, offsets, replies
-
-Record = Mapping[str, Any]
-Standings = Mapping[str, Floats]
-Draw = tuple[int, int]  # what a mixture draws of a record: a turn, and a lot below NUM_LOTS
 
 
-def labels(record: Record, config: TrainConfig, standings: Standings) -> PseudoLabels | None:
+def find_labels(
+    record: Record, config: TrainConfig, quantiles: ScoreQuantiles
+) -> PseudoLabels | None:
     """The pseudo-labels of a record that c3l can learn from, or None."""
-    found = choose_labels(
-        record["turns"],
-        by=config.positive_by,
-        guard=config.signed_guard,
-        margin=config.margin,
-        same_kind=config.negatives == "kind",
-        standings=standings if config.within == "kind" else None,
-        key=record["image_id"],
+    labels = choose_labels(
+        record["turns"], config.labels, quantiles=quantiles, image_id=record["image_id"]
     )
-    if found is None or not (found.negatives or config.contrast.in_batch_negatives):
+    if labels is None or not (labels.negatives or config.contrast.in_batch_negatives):
         return None
     needs_description = config.contrast.anchor == "description"
-    if needs_description and describe(record, found.positive) is None:
+    if needs_description and find_description(record, labels.positive) is None:
         return None
-    return found
+    return labels
 
 
-def usable(record: Record, config: TrainConfig, standings: Standings) -> bool:
-    """Whether a record can be learnt from, seen without its image."""
+def is_usable(record: Record, config: TrainConfig, quantiles: ScoreQuantiles) -> bool:
+    """Whether a record can be learnt from, seen without its image.
+
+    Args:
+        record: with the columns that the objective looks at.
+        config: of the run.
+        quantiles: of the scores, for --labels.within kind.
+    """
     if record["status"] != "ok":
         return False
     match config.objective:
         case "c3l":
-            return labels(record, config, standings) is not None
+            return find_labels(record, config, quantiles) is not None
         case "cgvlm":
-            return cgvlm.find_caption(record) is not None
+            return cgvlm.find_caption(record["caption"], record["turns"]) is not None
         case "vigc":
-            return bool(candidates(record, config.mixture))
+            return bool(find_turn_sets(record, config.mixture))
 
 
-def candidates(record: Record, mixture: Mixture) -> dict[int, str]:
+def find_turn_sets(record: Record, mixture: Mixture) -> dict[int, str]:
     """The places of the turns that vigc can draw of a record, and the set of each."""
     if record["status"] != "ok":
         return {}
-    found = {
-        place: mixture.set_of(turn["kind"], record["source"])
+    sets = {
+        place: mixture.find_set(turn["kind"], record["source"])
         for place, turn in enumerate(record["turns"])
         if turn["status"] == "ok" and turn["question"]  # "<image>" alone asks nothing
     }
-    return {place: name for place, name in found.items() if name is not None}
+    return {place: name for place, name in sets.items() if name is not None}
 
 
-def describe(record: Record, positive: int) -> str | None:
+def find_description(record: Record, positive: int) -> str | None:
     """The image's caption, else the answer of its first detail turn that is not the positive."""
-    others = [turn for place, turn in enumerate(record["turns"]) if place != positive]
-    found = cgvlm.find_caption({"caption": record["caption"], "turns": others})
-    return found[1] if found else None
+    other_turns = [turn for place, turn in enumerate(record["turns"]) if place != positive]
+    caption = cgvlm.find_caption(record["caption"], other_turns)
+    return caption[1] if caption else None
 
 
-def example(
+def make_example(
     record: Record,
     processor: Any,
     config: TrainConfig,
-    standings: Standings,
-    draw: Draw | None = None,
+    quantiles: ScoreQuantiles,
+    draw: TurnDraw | None = None,
 ) -> Example | None:
     """What is learnt from a usable record, or None where the model cannot read it as it is.
 
@@ -89,103 +88,118 @@ def example(
         record: a row of the schema RECORDS, with its image.
         processor: of the model.
         config: of the run.
-        standings: sorted scores by kind, for `--within kind`.
+        quantiles: of the scores, for --labels.within kind.
         draw: of the mixture; None draws by the image's id, the same at every evaluation.
     """
     try:
-        image = decode(record["image"], config.max_pixels)
+        image = decode_image(record["image"], config.max_pixels)
     except UnusableImage:
         return None
     try:
         match config.objective:
             case "c3l":
-                return _contrast(record, image, processor, config, standings)
+                return _make_contrast(record, image, processor, config, quantiles)
             case "cgvlm":
-                asked, reply = cgvlm.find_caption(record) or ("", "")
+                caption = cgvlm.find_caption(record["caption"], record["turns"])
+                instruction, reply = caption or ("", "")
             case "vigc":
-                asked, reply = instructed(record, config.mixture, draw)
-        sequence = replies(processor, asked)(reply, learnt=True)
-        return Example(image=image, sequences=(sequence,), num_turns=1)
+                instruction, reply = make_instruction_and_reply(record, config.mixture, draw)
+        text = reply_text(processor, instruction, reply, target=True)
+        return Example(image=image, texts=(text,), num_turns=1)
     except ValueError:  # the chat template or the tokenizer reads a text as something else
         return None
 
 
-def instructed(record: Record, mixture: Mixture, draw: Draw | None) -> tuple[str, str]:
+def make_instruction_and_reply(
+    record: Record, mixture: Mixture, draw: TurnDraw | None
+) -> tuple[str, str]:
     """What the model is asked about an image, and the reply that vigc learns, by a draw."""
     if draw is None:
-        places = list(candidates(record, mixture))
-        of_all = ranking.uniform_from(f"turn {record['image_id']}")
-        lot = int(ranking.uniform_from(f"lot {record['image_id']}") * NUM_LOTS)
-        draw = places[int(of_all * len(places))], lot
-    place, lot = draw
-    turn = record["turns"][place]
-    if lot < mixture.correction_share * NUM_LOTS:
-        return vigc.correction_example(turn["question"], turn["answer"])
-    kind = mixture.kind_of(turn["kind"], record["source"])
-    return vigc.generation_example(kind, lot, turn["question"], turn["answer"])
+        places = list(find_turn_sets(record, mixture))
+        choice = ranking.uniform_from(f"turn {record['image_id']}")
+        number = int(ranking.uniform_from(f"lot {record['image_id']}") * DRAW_RANGE)
+        draw = TurnDraw(places[int(choice * len(places))], number)
+    turn = record["turns"][draw.place]
+    question, answer = _question_and_answer(turn)
+    if draw.number < mixture.correction_share * DRAW_RANGE:
+        return vigc.correction_example(question, answer)
+    kind = mixture.find_kind(turn["kind"], record["source"])
+    return vigc.generation_example(kind, draw.number, question, answer)
 
 
-def _contrast(
+def _make_contrast(
     record: Record,
     image: Image.Image,
     processor: Any,
     config: TrainConfig,
-    standings: Standings,
+    quantiles: ScoreQuantiles,
 ) -> Example | None:
-    found = labels(record, config, standings)
-    if found is None:
+    """The texts that c3l compares, or None where the record has no labels."""
+    labels = find_labels(record, config, quantiles)
+    if labels is None:
         return None
     turns = record["turns"]
-    # A turn made elsewhere has none: it is learnt as a reply to one of ours.
-    ours = c3l.plan_requests(record["image_id"], 1)[0].instruction
-    instructions = [turn["instruction"] or ours for turn in turns]
-    instruction = instructions[found.positive]
+    # A turn made elsewhere has no instruction: it is learnt as a reply to one of ours.
+    default_instruction = c3l.plan_requests(record["image_id"], 1)[0].instruction
+    instructions = [turn["instruction"] or default_instruction for turn in turns]
+    instruction = instructions[labels.positive]
 
-    def written(place: int, instruction: str = instruction, **marked: bool) -> Sequence:
-        reply = c3l.format_reply(turns[place]["question"], turns[place]["answer"], instruction)
-        return replies(processor, instruction)(reply, **marked)
+    def turn_text(
+        place: int, instruction: str = instruction, *, target: bool = False, anchor: bool = False
+    ) -> ChatText:
+        reply = c3l.format_reply(*_question_and_answer(turns[place]), instruction)
+        return reply_text(processor, instruction, reply, target=target, anchor=anchor)
 
-    by_instruction = config.contrast.anchor == "instruction"
-    best = written(found.positive, learnt=True, anchored=by_instruction)
+    has_instruction_anchor = config.contrast.anchor == "instruction"
+    positive = turn_text(labels.positive, target=True, anchor=has_instruction_anchor)
     if config.contrast.token_weights == "vig":
         threshold = config.contrast.token_threshold
-        best = _without_ungrounded(best, turns[found.positive], processor, threshold)
+        positive = _ignore_ungrounded(positive, turns[labels.positive], processor, threshold)
     if config.contrast.similarity == "likelihood":
         # Each is as likely as it was where it was made.
-        others = [written(place, instructions[place], learnt=True) for place in found.negatives]
+        negatives = [
+            turn_text(place, instructions[place], target=True) for place in labels.negatives
+        ]
     else:
-        others = [written(place) for place in found.negatives]
-    sequences = [best, *others]
-    if not by_instruction:
-        described = describe(record, found.positive) or ""
-        description = replies(processor, instruction)(described)
-        sequences.append(
-            Sequence(text=description.text, turn=description.turn, anchor=description.turn)
-        )
-    return Example(image=image, sequences=tuple(sequences), num_turns=1 + len(found.negatives))
+        negatives = [turn_text(place) for place in labels.negatives]
+    texts = [positive, *negatives]
+    if not has_instruction_anchor:
+        description = find_description(record, labels.positive) or ""
+        text = reply_text(processor, instruction, description)
+        texts.append(dataclasses.replace(text, anchor=text.reply))
+    return Example(image=image, texts=tuple(texts), num_turns=1 + len(labels.negatives))
 
 
-def _without_ungrounded(
-    best: Sequence, positive: Mapping[str, Any], processor: Any, threshold: float
-) -> Sequence:
-    """The sequence with the answer's tokens unlearnt that the image does not make likelier.
+def _ignore_ungrounded(
+    text: ChatText, positive: Turn, processor: Any, threshold: float
+) -> ChatText:
+    """The text with those of the answer's tokens ignored that the image does not make likelier.
 
     The gains are of the answer's tokens after its question; a reply's answer that is split into
     another number of tokens is learnt whole.
     """
-    gains = positive["token_gain"]
-    start = best.text.rfind(positive["answer"], *best.turn)
+    gains = positive["token_gains"]
+    _, answer = _question_and_answer(positive)
+    start = text.text.rfind(answer, *text.reply)
     if not gains or start < 0:
-        return best
-    end = start + len(positive["answer"])
-    tokens = [span for span in offsets(processor, best.text) if span[0] < end and span[1] > start]
-    if len(tokens) != len(gains):
-        return best
-    unlearnt = tuple(
+        return text
+    end = start + len(answer)
+    spans = [
+        (left, right)
+        for left, right in token_spans(processor, text.text)
+        if left < end and right > start
+    ]
+    if len(spans) != len(gains):
+        return text
+    ignored = tuple(
         (max(left, start), right)
-        for (left, right), gain in zip(tokens, gains, strict=True)
+        for (left, right), gain in zip(spans, gains, strict=True)
         if gain is None or gain <= threshold
     )
-    return Sequence(
-        text=best.text, turn=best.turn, target=best.target, anchor=best.anchor, unlearnt=unlearnt
-    )
+    return dataclasses.replace(text, ignored=ignored)
+
+
+def _question_and_answer(turn: Turn) -> tuple[str, str]:
+    question, answer = turn["question"], turn["answer"]
+    assert question is not None and answer is not None, "a turn that is ok has both"
+    return question, answer

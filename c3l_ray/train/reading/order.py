@@ -1,9 +1,9 @@
 """In which order images are trained on: a function of the seed, whoever reads and how many train.
 
 An epoch shuffles the files, the rows in each, and then all rows inside windows of neighbouring
-files, so that a reader needs few files at a time. A step's batch is cut into equal shares, one for
-each worker and accumulation round; so the batches of a run, and their order, do not change with the
-number of workers, and a run resumes from the number of its step alone.
+files, so that a reader needs few files at a time. A step's batch is cut into equal micro-batches,
+one for each worker and accumulation step; so the batches of a run, and their order, do not change
+with the number of workers, and a run resumes from the number of its step alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,15 +12,44 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Places = NDArray[np.int64]  # [..., 2]: the number of a part, and a row in it
+RowIndices = NDArray[np.int64]
+"""[..., 2]: the number of a file, and of a row in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A file of records, and the rows in it that can be trained on."""
+class FileRows:
+    """A file of records, and the rows in it that can be trained on.
 
-    name: str
+    Attributes:
+        address: all that reading the file takes.
+        rows: their numbers.
+    """
+
+    address: str
     rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The steps [first_step, num_steps) of a run.
+
+    Attributes:
+        batch_size: images in a step.
+        seed: of the order.
+        shuffle_window: images that are shuffled among each other after their files were.
+        first_step: where to begin.
+        num_steps: of the whole run.
+    """
+
+    batch_size: int
+    seed: int
+    shuffle_window: int
+    first_step: int
+    num_steps: int
+
+    @property
+    def steps_per_window(self) -> int:
+        return max(1, self.shuffle_window // self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,90 +58,79 @@ class Window:
 
     Attributes:
         first_step: of the run, from 0.
-        places: [steps, batch_size, 2], or 4 from a mixture, which draws turns of rows.
+        rows: [steps, batch_size, 2], or 4 from a mixture, which draws turns of rows.
     """
 
     first_step: int
-    places: Places
+    rows: RowIndices
 
 
-def num_images(parts: Sequence[Part]) -> int:
-    return sum(len(part.rows) for part in parts)
+def count_images(files: Sequence[FileRows]) -> int:
+    """The rows of all files."""
+    return sum(len(file.rows) for file in files)
 
 
-def windows(
-    parts: Sequence[Part],
-    *,
-    batch_size: int,
-    seed: int,
-    window_images: int,
-    first_step: int,
-    num_steps: int,
-) -> Iterator[Window]:
-    """The windows of the steps [first_step, num_steps) of a run, in order.
+def plan_epochs(files: Sequence[FileRows], schedule: Schedule) -> Iterator[Window]:
+    """The windows of a schedule's steps, in order.
 
     Epochs follow each other; each leaves out what does not fill a batch, other images every time.
 
     Args:
-        parts: with at least a batch of images in all.
-        batch_size: images in a step.
-        seed: of the order.
-        window_images: images that are shuffled among each other after their files were.
-        first_step: where to begin.
-        num_steps: of the whole run.
+        files: with at least a batch of images in all.
+        schedule: which steps.
     """
-    an_epoch = num_images(parts) // batch_size
-    a_window = max(1, window_images // batch_size)
-    step = first_step
-    while step < num_steps:
-        epoch, at = divmod(step, an_epoch)
-        order = epoch_order(parts, batch_size=batch_size, seed=seed, epoch=epoch)
-        while at < an_epoch and step < num_steps:
-            number = at // a_window
-            from_, to = number * a_window, min((number + 1) * a_window, an_epoch)
-            rows = order[from_ * batch_size : to * batch_size]
+    batch_size, seed = schedule.batch_size, schedule.seed
+    steps_per_epoch = count_images(files) // batch_size
+    step = schedule.first_step
+    while step < schedule.num_steps:
+        epoch, step_in_epoch = divmod(step, steps_per_epoch)
+        epoch_rows = shuffle_epoch(files, batch_size=batch_size, seed=seed, epoch=epoch)
+        while step_in_epoch < steps_per_epoch and step < schedule.num_steps:
+            number = step_in_epoch // schedule.steps_per_window
+            start = number * schedule.steps_per_window
+            end = min(start + schedule.steps_per_window, steps_per_epoch)
+            rows = epoch_rows[start * batch_size : end * batch_size]
             rows = np.random.default_rng([seed, epoch, number]).permutation(rows)
-            steps = rows.reshape(to - from_, batch_size, 2)[at - from_ :][: num_steps - step]
-            yield Window(first_step=step, places=steps)
+            steps = rows.reshape(end - start, batch_size, 2)[step_in_epoch - start :]
+            steps = steps[: schedule.num_steps - step]
+            yield Window(first_step=step, rows=steps)
             step += len(steps)
-            at += len(steps)
+            step_in_epoch += len(steps)
 
 
-def epoch_order(parts: Sequence[Part], *, batch_size: int, seed: int, epoch: int) -> Places:
+def shuffle_epoch(
+    files: Sequence[FileRows], *, batch_size: int, seed: int, epoch: int
+) -> RowIndices:
     """All rows of an epoch file by file [N, 2], the last incomplete batch left out."""
     rng = np.random.default_rng([seed, epoch])
-    order = np.concatenate(
+    indices = np.concatenate(
         [
-            np.stack([np.full(len(rows), i), rng.permutation(rows)], axis=1)
-            for i in rng.permutation(len(parts))
-            if len(rows := np.asarray(parts[i].rows, dtype=np.int64))
+            np.stack([np.full(len(rows), number), rng.permutation(rows)], axis=1)
+            for number in rng.permutation(len(files))
+            if len(rows := np.asarray(files[number].rows, dtype=np.int64))
         ]
     )
-    return order[: len(order) // batch_size * batch_size]
+    return indices[: len(indices) // batch_size * batch_size]
 
 
-def in_order(parts: Sequence[Part], *, batch_size: int) -> Iterator[Places]:
+def iter_unshuffled(files: Sequence[FileRows], *, batch_size: int) -> Iterator[RowIndices]:
     """Batches of all rows as they stand, the last one perhaps smaller."""
-    order = np.concatenate(
+    indices = np.concatenate(
         [
-            np.stack([np.full(len(part.rows), i), np.asarray(part.rows)], axis=1)
-            for i, part in enumerate(parts)
-            if part.rows
+            np.stack([np.full(len(file.rows), number), np.asarray(file.rows)], axis=1)
+            for number, file in enumerate(files)
+            if file.rows
         ]
     )
-    for first in range(0, len(order), batch_size):
-        yield order[first : first + batch_size]
+    for first in range(0, len(indices), batch_size):
+        yield indices[first : first + batch_size]
 
 
-def num_rounds(batch_size: int, num_workers: int, micro_batch: int) -> int:
-    """Accumulation rounds in which the workers take a batch, at most `micro_batch` images each."""
-    return -(-batch_size // (num_workers * micro_batch))
+def split_batch(batch_size: int, num_workers: int, accumulation_steps: int) -> list[slice]:
+    """The batch's micro-batches: all workers' first ones, then their second ones, and so on.
 
-
-def shares(batch_size: int, num_workers: int, rounds: int) -> list[slice]:
-    """The batch's shares: round after round, worker after worker; their sizes differ by one.
-
-    A batch of fewer images than there are shares leaves some of them empty.
+    Their sizes differ by one. A batch of fewer images than there are micro-batches leaves some of
+    them empty.
     """
-    num = num_workers * rounds
+    num = num_workers * accumulation_steps
     return [slice(i * batch_size // num, (i + 1) * batch_size // num) for i in range(num)]

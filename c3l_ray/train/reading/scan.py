@@ -1,157 +1,130 @@
 """What of records can be learnt from, seen without their images: passes over some columns."""
 
-import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from c3l_ray.runs.folder import Manifest, Output
 from c3l_ray.methods import labels, ranking
 from c3l_ray.methods.i2c import Floats
+from c3l_ray.methods.scores import RankedBy
+from c3l_ray.schema import Record
+from c3l_ray.train.reading.order import FileRows
 
-Rows = list[tuple[str, tuple[int, ...]]]  # a file as `named` names it, and numbers of its rows
-Turns = dict[str, list[tuple[str, int, int]]]  # by set: a file, a row of it, a turn of the row
-Scanned = Iterable[tuple[str, list[dict[str, Any]]]]  # files, and their records without images
+RecordFiles = Iterable[tuple[str, list[Record]]]
+"""Addresses of files, and the records of each without their images."""
 
-_TURN = "turns.list.element"
-MOST_STANDINGS = 4096  # values of a kind that are kept: they travel to every reading task
+MAX_QUANTILES = 4096  # values of a kind that are kept: they travel to every reading task
 
 
-def standings(source: Output, manifests: Iterable[Manifest], by: str) -> dict[str, Floats]:
-    """The sorted values of each kind's turns, thinned evenly where there are many."""
-    of_kind: dict[str, list[float]] = defaultdict(list)
-    columns = [f"{_TURN}.{name}" for name in ("kind", "status", f"scores.{by}")]
-    for _, records in scanned(source, manifests, columns):
+class TurnAddress(NamedTuple):
+    """A turn: the address of its file, its row there, and its place in the record."""
+
+    file: str
+    row: int
+    place: int
+
+
+def collect_score_quantiles(files: RecordFiles, by: RankedBy) -> dict[str, Floats]:
+    """The sorted values of each kind's turns, thinned evenly where there are many.
+
+    Args:
+        files: of records, with `kind`, `status` and this score of each turn.
+        by: the score.
+    """
+    values_of_kind: dict[str, list[float]] = defaultdict(list)
+    for _, records in files:
         for turn in (turn for record in records for turn in record["turns"]):
             value = labels.ranking_value(turn, by)
             if value is not None:
-                of_kind[turn["kind"]].append(value)
-    found = {}
-    for kind, values in of_kind.items():
+                values_of_kind[turn["kind"]].append(value)
+    quantiles = {}
+    for kind, values in values_of_kind.items():
         ordered = np.sort(np.asarray(values, dtype=np.float64))
-        picked = np.linspace(0, len(ordered) - 1, min(len(ordered), MOST_STANDINGS)).round()
-        found[kind] = ordered[picked.astype(int)]
-    return found
+        places = np.linspace(0, len(ordered) - 1, min(len(ordered), MAX_QUANTILES)).round()
+        quantiles[kind] = ordered[places.astype(int)]
+    return quantiles
 
 
-def rows(
-    source: Output,
-    manifests: Iterable[Manifest],
-    usable: Callable[[dict[str, Any]], bool],
+def find_usable_rows(
+    files: RecordFiles,
+    is_usable: Callable[[Record], bool],
     *,
-    scores: Sequence[str],
-    held_out: float,
+    held_out_share: float,
     max_held_out: int,
-) -> tuple[Rows, Rows]:
+) -> tuple[tuple[FileRows, ...], tuple[FileRows, ...]]:
     """The rows to learn from, and those to evaluate on.
 
     An image is held out by its id: the same ones in every run, whatever the order of files. Those
-    over the most are left out of both.
-
-    Args:
-        source: the records.
-        manifests: of their files.
-        usable: whether a record, without its image, can be learnt from.
-        scores: names of the scores that `usable` looks at.
-        held_out: share to evaluate on.
-        max_held_out: images of it at most.
-    """
-    turn = ("kind", "status", "question", "answer", *(f"scores.{name}" for name in scores))
-    columns = ["image_id", "status", "caption", *(f"{_TURN}.{name}" for name in turn)]
-    learn: Rows = []
-    evaluate: Rows = []
-    for name, records in scanned(source, manifests, columns):
-        good = [row for row, record in enumerate(records) if usable(record)]
-        kept, apart = _split(records, good, held_out)
-        learn.append((name, kept))
-        evaluate.append((name, apart))
-    return _filled(learn), _first(evaluate, max_held_out)
-
-
-def turns(
-    files: Scanned,
-    sets: Callable[[dict[str, Any]], Mapping[int, str]],
-    *,
-    held_out: float,
-    max_held_out: int,
-) -> tuple[Turns, Rows]:
-    """The turns to learn from, set by set, and the rows to evaluate on, chosen as `rows` does.
+    beyond the limit are left out of both.
 
     Args:
         files: of the records.
-        sets: the places of a record's turns that can be learnt, and the set of each.
-        held_out: share of the images to evaluate on.
-        max_held_out: images of it at most.
+        is_usable: whether a record, without its image, can be learnt from.
+        held_out_share: of the images, to evaluate on.
+        max_held_out: images to evaluate on at most.
     """
-    learn: Turns = defaultdict(list)
-    evaluate: Rows = []
-    for name, records in files:
-        found = {row: of for row, record in enumerate(records) if (of := sets(record))}
-        kept, apart = _split(records, found, held_out)
-        evaluate.append((name, apart))
-        for row in kept:
-            for place, its in found[row].items():
-                learn[its].append((name, row, place))
-    return dict(sorted(learn.items())), _first(evaluate, max_held_out)
+    to_learn: list[FileRows] = []
+    held_out: list[FileRows] = []
+    for address, records in files:
+        usable = [row for row, record in enumerate(records) if is_usable(record)]
+        learnt_rows, held_out_rows = _split_rows(records, usable, held_out_share)
+        to_learn.append(FileRows(address=address, rows=learnt_rows))
+        held_out.append(FileRows(address=address, rows=held_out_rows))
+    return _drop_empty(to_learn), _take_first(held_out, max_held_out)
 
 
-def texts(source: Output, manifests: Iterable[Manifest]) -> Scanned:
-    """A run's records with what was asked and said, and without images and scores."""
-    turn = (f"{_TURN}.{name}" for name in ("kind", "status", "question", "answer"))
-    return scanned(source, manifests, ["image_id", "source", "status", *turn])
+def find_turns_by_set(
+    files: RecordFiles,
+    find_sets: Callable[[Record], Mapping[int, str]],
+    *,
+    held_out_share: float,
+    max_held_out: int,
+) -> tuple[dict[str, list[TurnAddress]], tuple[FileRows, ...]]:
+    """The turns to learn from, set by set, and the rows to evaluate on.
 
+    Images are held out as by `find_usable_rows`.
 
-def named(manifest: Manifest) -> str:
-    """A committed file's name and its digest, which is all that reading it takes."""
-    return f"{manifest.file} {manifest.digest}"
-
-
-def read(source: Output, name: str, rows: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of a file that `named` names, by their numbers.
-
-    Raises:
-        C3LError: the file cannot be read or is damaged.
+    Args:
+        files: of the records.
+        find_sets: the places of a record's turns that can be learnt, and the set of each.
+        held_out_share: of the images, to evaluate on.
+        max_held_out: images to evaluate on at most.
     """
-    file, digest = name.split(" ")
-    manifest = Manifest(unit="", source="", origin="", attempt="", file=file, digest=digest)
-    records: list[dict[str, Any]] = source.records(manifest).take(list(rows)).to_pylist()
-    return records
+    turns: dict[str, list[TurnAddress]] = defaultdict(list)
+    held_out: list[FileRows] = []
+    for address, records in files:
+        sets = {row: of for row, record in enumerate(records) if (of := find_sets(record))}
+        learnt_rows, held_out_rows = _split_rows(records, sets, held_out_share)
+        held_out.append(FileRows(address=address, rows=held_out_rows))
+        for row in learnt_rows:
+            for place, name in sets[row].items():
+                turns[name].append(TurnAddress(address, row, place))
+    return dict(sorted(turns.items())), _take_first(held_out, max_held_out)
 
 
-def scanned(
-    source: Output, manifests: Iterable[Manifest], columns: list[str]
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Some columns of a run's records, file by file as `named` names them."""
-    with_file = [manifest for manifest in manifests if manifest.file]
-    with ThreadPoolExecutor(8) as readers:
-        tables = readers.map(functools.partial(source.records, columns=columns), with_file)
-        for manifest, table in zip(with_file, tables, strict=True):
-            yield named(manifest), table.to_pylist()
-
-
-def _split(
-    records: Sequence[Mapping[str, Any]], good: Iterable[int], held_out: float
+def _split_rows(
+    records: Sequence[Record], usable: Iterable[int], held_out_share: float
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The rows of some images that stay, and those that are held out."""
-    kept: list[int] = []
-    apart: list[int] = []
-    for row in good:
-        lot = ranking.uniform_from(f"held out {records[row]['image_id']}")
-        (apart if lot < held_out else kept).append(row)
-    return tuple(kept), tuple(apart)
+    """The usable rows to learn from, and those that are held out."""
+    learnt_rows: list[int] = []
+    held_out_rows: list[int] = []
+    for row in usable:
+        number = ranking.uniform_from(f"held out {records[row]['image_id']}")
+        (held_out_rows if number < held_out_share else learnt_rows).append(row)
+    return tuple(learnt_rows), tuple(held_out_rows)
 
 
-def _first(parts: Rows, most: int) -> Rows:
+def _take_first(files: Iterable[FileRows], max_rows: int) -> tuple[FileRows, ...]:
     """The first rows of all, so many at most."""
-    found: Rows = []
-    for name, rows in parts:
-        found.append((name, rows[:most]))
-        most -= len(rows[:most])
-    return _filled(found)
+    first_files: list[FileRows] = []
+    for file in files:
+        rows = file.rows[:max_rows]
+        first_files.append(FileRows(address=file.address, rows=rows))
+        max_rows -= len(rows)
+    return _drop_empty(first_files)
 
 
-def _filled(parts: Rows) -> Rows:
-    return [part for part in parts if part[1]]
+def _drop_empty(files: Iterable[FileRows]) -> tuple[FileRows, ...]:
+    return tuple(file for file in files if file.rows)

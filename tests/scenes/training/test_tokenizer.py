@@ -1,15 +1,15 @@
-"""The tokenizers know what training says."""
+"""The tokenizers know the words of the training texts."""
 
 import random
 
 from c3l_ray.methods import c3l
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
-from c3l_ray.scenes.training.tokenizer import all_texts, word_tokenizer
+from c3l_ray.scenes.training.tokenizer import list_training_texts, make_tokenizer
 
 
 def test_every_word_of_every_turn_is_known() -> None:
-    tokenizer = word_tokenizer(all_texts(), end=False)
+    tokenizer = make_tokenizer(list_training_texts(), appends_end=False)
     rng = random.Random(5)
     for seed in range(5000, 5300):
         for kind in c3l.KINDS:

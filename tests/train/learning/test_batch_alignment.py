@@ -1,7 +1,6 @@
-"""A batch in rounds has the loss and the gradients of the batch as one."""
+"""A batch in micro-batches has the loss and the gradients of the batch as one."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,13 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c3l_ray.train.learning import losses, learner, batch_alignment
-from c3l_ray.train.training_config import Alignment, Optimization, TrainConfig
-from c3l_ray.train.learning.step import Optimizer
-from tests.train.learning.test_losses import random
-from tests.train.learning.test_step import CPU, TINY, gradients, shares_of
+from c3l_ray.train.learning import batch_alignment, losses
+from c3l_ray.train.learning.batch_alignment import MicroBatchDirections
+from c3l_ray.train.learning.loading import trainable_parameters
+from c3l_ray.train.learning.trainer import Trainer
+from c3l_ray.train.objectives import Alignment
+from c3l_ray.train.training_config import Optimization
+from tests.train.learning.builders import (
+    CPU,
+    SHIPPED_MODEL,
+    compute_gradients,
+    make_batch,
+    random_tensor,
+)
+from tests.train.records import MakeTrainConfig
 
-Make = Callable[..., TrainConfig]
 BATCH_SIZE = 5
 
 
@@ -23,78 +30,91 @@ BATCH_SIZE = 5
     st.integers(0, 1000), st.lists(st.booleans(), min_size=6, max_size=6), st.sampled_from([2, 3])
 )
 @settings(deadline=None)
-def test_rounds_have_the_losses_and_gradients_of_the_whole(
-    seed: int, present: list[bool], size: int
+def test_micro_batches_have_the_losses_and_gradients_of_the_batch(
+    seed: int, is_present: list[bool], size: int
 ) -> None:
-    weight_N = torch.tensor(present, dtype=torch.float64)
+    weight_N = torch.tensor(is_present, dtype=torch.float64)
 
-    def inputs() -> list[torch.Tensor]:
+    def make_inputs() -> list[torch.Tensor]:
         temperature = torch.tensor([0.1], dtype=torch.float64)
-        given = (random(seed, 6, 4), random(seed + 1, 6, 4), temperature)
-        return [each.requires_grad_() for each in given]
+        inputs = (random_tensor(seed, 6, 4), random_tensor(seed + 1, 6, 4), temperature)
+        return [values.requires_grad_() for values in inputs]
 
-    image_ND, text_ND, temperature = expected = inputs()
-    aligned = losses.two_sided(image_ND, text_ND, weight_N, temperature)
-    (aligned[0] * weight_N).sum().backward()
+    image_ND, text_ND, temperature = expected_inputs = make_inputs()
+    expected_terms = losses.two_sided_alignment(image_ND, text_ND, weight_N, temperature)
+    (expected_terms[0] * weight_N).sum().backward()
 
-    image_ND, text_ND, temperature = found = inputs()
-    by_round = list(zip(*(each.split(size) for each in (image_ND, text_ND, weight_N)), strict=True))
-    kept: list[batch_alignment.Round] = []
+    image_ND, text_ND, temperature = inputs = make_inputs()
+    split_inputs = [values_N.split(size) for values_N in (image_ND, text_ND, weight_N)]
+    micro_batches = list(zip(*split_inputs, strict=True))
+    directions: list[MicroBatchDirections] = []
     with torch.no_grad():
-        for each in by_round:
-            batch_alignment.kept_in(kept)(*each, temperature)
-    for place, align in enumerate(batch_alignment.of_rounds(kept)):
-        ours = align(*by_round[place], temperature)
-        for one, other in zip(ours, aligned, strict=True):
-            assert torch.allclose(one, other[place * size :][:size])
-        (ours[0] * by_round[place][2]).sum().backward()
-    for one, other in zip(found, expected, strict=True):
-        assert one.grad is not None and other.grad is not None
-        assert torch.allclose(one.grad, other.grad)
+        for micro_batch in micro_batches:
+            image_BD, text_BD, weight_B = micro_batch
+            batch_alignment.record_into(directions)(image_BD, text_BD, weight_B, temperature)
+    alignments = batch_alignment.alignments_per_micro_batch(directions)
+    for number, (micro_batch, align) in enumerate(zip(micro_batches, alignments, strict=True)):
+        image_BD, text_BD, weight_B = micro_batch
+        terms = align(image_BD, text_BD, weight_B, temperature)
+        for term_B, expected_N in zip(terms, expected_terms, strict=True):
+            assert torch.allclose(term_B, expected_N[number * size :][:size])
+        (terms[0] * weight_B).sum().backward()
+    for values, expected in zip(inputs, expected_inputs, strict=True):
+        assert values.grad is not None and expected.grad is not None
+        assert torch.allclose(values.grad, expected.grad)
 
 
-def optimizer_of(make: Make, micro_batch: int, negatives: Any = "batch", **more: Any) -> Optimizer:
-    config = make(
+def make_trainer(
+    train_config: MakeTrainConfig, micro_batch: int, negatives: Any = "batch", **changed: Any
+) -> Trainer:
+    config = train_config(
         objective="cgvlm",
         optim=Optimization(batch_size=BATCH_SIZE, micro_batch=micro_batch),
         alignment=Alignment(negatives=negatives),
-        **more,
+        **changed,
     )
-    return Optimizer(config, 10, CPU)
+    return Trainer(config, 10, CPU)
 
 
 @pytest.mark.parametrize(
-    ("micro_batch", "negatives", "same"),
+    ("micro_batch", "negatives", "is_same"),
     [(1, "batch", True), (2, "batch", True), (2, "micro-batch", False)],
 )
-def test_only_the_whole_batchs_negatives_make_rounds_free(
-    train_config: Make, micro_batch: int, negatives: str, same: bool
+def test_only_negatives_of_the_whole_batch_make_micro_batches_free(
+    train_config: MakeTrainConfig, micro_batch: int, negatives: str, is_same: bool
 ) -> None:
-    """Two in a round: the third round has one image, and one that only fills its place."""
-    in_one = optimizer_of(train_config, BATCH_SIZE)
-    in_rounds = optimizer_of(train_config, micro_batch, negatives)
-    whole_batch, rounds = (shares_of(each.config, 0) for each in (in_one, in_rounds))
-    assert (len(whole_batch), len(rounds)) == (1, -(-BATCH_SIZE // micro_batch))
-    expected, found = gradients(in_one, whole_batch), gradients(in_rounds, rounds)
+    """Two in a micro-batch: the third one has one image, and one that only fills its place."""
+    whole_trainer = make_trainer(train_config, BATCH_SIZE)
+    trainer = make_trainer(train_config, micro_batch, negatives)
+    whole_batch, batch = (make_batch(one.config, 0) for one in (whole_trainer, trainer))
+    assert (len(whole_batch), len(batch)) == (1, -(-BATCH_SIZE // micro_batch))
+    expected = compute_gradients(whole_trainer, whole_batch)
+    gradients = compute_gradients(trainer, batch)
     largest = max(grad.abs().max().item() for grad in expected.values())
-    close = [torch.allclose(found[n], expected[n], rtol=0, atol=1e-5 * largest) for n in expected]
-    assert all(close) == same
+    is_close = [
+        torch.allclose(gradients[name], expected[name], rtol=0, atol=1e-5 * largest)
+        for name in expected
+    ]
+    assert all(is_close) == is_same
 
-    theirs, ours = in_one.evaluate([whole_batch]), in_rounds.evaluate([rounds])
-    assert (ours == pytest.approx(theirs, rel=1e-5)) == same
+    expected_means = whole_trainer.evaluate([whole_batch])
+    means = trainer.evaluate([batch])
+    assert (means == pytest.approx(expected_means, rel=1e-5)) == is_same
 
 
-def test_the_second_pass_draws_the_numbers_that_the_first_did(train_config: Make) -> None:
+def test_the_second_pass_draws_the_random_numbers_of_the_first(
+    train_config: MakeTrainConfig,
+) -> None:
     """So that it has the directions whose gradients were computed, whatever drops out of them."""
-    lora = dataclasses.replace(TINY, tune="lora", lora_dropout=0.5)
+    lora = dataclasses.replace(SHIPPED_MODEL, tune="lora", lora_dropout=0.5)
 
-    def nll(negatives: str, seed: int) -> float:
-        optimizer = optimizer_of(train_config, 2, negatives, model=lora)
-        for name, weight in learner.learning(optimizer.learner):
+    def compute_nll(negatives: str, seed: int) -> float:
+        trainer = make_trainer(train_config, 2, negatives, model=lora)
+        for name, parameter in trainable_parameters(trainer.learner):
             if "lora_B" in name:  # 0 to begin with, and nothing could drop out
-                torch.nn.init.ones_(weight)
+                torch.nn.init.ones_(parameter)
         torch.manual_seed(seed)
-        return optimizer.backward(shares_of(optimizer.config, 0))["nll"].item()
+        return trainer.backward(make_batch(trainer.config, 0))["nll"].item()
 
-    one_pass = nll("micro-batch", 0)
-    assert nll("batch", 0) == one_pass != nll("batch", 1)
+    nll_of_one_pass = compute_nll("micro-batch", 0)
+    assert compute_nll("batch", 0) == nll_of_one_pass != compute_nll("batch", 1)

@@ -1,8 +1,7 @@
-"""What is exported loads in transformers with the logits of what was trained."""
+"""The tuned model loads in transformers with the logits of what was trained."""
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,49 @@ from transformers import AutoModelForImageTextToText
 from c3l_ray.errors import PreflightError
 from c3l_ray.scenes import world
 from c3l_ray.train.learning import export
-from c3l_ray.train.reading.batches import inputs_of
-from c3l_ray.train.training_config import Optimization, TrainConfig, Tuned
-from c3l_ray.train.reading.encode import encode
-from c3l_ray.train.learning.step import Optimizer
-from tests.train.records import record
-
-Make = Callable[..., TrainConfig]
-
-
-def exported(optimizer: Optimizer, folder: Path) -> Path:
-    name = optimizer.config.model.name
-    original = export.check(name)
-    changed = export.changed(optimizer.learner)
-    folder.mkdir(exist_ok=True)
-    for file, content in export.files(name, {original[each]: w for each, w in changed}):
-        (folder / file).write_bytes(content)
-    return folder
+from c3l_ray.train.learning.trainer import Trainer
+from c3l_ray.train.reading.batches import model_inputs
+from c3l_ray.train.training_config import ModelToTune, Optimization
+from tests.train.learning.builders import CPU, encode_scenes, write_tuned_model
+from tests.train.records import MakeTrainConfig
 
 
 @pytest.mark.parametrize(
     ("objective", "tune"), [("c3l", "lora"), ("c3l", "full"), ("cgvlm", "adapter")]
 )
 def test_the_tuned_model_is_what_was_trained(
-    train_config: Make, tmp_path: Path, objective: str, tune: Any
+    train_config: MakeTrainConfig, tmp_path: Path, objective: str, tune: Any
 ) -> None:
     config = train_config(
         objective=objective,
-        model=Tuned(name=str(world.LLAVA), tune=tune),
+        model=ModelToTune(name=str(world.LLAVA), tune=tune),
         optim=Optimization(batch_size=2, learning_rate=1e-2),
     )
-    optimizer = Optimizer(config, 3, torch.device("cpu"))
-    shares = list(encode([record(0), record(1)], config, {}, num_workers=1, rounds=1))
+    trainer = Trainer(config, 3, CPU)
+    micro_batch = encode_scenes(config, 0, 1)
     for step in range(2):
-        optimizer.step(step, shares)
-    folder = exported(optimizer, tmp_path / "model")
-    bare = AutoModelForImageTextToText.from_pretrained(world.LLAVA)
-    tuned = AutoModelForImageTextToText.from_pretrained(folder)
-    inputs = inputs_of(shares[0])
+        trainer.step(step, [micro_batch])
+    folder = write_tuned_model(trainer, tmp_path / "model")
+    bare_model = AutoModelForImageTextToText.from_pretrained(world.LLAVA)
+    tuned_model = AutoModelForImageTextToText.from_pretrained(folder)
+    inputs = model_inputs(micro_batch)
     with torch.no_grad():
-        expected = optimizer.learner.eval().model(**inputs).logits
-        found = tuned(**inputs).logits
-        before = bare(**inputs).logits
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert (found - before).abs().max() > 0.1
-    ours, theirs = (load_file(path / "model.safetensors") for path in (folder, world.LLAVA))
-    assert {name: w.shape for name, w in ours.items()} == {n: w.shape for n, w in theirs.items()}
+        expected = trainer.learner.eval().model(**inputs).logits
+        logits = tuned_model(**inputs).logits
+        bare_logits = bare_model(**inputs).logits
+    assert torch.allclose(logits, expected, atol=1e-4)
+    assert (logits - bare_logits).abs().max() > 0.1
+    tuned, original = (load_file(path / "model.safetensors") for path in (folder, world.LLAVA))
+    assert {name: w.shape for name, w in tuned.items()} == {
+        name: w.shape for name, w in original.items()
+    }
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in world.LLAVA.iterdir())
-    same = [name for name in ours if ours[name].equal(theirs[name])]
-    assert any("vision_tower" in name for name in same)  # what did not learn is bit for bit there
+    unchanged = [name for name in tuned if tuned[name].equal(original[name])]
+    assert any("vision_tower" in name for name in unchanged)  # bit for bit
 
 
 def test_every_weight_has_one_name_in_the_original() -> None:
-    names = export.check(str(world.LLAVA))
+    names = export.map_weight_names(str(world.LLAVA))
     original = load_file(world.LLAVA / "model.safetensors")
     assert sorted(names.values()) == sorted(original)
     assert names["lm_head.weight"] == "language_model.lm_head.weight"
@@ -80,36 +69,39 @@ def test_every_weight_has_one_name_in_the_original() -> None:
     )
 
 
-def test_weights_in_several_files_stay_in_them(train_config: Make, tmp_path: Path) -> None:
+def test_weights_in_several_files_stay_in_them(
+    train_config: MakeTrainConfig, tmp_path: Path
+) -> None:
     name = tmp_path / "split"
     shutil.copytree(world.LLAVA, name)
     weights = load_file(name / "model.safetensors")
     (name / "model.safetensors").unlink()
     halves = sorted(weights)[::2], sorted(weights)[1::2]
-    index = {}
+    index: dict[str, str] = {}
     for number, half in enumerate(halves, start=1):
         file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({each: weights[each] for each in half}, name / file, metadata={"format": "pt"})
+        half_weights = {weight_name: weights[weight_name] for weight_name in half}
+        save_file(half_weights, name / file, metadata={"format": "pt"})
         index |= dict.fromkeys(half, file)
     (name / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": index})
     )
-    config = train_config(model=Tuned(name=str(name)), optim=Optimization(batch_size=1))
-    optimizer = Optimizer(config, 2, torch.device("cpu"))
-    shares = list(encode([record(0)], config, {}, num_workers=1, rounds=1))
-    optimizer.step(0, shares)
-    folder = exported(optimizer, tmp_path / "model")
+    config = train_config(model=ModelToTune(name=str(name)), optim=Optimization(batch_size=1))
+    trainer = Trainer(config, 2, CPU)
+    micro_batch = encode_scenes(config, 0)
+    trainer.step(0, [micro_batch])
+    folder = write_tuned_model(trainer, tmp_path / "model")
     for half, file in zip(halves, sorted(set(index.values())), strict=True):
         assert sorted(load_file(folder / file)) == half
-    tuned = AutoModelForImageTextToText.from_pretrained(folder)
-    inputs = inputs_of(shares[0])
+    tuned_model = AutoModelForImageTextToText.from_pretrained(folder)
+    inputs = model_inputs(micro_batch)
     with torch.no_grad():
-        expected = optimizer.learner.eval().model(**inputs).logits
-        assert torch.allclose(tuned(**inputs).logits, expected, atol=1e-4)
+        expected = trainer.learner.eval().model(**inputs).logits
+        assert torch.allclose(tuned_model(**inputs).logits, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("held_otherwise", "message"),
+    ("missing", "message"),
     [
         (
             "language_model.model.layers.0.mlp.gate_proj.weight",
@@ -117,21 +109,21 @@ def test_weights_in_several_files_stay_in_them(train_config: Make, tmp_path: Pat
         ),
         (
             "vision_tower.vision_model.embeddings.patch_embedding.weight",
-            "is not in its files as the",
+            r"cannot map weight \S+patch_embedding.weight to the checkpoint's files, so a tuned",
         ),
     ],
 )
-def test_a_model_whose_files_hold_weights_otherwise_is_refused(
-    tmp_path: Path, held_otherwise: str, message: str
+def test_a_model_whose_files_hold_weights_in_another_way_is_refused(
+    tmp_path: Path, missing: str, message: str
 ) -> None:
     name = tmp_path / "halves"
     shutil.copytree(world.LLAVA, name)
     weights = load_file(name / "model.safetensors")
-    whole = weights.pop(held_otherwise)
+    whole = weights.pop(missing)
     weights["language_model.model.first_half"] = whole[:7].clone()
     save_file(weights, name / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(PreflightError, match=message):
-        export.check(str(name))
+        export.check_exportable(str(name))
 
 
 def test_a_model_without_safetensors_is_refused(tmp_path: Path) -> None:
@@ -140,4 +132,4 @@ def test_a_model_without_safetensors_is_refused(tmp_path: Path) -> None:
     torch.save(load_file(name / "model.safetensors"), name / "pytorch_model.bin")
     (name / "model.safetensors").unlink()
     with pytest.raises(PreflightError, match="no weights in safetensors"):
-        export.check(str(name))
+        export.check_exportable(str(name))

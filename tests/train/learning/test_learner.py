@@ -1,67 +1,98 @@
 """The losses of three images, against numpy from the bare model's outputs."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText
 
-from c3l_ray.errors import PreflightError
 from c3l_ray.scenes import world
-from c3l_ray.train.learning import learner
-from c3l_ray.train.reading.batches import inputs_of
-from c3l_ray.train.training_config import Contrast, TrainConfig, Tuned
-from c3l_ray.train.reading.encode import encode, load_processor
-from c3l_ray.train.reading.examples import Draw, instructed
-from c3l_ray.train.reading.mixture import NUM_LOTS, Mixture
-from tests.train.records import record
+from c3l_ray.schema import Record, Turn
+from c3l_ray.train.learning.learner import Learner
+from c3l_ray.train.learning.loading import load_learner
+from c3l_ray.train.mixture_config import Mixture
+from c3l_ray.train.objectives import Contrast
+from c3l_ray.train.reading.batches import model_inputs
+from c3l_ray.train.reading.encode import encode_batch, load_processor
+from c3l_ray.train.reading.examples import make_instruction_and_reply
+from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
+from c3l_ray.train.training_config import TrainConfig
+from tests.train.learning.builders import CPU
+from tests.train.records import MakeTrainConfig, make_record
 
-Make = Callable[..., TrainConfig]
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Numbers = NDArray[np.float64]
+IMAGE_TOKEN = 4
 
 
-def computed(
-    config: TrainConfig, draws: list[Draw | None] | None = None
-) -> tuple[dict[str, float], dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a reference needs of three images.
+
+    Attributes:
+        records: of the images.
+        learner: that computed the losses.
+        ids: of the tokens [R, T].
+        logits: at each token [R, T, V].
+        embeddings: of each token [R, T, D], before the first layer.
+        hidden_states: of each token [R, T, D], after the last layer.
+    """
+
+    records: list[Record]
+    learner: Learner
+    ids: NDArray[np.int64]
+    logits: Numbers
+    embeddings: Numbers
+    hidden_states: Numbers
+
+    def find_tokens(self, row: int, text: str) -> list[int]:
+        """Where the tokens of a text stand in a row."""
+        tokenizer = load_processor(str(world.LLAVA)).tokenizer
+        wanted = tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+        ids = self.ids[row].tolist()
+        (start,) = [i for i in range(len(ids)) if ids[i : i + len(wanted)] == wanted]
+        return list(range(start, start + len(wanted)))
+
+    def compute_nll(self, row: int, reply: str) -> float:
+        """The mean of -ln p over a reply's tokens and its end."""
+        positions = self.find_tokens(row, reply)
+        positions.append(positions[-1] + 1)
+        logits = self.logits[row]
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return -float(np.mean([log_p[t - 1, self.ids[row][t]] for t in positions]))
+
+
+def compute_sums(
+    config: TrainConfig, draws: list[TurnDraw] | None = None
+) -> tuple[dict[str, float], Reference]:
     """What the learner measures of three images, and what a reference needs."""
-    records = [record(i) for i in range(3)]
-    (share,) = encode(records, config, {}, num_workers=1, rounds=1, draws=draws)
-    learner = learner.load(config, torch.float32, torch.device("cpu"))
-    parts = {name: value.item() for name, value in learner(share).items()}
-    bare = AutoModelForImageTextToText.from_pretrained(world.LLAVA)
+    records = [make_record(number) for number in range(3)]
+    (micro_batch,) = encode_batch(
+        records, config, {}, num_workers=1, accumulation_steps=1, draws=draws
+    )
+    learner = load_learner(config, torch.float32, CPU)
+    sums = {name: value.item() for name, value in learner(micro_batch).items()}
+    bare_model = AutoModelForImageTextToText.from_pretrained(world.LLAVA)
     with torch.no_grad():
-        output = bare(**inputs_of(share), output_hidden_states=True)
-    numbers = {
-        "ids": share["input_ids"].numpy(),
-        "logits": output.logits.double().numpy(),
-        "first": output.hidden_states[0].double().numpy(),
-        "last": output.hidden_states[-1].double().numpy(),
-        "records": records,
-        "learner": learner,
-    }
-    return parts, numbers
+        output = bare_model(**model_inputs(micro_batch), output_hidden_states=True)
+    return sums, Reference(
+        records=records,
+        learner=learner,
+        ids=micro_batch["input_ids"].numpy(),
+        logits=output.logits.double().numpy(),
+        embeddings=output.hidden_states[0].double().numpy(),
+        hidden_states=output.hidden_states[-1].double().numpy(),
+    )
 
 
-def places(ids: Numbers, text: str) -> list[int]:
-    """Where the tokens of a text stand in a row, by their ids."""
-    wanted = load_processor(str(world.LLAVA)).tokenizer(f" {text}", add_special_tokens=False)
-    ids_of = wanted["input_ids"]
-    (start,) = [i for i in range(len(ids)) if ids[i : i + len(ids_of)].tolist() == ids_of]
-    return list(range(start, start + len(ids_of)))
+def order_turns(record: Record) -> list[Turn]:
+    """The positive, and then the negatives."""
+    return [record["turns"][place] for place in (1, 0, 2, 3, 4)]
 
 
-def nll(numbers: dict[str, Any], row: int, reply: str) -> float:
-    """The mean of -ln p over a reply's tokens and its end."""
-    at = places(numbers["ids"][row], reply)
-    at.append(at[-1] + 1)
-    logits = numbers["logits"][row]
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return -float(np.mean([log_p[t - 1, numbers["ids"][row][t]] for t in at]))
-
-
-def reply_of(turn: dict[str, Any]) -> str:
+def format_turn(turn: Turn) -> str:
     return f"Question: {turn['question']} Answer: {turn['answer']}"
 
 
@@ -71,77 +102,81 @@ def cosine(a: Numbers, b: Numbers) -> float:
 
 @pytest.mark.parametrize("in_batch", [False, True])
 @pytest.mark.parametrize("representation", ["hidden", "embedding"])
-def test_c3l_is_info_nce_and_the_positives_likelihood(
-    train_config: Make, in_batch: bool, representation: str
+def test_c3l_is_info_nce_and_the_likelihood_of_the_positive(
+    train_config: MakeTrainConfig, in_batch: bool, representation: Any
 ) -> None:
-    contrast = Contrast(
-        nll_weight=0.7,
-        in_batch_negatives=in_batch,
-        representation=representation,  # type: ignore[arg-type]
-    )
-    parts, numbers = computed(train_config(contrast=contrast))
-    affine = numbers["learner"].affine
+    contrast = Contrast(nll_weight=0.7, in_batch_negatives=in_batch, representation=representation)
+    sums, reference = compute_sums(train_config(contrast=contrast))
+    affine = reference.learner.affine
     weight, bias = (x.detach().double().numpy() for x in (affine.weight, affine.bias))
 
-    def represented(row: int, text: str) -> Numbers:
-        at = places(numbers["ids"][row], text)
+    def represent(row: int, text: str) -> Numbers:
+        positions = reference.find_tokens(row, text)
+        representation_D: Numbers
         if representation == "hidden":
-            return np.tanh(weight @ numbers["last"][row][at].mean(axis=0) + bias)
-        return np.tanh(numbers["first"][row][at] @ weight.T + bias).mean(axis=0)
+            mean_D = reference.hidden_states[row][positions].mean(axis=0)
+            representation_D = np.tanh(weight @ mean_D + bias)
+        else:
+            embedding_TD = reference.embeddings[row][positions]
+            representation_D = np.tanh(embedding_TD @ weight.T + bias).mean(axis=0)
+        return representation_D
 
     anchors, turns, likelihoods = [], [], []
-    for image, made in enumerate(numbers["records"]):
-        ordered = [made["turns"][1], *(made["turns"][place] for place in (0, 2, 3, 4))]
-        anchors.append(represented(5 * image, ordered[0]["instruction"]))
-        turns.append([represented(5 * image + j, reply_of(t)) for j, t in enumerate(ordered)])
-        likelihoods.append(nll(numbers, 5 * image, reply_of(ordered[0])))
+    for image, record in enumerate(reference.records):
+        ordered = order_turns(record)
+        anchors.append(represent(5 * image, ordered[0]["instruction"]))
+        turns.append([represent(5 * image + j, format_turn(t)) for j, t in enumerate(ordered)])
+        likelihoods.append(reference.compute_nll(5 * image, format_turn(ordered[0])))
     expected = []
     for image in range(3):
         terms = [np.exp(cosine(anchors[image], turn) / 0.2) for turn in turns[image]]
-        others = [turn for other in range(3) if other != image for turn in turns[other]]
-        beside = [np.exp(cosine(anchors[image], turn) / 0.2) for turn in others]
-        total = sum(terms) + (sum(beside) if in_batch else 0)
+        other_turns = [turn for other in range(3) if other != image for turn in turns[other]]
+        other_terms = [np.exp(cosine(anchors[image], turn) / 0.2) for turn in other_turns]
+        total = sum(terms) + (sum(other_terms) if in_batch else 0)
         expected.append(-np.log(terms[0] / total))
-    assert parts["images"] == 3
-    assert parts["contrastive"] == pytest.approx(sum(expected), abs=1e-4)
-    assert parts["nll"] == pytest.approx(sum(likelihoods), abs=1e-4)
-    assert parts["loss"] == pytest.approx(sum(expected) + 0.7 * sum(likelihoods), abs=1e-4)
+    assert sums["images"] == 3
+    assert sums["contrastive"] == pytest.approx(sum(expected), abs=1e-4)
+    assert sums["nll"] == pytest.approx(sum(likelihoods), abs=1e-4)
+    assert sums["loss"] == pytest.approx(sum(expected) + 0.7 * sum(likelihoods), abs=1e-4)
     similarity = sum(cosine(anchors[image], turns[image][0]) for image in range(3))
-    assert parts["positive_similarity"] == pytest.approx(similarity, abs=1e-4)
+    assert sums["positive_similarity"] == pytest.approx(similarity, abs=1e-4)
 
 
-def test_likelihoods_contrast_turns_as_they_were_made(train_config: Make) -> None:
+def test_likelihoods_contrast_turns_as_they_were_made(train_config: MakeTrainConfig) -> None:
     contrast = Contrast(similarity="likelihood", nll_weight=0.7, temperature=0.5)
-    parts, numbers = computed(train_config(contrast=contrast))
+    sums, reference = compute_sums(train_config(contrast=contrast))
     tokenizer = load_processor(str(world.LLAVA)).tokenizer
     contrastive, positives, negatives = [], [], []
-    for image, made in enumerate(numbers["records"]):
-        ordered = [made["turns"][1], *(made["turns"][place] for place in (0, 2, 3, 4))]
+    for image, record in enumerate(reference.records):
+        ordered = order_turns(record)
         rows = range(5 * image, 5 * image + 5)
         for row, turn in zip(rows, ordered, strict=True):
-            assert turn["instruction"] in tokenizer.decode(numbers["ids"][row])
-        likelihood = [-nll(numbers, row, reply_of(t)) for row, t in zip(rows, ordered, strict=True)]
+            assert turn["instruction"] in tokenizer.decode(reference.ids[row])
+        likelihood = [
+            -reference.compute_nll(row, format_turn(turn))
+            for row, turn in zip(rows, ordered, strict=True)
+        ]
         terms = np.exp(np.array(likelihood) / 0.5)
         contrastive.append(-np.log(terms[0] / terms.sum()))
         positives.append(likelihood[0])
         negatives.append(np.mean(likelihood[1:]))
-    assert parts["contrastive"] == pytest.approx(sum(contrastive), abs=1e-4)
-    assert parts["loss"] == pytest.approx(sum(contrastive) - 0.7 * sum(positives), abs=1e-4)
-    assert parts["positive_similarity"] == pytest.approx(sum(positives), abs=1e-4)
-    assert parts["negative_similarity"] == pytest.approx(sum(negatives), abs=1e-4)
+    assert sums["contrastive"] == pytest.approx(sum(contrastive), abs=1e-4)
+    assert sums["loss"] == pytest.approx(sum(contrastive) - 0.7 * sum(positives), abs=1e-4)
+    assert sums["positive_similarity"] == pytest.approx(sum(positives), abs=1e-4)
+    assert sums["negative_similarity"] == pytest.approx(sum(negatives), abs=1e-4)
 
 
-def test_cgvlm_is_the_averaged_cosine_both_ways_and_the_captions_likelihood(
-    train_config: Make,
+def test_cgvlm_is_the_averaged_cosine_both_ways_and_the_likelihood_of_the_caption(
+    train_config: MakeTrainConfig,
 ) -> None:
-    parts, numbers = computed(train_config(objective="cgvlm"))
-    image_token = 4
+    sums, reference = compute_sums(train_config(objective="cgvlm"))
     windows, tokens, likelihoods = [], [], []
-    for image, made in enumerate(numbers["records"]):
-        ids = numbers["ids"][image]
-        windows.append(numbers["first"][image][ids == image_token])  # 16 patches: no pooling to 36
-        tokens.append(numbers["first"][image][places(ids, made["caption"])])
-        likelihoods.append(nll(numbers, image, made["caption"]))
+    for image, record in enumerate(reference.records):
+        caption, embeddings = str(record["caption"]), reference.embeddings[image]
+        # 16 patches: no pooling to 36.
+        windows.append(embeddings[reference.ids[image] == IMAGE_TOKEN])
+        tokens.append(embeddings[reference.find_tokens(image, caption)])
+        likelihoods.append(reference.compute_nll(image, caption))
     similarity = np.array(
         [[np.mean([[cosine(v, e) for e in E] for v in V]) for E in tokens] for V in windows]
     )
@@ -149,64 +184,32 @@ def test_cgvlm_is_the_averaged_cosine_both_ways_and_the_captions_likelihood(
     rows = -np.log(np.diag(terms) / terms.sum(axis=1))
     columns = -np.log(np.diag(terms) / terms.sum(axis=0))
     expected = float((rows + columns).sum() / 2)
-    assert parts["contrastive"] == pytest.approx(expected, abs=1e-4)
-    assert parts["nll"] == pytest.approx(sum(likelihoods), abs=1e-4)
-    assert parts["loss"] == pytest.approx(expected + sum(likelihoods), abs=1e-4)
+    assert sums["contrastive"] == pytest.approx(expected, abs=1e-4)
+    assert sums["nll"] == pytest.approx(sum(likelihoods), abs=1e-4)
+    assert sums["loss"] == pytest.approx(expected + sum(likelihoods), abs=1e-4)
 
 
-def test_vigc_is_the_likelihood_of_the_replies_and_their_ends(train_config: Make) -> None:
+def test_vigc_is_the_likelihood_of_the_replies_and_their_ends(
+    train_config: MakeTrainConfig,
+) -> None:
     kinds = ("detail", "reasoning", "detail")
-    places_ = [
-        next(i for i, turn in enumerate(record(image)["turns"]) if turn["kind"] == kind)
+    places = [
+        next(i for i, turn in enumerate(make_record(image)["turns"]) if turn["kind"] == kind)
         for image, kind in enumerate(kinds)
     ]
-    draws: list[Draw | None] = list(zip(places_, (0, NUM_LOTS - 1, NUM_LOTS - 2), strict=True))
-    parts, numbers = computed(train_config(objective="vigc"), draws)
+    numbers = (0, DRAW_RANGE - 1, DRAW_RANGE - 2)
+    draws = [TurnDraw(place, number) for place, number in zip(places, numbers, strict=True)]
+    sums, reference = compute_sums(train_config(objective="vigc"), draws)
+    records = reference.records
     replies = [
-        instructed(made, Mixture(), draw)[1]
-        for made, draw in zip(numbers["records"], draws, strict=True)
+        make_instruction_and_reply(record, Mixture(), draw)[1]
+        for record, draw in zip(records, draws, strict=True)
     ]
-    turns = [made["turns"][i] for made, i in zip(numbers["records"], places_, strict=True)]
-    assert replies == [turns[0]["answer"], *map(reply_of, turns[1:])]
-    expected = sum(nll(numbers, image, reply) for image, reply in enumerate(replies))
-    assert parts == {
+    turns = [record["turns"][place] for record, place in zip(records, places, strict=True)]
+    assert replies == [turns[0]["answer"], *map(format_turn, turns[1:])]
+    expected = sum(reference.compute_nll(image, reply) for image, reply in enumerate(replies))
+    assert sums == {
         "loss": pytest.approx(expected, abs=1e-4),
         "nll": pytest.approx(expected, abs=1e-4),
         "images": 3,
     }
-
-
-@pytest.mark.parametrize(
-    ("tune", "learns", "rests"),
-    [
-        ("lora", "lora_A", ("vision_tower", "multi_modal_projector", "lm_head", "base_layer")),
-        ("full", "language_model.layers.0", ("vision_tower", "multi_modal_projector")),
-        ("adapter", "multi_modal_projector", ("vision_tower", "language_model", "lm_head")),
-    ],
-)
-def test_only_what_is_asked_for_learns(
-    train_config: Make, tune: Any, learns: str, rests: tuple[str, ...]
-) -> None:
-    config = train_config(model=Tuned(name=str(world.LLAVA), tune=tune))
-    names = [
-        name for name, _ in learner.learning(learner.load(config, torch.float32, torch.device("cpu")))
-    ]
-    assert any(learns in name for name in names) and "affine.weight" in names
-    assert not any(rest in name for name in names for rest in rests)
-
-
-def test_computing_activations_twice_changes_no_gradient(train_config: Make) -> None:
-    found = []
-    for twice in (False, True):
-        config = train_config(model=Tuned(name=str(world.LLAVA), activation_checkpointing=twice))
-        (share,) = encode([record(0)], config, {}, num_workers=1, rounds=1)
-        learner = learner.load(config, torch.float32, torch.device("cpu")).train()
-        learner(share)["loss"].backward()
-        found.append([weight.grad for _, weight in learner.learning(learner)])
-    for once, again in zip(*found, strict=True):
-        assert once is not None and again is not None and torch.allclose(once, again, atol=1e-6)
-
-
-def test_a_model_without_an_adapter_of_a_known_name_is_refused() -> None:
-    with pytest.raises(PreflightError, match="NAME: no vision adapter"):
-        learner.adapter(torch.nn.Sequential(torch.nn.Linear(2, 2)), "NAME")

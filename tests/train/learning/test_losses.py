@@ -4,10 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c3l_ray.train.learning import losses
-
-
-def random(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.train.learning.builders import random_tensor
 
 
 @given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 9))
@@ -15,19 +12,22 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 def test_the_inner_product_of_mean_directions_is_the_mean_of_all_cosines(
     seed: int, num_windows: int, num_tokens: int
 ) -> None:
-    window_KD, token_LD = random(seed, num_windows, 5), random(seed + 1, num_tokens, 5)
-    explicit_KL = torch.nn.functional.cosine_similarity(
+    window_KD, token_LD = (
+        random_tensor(seed, num_windows, 5),
+        random_tensor(seed + 1, num_tokens, 5),
+    )
+    cosine_KL = torch.nn.functional.cosine_similarity(
         window_KD.unsqueeze(1), token_LD.unsqueeze(0), dim=-1
     )
-    found = losses.mean_direction(window_KD) @ losses.mean_direction(token_LD)
-    assert torch.allclose(found, explicit_KL.mean())
+    product = losses.mean_direction(window_KD) @ losses.mean_direction(token_LD)
+    assert torch.allclose(product, cosine_KL.mean())
 
 
 def test_info_nce_sums_over_the_allowed_turns_only() -> None:
-    anchor_BD, turn_RD = random(0, 2, 4), random(1, 5, 4)
+    anchor_BD, turn_RD = random_tensor(0, 2, 4), random_tensor(1, 5, 4)
     allowed_BR = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 0, 1, 1]], dtype=torch.bool)
     positive_B = torch.tensor([0, 3])
-    cosine_BR = losses.cosines(anchor_BD, turn_RD)
+    cosine_BR = losses.cosine_similarity(anchor_BD, turn_RD)
     loss_B = losses.info_nce(cosine_BR, positive_B, allowed_BR, 0.2)
     anchor, turn = anchor_BD.numpy(), turn_RD.numpy()
     for b, members in enumerate(([0, 1, 2], [3, 4])):
@@ -40,37 +40,37 @@ def test_info_nce_sums_over_the_allowed_turns_only() -> None:
         assert np.allclose(cosine_BR[b, members], cosines)
 
 
-def test_an_anchor_without_negatives_loses_nothing() -> None:
+def test_an_anchor_without_negatives_has_no_loss() -> None:
     allowed_BR = torch.ones(1, 1, dtype=torch.bool)
-    loss_B = losses.info_nce(random(0, 1, 1), torch.tensor([0]), allowed_BR, 0.2)
+    loss_B = losses.info_nce(random_tensor(0, 1, 1), torch.tensor([0]), allowed_BR, 0.2)
     assert loss_B.item() == 0
 
 
 def test_token_nll_is_a_weighted_mean_of_each_row() -> None:
-    logits_RTV = random(0, 2, 3, 7)
+    logits_RTV = random_tensor(0, 2, 3, 7)
     ids_RT = torch.tensor([[1, 2, 3], [4, 5, 6]])
     weight_RT = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.5, 0.0]])
-    found = losses.token_nll(logits_RTV, ids_RT, weight_RT)
+    nll_R = losses.token_nll(logits_RTV, ids_RT, weight_RT)
     logits = logits_RTV.numpy()
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     expected = [-(log_p[0, 0, 1] + log_p[0, 2, 3]) / 2, -log_p[1, 1, 5]]
-    assert np.allclose(found, expected)
+    assert np.allclose(nll_R, expected)
 
 
 def test_windows_of_a_square_grid_are_squares_of_it() -> None:
     patch_PD = torch.arange(16.0).reshape(16, 1)
     grid = np.arange(16.0).reshape(4, 4)
     expected = [grid[y : y + 2, x : x + 2].mean() for y in (0, 2) for x in (0, 2)]
-    assert losses.windowed(patch_PD, 4).squeeze(1).tolist() == expected
-    assert losses.windowed(patch_PD, 36).equal(patch_PD)
-    runs = losses.windowed(torch.arange(6.0).reshape(6, 1), 3)
-    assert runs.squeeze(1).tolist() == [0.5, 2.5, 4.5]
+    assert losses.pool_windows(patch_PD, 4).squeeze(1).tolist() == expected
+    assert losses.pool_windows(patch_PD, 36).equal(patch_PD)
+    runs_KD = losses.pool_windows(torch.arange(6.0).reshape(6, 1), 3)
+    assert runs_KD.squeeze(1).tolist() == [0.5, 2.5, 4.5]
 
 
 def test_two_sided_alignment_is_the_mean_of_both_directions() -> None:
-    image_BD, text_BD = random(0, 3, 4), random(1, 3, 4)
+    image_BD, text_BD = random_tensor(0, 3, 4), random_tensor(1, 3, 4)
     temperature = torch.tensor(0.07, dtype=torch.float64)
-    loss_B, own_B, others_B = losses.two_sided(
+    loss_B, own_similarity_B, other_similarity_B = losses.two_sided_alignment(
         image_BD, text_BD, torch.ones(3, dtype=torch.float64), temperature
     )
     similarity = image_BD.numpy() @ text_BD.numpy().T
@@ -79,16 +79,17 @@ def test_two_sided_alignment_is_the_mean_of_both_directions() -> None:
         rows = -np.log(terms[b, b] / terms[b].sum())
         columns = -np.log(terms[b, b] / terms[:, b].sum())
         assert np.isclose(loss_B[b], (rows + columns) / 2)
-        assert np.isclose(own_B[b], similarity[b, b])
-        assert np.isclose(others_B[b], (similarity[b].sum() - similarity[b, b]) / 2)
+        assert np.isclose(own_similarity_B[b], similarity[b, b])
+        others = (similarity[b].sum() - similarity[b, b]) / 2
+        assert np.isclose(other_similarity_B[b], others)
 
 
 def test_a_filler_is_nobodys_negative() -> None:
-    image_BD, text_BD = random(0, 3, 4), random(1, 3, 4)
+    image_BD, text_BD = random_tensor(0, 3, 4), random_tensor(1, 3, 4)
     temperature = torch.tensor(0.5, dtype=torch.float64)
-    of_two, _, _ = losses.two_sided(
+    loss_of_two, _, _ = losses.two_sided_alignment(
         image_BD[:2], text_BD[:2], torch.ones(2, dtype=torch.float64), temperature
     )
     weight_B = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
-    with_filler, _, _ = losses.two_sided(image_BD, text_BD, weight_B, temperature)
-    assert torch.allclose(with_filler[:2], of_two) and torch.isfinite(with_filler).all()
+    loss_B, _, _ = losses.two_sided_alignment(image_BD, text_BD, weight_B, temperature)
+    assert torch.allclose(loss_B[:2], loss_of_two) and torch.isfinite(loss_B).all()

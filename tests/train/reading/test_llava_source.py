@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import TurnsLayout
-from c3l_ray.train.reading import llava_source, scan
-from c3l_ray.inputs import read
-from c3l_ray.train.reading.llava_source import Conversations
 from c3l_ray.errors import C3LError, PreflightError
-from tests.inputs.test_read import Encoded
-from tests.runs.test_statistics import llava as said
+from c3l_ray.inputs import read
+from c3l_ray.inputs.layout import TurnsLayout
+from c3l_ray.schema import Record
+from c3l_ray.train.reading import scan
+from c3l_ray.train.reading.llava_source import LlavaSource, is_llava_json
+from tests.examples import EncodeImage
+from tests.inputs.messages import llava_messages
 
-TWO = said(("human", "<image>\nQ"), ("gpt", "A"), ("human", "R"), ("gpt", "B"))
-Write = Callable[[str, list[dict[str, Any]]], Path]
+TWO_TURNS = llava_messages(("human", "<image>\nQ"), ("gpt", "A"), ("human", "R"), ("gpt", "B"))
+WriteList = Callable[[str, list[dict[str, Any]]], Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path, encoded: Encoded) -> Write:
+def write_list(tmp_path: Path, encoded: EncodeImage) -> WriteList:
     """Writes a list of samples beside a folder of images 0.png to 9.png."""
     (tmp_path / "coco").mkdir()
     for number in range(10):
@@ -34,87 +35,103 @@ def write(tmp_path: Path, encoded: Encoded) -> Write:
     return write
 
 
-def samples(num: int) -> list[dict[str, Any]]:
-    return [{"id": i % 7, "image": f"{i % 10}.png", "conversations": TWO} for i in range(num)]
+def make_samples(num: int) -> list[dict[str, Any]]:
+    return [{"id": i % 7, "image": f"{i % 10}.png", "conversations": TWO_TURNS} for i in range(num)]
 
 
-def dataset(*paths: Path, **layout: Any) -> Conversations:
+def open_lists(*paths: Path, **layout: Any) -> LlavaSource:
     root = str(paths[0].parent / "coco")
-    return Conversations(tuple(map(str, paths)), TurnsLayout(image_root=root, **layout))
+    return LlavaSource(tuple(map(str, paths)), TurnsLayout(image_root=root, **layout))
 
 
 def test_rows_are_the_records_that_scoring_would_make(
-    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    write_list: WriteList, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(shards, "UNIT_ROWS", 8)
-    paths = write("a.json", samples(20)), write("b.json", samples(3))
+    monkeypatch.setattr(read, "UNIT_ROWS", 8)
+    paths = write_list("a.json", make_samples(20)), write_list("b.json", make_samples(3))
     monkeypatch.chdir(tmp_path)
-    found = Conversations(tuple(map(str, paths)), TurnsLayout(image_root="coco"))
+    source = LlavaSource(tuple(map(str, paths)), TurnsLayout(image_root="coco"))
     monkeypatch.chdir("/")
-    found = pickle.loads(pickle.dumps(found))  # as reading tasks have it
+    source = pickle.loads(pickle.dumps(source))  # as reading tasks have it
     expected = [
         row
-        for shard in found.shards
-        for unit in read.index(shard, found.layout)
-        for row in read.read(unit, found.layout).to_pylist()
+        for shard in source.shards
+        for unit in read.index_shard(shard, source.layout)
+        for row in read.read_unit(unit, source.layout).to_pylist()
     ]
-    scanned = list(found.scanned())
-    assert [len(rows) for _, rows in scanned] == [8, 8, 4, 3]
-    rows = [row for _, rows in scanned for row in rows]
-    for ours, theirs in zip(rows, expected, strict=True):
-        assert ours["image"] is None and ours["status"] == "ok"
-        assert (ours["image_id"], ours["source"]) == (theirs["image_id"], theirs["source"])
-        for name in ("kind", "question", "answer", "status"):
-            assert [turn[name] for turn in ours["turns"]] == [t[name] for t in theirs["turns"]]
-    assert len({row["image_id"] for row in rows}) == 23  # ids come again, image_ids do not
-    for (name, _), first in zip(scanned, (0, 8, 16, 20), strict=True):
-        read = found.read(name, [2, 0])
-        assert [row["image_id"] for row in read] == [
-            expected[first + row]["image_id"] for row in (2, 0)
-        ]
-        assert [row["image"] for row in read] == [expected[first + row]["image"] for row in (2, 0)]
+    files = list(source.texts())
+    assert [len(records) for _, records in files] == [8, 8, 4, 3]
+    texts = [record for _, records in files for record in records]
+    for record, row in zip(texts, expected, strict=True):
+        assert record["image"] is None and record["status"] == "ok"
+        assert (record["image_id"], record["source"]) == (row["image_id"], row["source"])
+        for turn, expected_turn in zip(record["turns"], row["turns"], strict=True):
+            assert turn["kind"] == expected_turn["kind"]
+            assert turn["question"] == expected_turn["question"]
+            assert turn["answer"] == expected_turn["answer"]
+            assert turn["status"] == expected_turn["status"]
+    # Ids come again, image_ids do not.
+    assert len({record["image_id"] for record in texts}) == 23
+    for (address, _), first in zip(files, (0, 8, 16, 20), strict=True):
+        records = source.read(address, [2, 0])
+        rows = [expected[first + number] for number in (2, 0)]
+        assert [record["image_id"] for record in records] == [row["image_id"] for row in rows]
+        assert [record["image"] for record in records] == [row["image"] for row in rows]
 
 
-@pytest.mark.parametrize(("history", "of_image"), [("auto", {0: "a.json"}), ("no", {0: 1, 1: 1})])
+@pytest.mark.parametrize(("history", "places"), [("auto", {0}), ("no", {0, 1})])
 def test_turns_are_learnt_or_held_out_with_their_image(
-    write: Write, history: Any, of_image: dict[int, Any]
+    write_list: WriteList, history: Any, places: set[int]
 ) -> None:
-    unusable = [{"id": "none", "conversations": TWO}, {"id": "two", "image": ["0.png", "1.png"]}]
-    found = dataset(write("a.json", [*samples(60), *unusable]), history=history)
+    unusable: list[dict[str, Any]] = [
+        {"id": "none", "conversations": TWO_TURNS},
+        {"id": "two", "image": ["0.png", "1.png"]},
+    ]
+    source = open_lists(write_list("a.json", [*make_samples(60), *unusable]), history=history)
 
-    def sets(record: dict[str, Any]) -> dict[int, str]:
+    def find_sets(record: Record) -> dict[int, str]:
         if record["status"] != "ok":
             return {}
-        return {i: record["source"] for i, t in enumerate(record["turns"]) if t["kind"] == "given"}
+        return {
+            place: record["source"]
+            for place, turn in enumerate(record["turns"])
+            if turn["kind"] == "given"
+        }
 
-    turns, held_out = scan.turns(found.scanned(), sets, held_out=0.3, max_held_out=100)
+    turns, held_out = scan.find_turns_by_set(
+        source.texts(), find_sets, held_out_share=0.3, max_held_out=100
+    )
     assert list(turns) == ["a.json"]
-    learnt = {row for _, row, _ in turns["a.json"]}
-    apart = {row for _, rows in held_out for row in rows}
-    assert learnt | apart == set(range(60)) and not learnt & apart and 5 < len(apart) < 40
-    assert len(turns["a.json"]) == len(of_image) * len(learnt)
-    assert {place for _, _, place in turns["a.json"]} == set(of_image)
-    fewer, first = scan.turns(found.scanned(), sets, held_out=0.3, max_held_out=2)
-    assert fewer == turns and sum(len(rows) for _, rows in first) == 2
+    learnt_rows = {turn.row for turn in turns["a.json"]}
+    held_out_rows = {row for file in held_out for row in file.rows}
+    assert learnt_rows | held_out_rows == set(range(60)) and not learnt_rows & held_out_rows
+    assert 5 < len(held_out_rows) < 40
+    assert len(turns["a.json"]) == len(places) * len(learnt_rows)
+    assert {turn.place for turn in turns["a.json"]} == places
+    same_turns, first_held_out = scan.find_turns_by_set(
+        source.texts(), find_sets, held_out_share=0.3, max_held_out=2
+    )
+    assert same_turns == turns and sum(len(file.rows) for file in first_held_out) == 2
 
 
-def test_the_digest_is_of_the_content(write: Write) -> None:
-    path = write("a.json", samples(3))
-    before = dataset(path).digests()
-    assert dataset(path).digests() == before
+def test_the_digest_is_of_the_content(write_list: WriteList) -> None:
+    path = write_list("a.json", make_samples(3))
+    digests = open_lists(path).digests()
+    assert open_lists(path).digests() == digests
     path.write_text(path.read_text().replace('"A"', '"C"'))
-    assert dataset(path).digests() != before
+    assert open_lists(path).digests() != digests
 
 
-def test_an_image_that_is_gone_is_none_and_a_list_that_is_gone_an_error(write: Write) -> None:
-    path = write("a.json", samples(3))
-    found = dataset(path)
-    ((name, _),) = found.scanned()
+def test_a_missing_image_is_none_and_a_missing_list_an_error(write_list: WriteList) -> None:
+    path = write_list("a.json", make_samples(3))
+    source = open_lists(path)
+    ((address, _),) = source.texts()
     (path.parent / "coco" / "1.png").unlink()
-    assert [row["image"] is None for row in found.read(name, [0, 1, 2])] == [False, True, False]
+    records = source.read(address, [0, 1, 2])
+    assert [record["image"] is None for record in records] == [False, True, False]
     path.unlink()
     with pytest.raises(C3LError, match=r"a\.json or its images cannot be read"):
-        found.read(name, [0])
+        source.read(address, [0])
 
 
 @pytest.mark.parametrize(
@@ -124,16 +141,16 @@ def test_an_image_that_is_gone_is_none_and_a_list_that_is_gone_an_error(write: W
         ("{}", r"a\.json: damaged at byte 0: not a list of samples"),
     ],
 )
-def test_a_damaged_list_is_refused(write: Write, content: str, message: str) -> None:
-    path = write("a.json", [])
+def test_a_damaged_list_is_refused(write_list: WriteList, content: str, message: str) -> None:
+    path = write_list("a.json", [])
     path.write_text(content)
     with pytest.raises(PreflightError, match=message):
-        list(dataset(path).scanned())
+        list(open_lists(path).texts())
 
 
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [(("a.json", "b/*.jsonl"), True), (("run",), False), (("run", "a.json"), False)],
 )
-def test_lists_are_told_by_their_names(inputs: tuple[str, ...], expected: bool) -> None:
-    assert llava_source.are(inputs) == expected
+def test_lists_are_recognized_by_their_names(inputs: tuple[str, ...], expected: bool) -> None:
+    assert is_llava_json(inputs) == expected

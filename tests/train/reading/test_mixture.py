@@ -1,73 +1,80 @@
 """Mixtures: how often each set is drawn, and that a step's turns follow from its number alone."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c3l_ray.errors import PreflightError
-from c3l_ray.train.reading import mixture
-from c3l_ray.train.reading.mixture import MAX_SETS, NUM_LOTS, Mixture, Set
+from c3l_ray.train.mixture_config import Weighting
+from c3l_ray.train.reading.mixture import (
+    DRAW_RANGE,
+    TurnSet,
+    compute_set_shares,
+    count_draws,
+    plan_draws,
+)
+from c3l_ray.train.reading.order import Schedule
 
 SIZES = (3, 70, 200)
-Turn = tuple[int, ...]
+DrawnTurn = tuple[int, ...]
 
 
-def sets(sizes: tuple[int, ...] = SIZES, rows_of_a_part: int = 10) -> list[Set]:
-    """Sets whose turns are told apart by their number in the set; parts have rows of all sets."""
+def make_sets(sizes: tuple[int, ...] = SIZES, rows_per_file: int = 10) -> list[TurnSet]:
+    """Sets whose turns are told apart by their number in the set; files have rows of all sets."""
     return [
-        Set.of(
-            str(number), [(i // rows_of_a_part, i % rows_of_a_part, number) for i in range(size)]
+        TurnSet.from_list(
+            str(number), [(i // rows_per_file, i % rows_per_file, number) for i in range(size)]
         )
         for number, size in enumerate(sizes)
     ]
 
 
-def steps(
-    of: list[Set],
-    by: str = "sqrt",
+def list_steps(
+    sets: list[TurnSet],
+    weighting: Weighting = "sqrt",
     *,
     batch_size: int = 4,
     seed: int = 3,
-    window_images: int = 8,
+    shuffle_window: int = 8,
     first_step: int = 0,
     num_steps: int = 50,
-) -> list[list[Turn]]:
-    """The places of each step."""
-    found = []
-    for window in mixture.windows(
-        of,
-        mixture.shares([len(each.turns) for each in of], by),
+) -> list[list[DrawnTurn]]:
+    """The draws of each step."""
+    schedule = Schedule(
         batch_size=batch_size,
         seed=seed,
-        window_images=window_images,
+        shuffle_window=shuffle_window,
         first_step=first_step,
         num_steps=num_steps,
-    ):
-        assert window.first_step == first_step + len(found)
-        found += [[tuple(place) for place in step] for step in window.places.tolist()]
-    assert len(found) == num_steps - first_step
-    return found
+    )
+    shares = compute_set_shares([len(turn_set.turns) for turn_set in sets], weighting)
+    steps: list[list[DrawnTurn]] = []
+    for window in plan_draws(sets, shares, schedule):
+        assert window.first_step == first_step + len(steps)
+        steps += [[tuple(draw) for draw in step] for step in window.rows.tolist()]
+    assert len(steps) == num_steps - first_step
+    return steps
 
 
-def of_set(found: list[list[Turn]], number: int) -> list[Turn]:
-    return [place[:2] for step in found for place in step if place[2] == number]
+def turns_of_set(steps: list[list[DrawnTurn]], number: int) -> list[DrawnTurn]:
+    return [draw[:2] for step in steps for draw in step if draw[2] == number]
 
 
 @pytest.mark.parametrize(
-    ("by", "expected"),
+    ("weighting", "shares"),
     [("sqrt", [1 / 6, 2 / 6, 3 / 6]), ("size", [1 / 14, 4 / 14, 9 / 14]), ("even", [1 / 3] * 3)],
 )
-def test_a_set_has_its_share(by: str, expected: list[float]) -> None:
-    assert mixture.shares([100, 400, 900], by) == pytest.approx(expected)
+def test_a_set_has_its_share(weighting: Weighting, shares: list[float]) -> None:
+    assert compute_set_shares([100, 400, 900], weighting) == pytest.approx(shares)
 
 
 def test_square_roots_give_the_ratios_of_the_authors_configs() -> None:
     """LLaVA's turns of a conversation, details, complex reasoning: 507, 152, 277."""
-    found = np.array(mixture.shares([257_000, 23_240, 76_803], "sqrt"))
-    assert np.allclose(found * (507 + 152 + 277), [507, 152, 277], atol=0.5)
+    shares = np.array(compute_set_shares([257_000, 23_240, 76_803], "sqrt"))
+    assert np.allclose(shares * (507 + 152 + 277), [507, 152, 277], atol=0.5)
 
 
 @given(
@@ -77,14 +84,14 @@ def test_square_roots_give_the_ratios_of_the_authors_configs() -> None:
     st.integers(0, 5000),
 )
 def test_draws_add_up_never_go_back_and_keep_their_shares(
-    sizes: list[int], by: str, num_draws: int, more: int
+    sizes: list[int], weighting: Weighting, num_draws: int, num_more: int
 ) -> None:
-    shares = mixture.shares(sizes, by)
-    found = mixture.drawn(num_draws, shares)
-    assert sum(found) == num_draws
-    assert np.allclose(found, np.array(shares) * num_draws, rtol=0, atol=len(sizes) + 1e-3)
-    later = mixture.drawn(num_draws + more, shares)
-    assert all(one <= other for one, other in zip(found, later, strict=True))
+    shares = compute_set_shares(sizes, weighting)
+    counts = count_draws(num_draws, shares)
+    assert sum(counts) == num_draws
+    assert np.allclose(counts, np.array(shares) * num_draws, rtol=0, atol=len(sizes) + 1e-3)
+    later_counts = count_draws(num_draws + num_more, shares)
+    assert all(count <= later for count, later in zip(counts, later_counts, strict=True))
 
 
 @given(
@@ -95,86 +102,48 @@ def test_draws_add_up_never_go_back_and_keep_their_shares(
     st.integers(0, 5),
 )
 @settings(deadline=None, max_examples=50)
-def test_a_run_goes_on_at_any_step_as_if_it_had_never_stopped(
-    sizes: list[int], batch_size: int, window_images: int, first_step: int, seed: int
+def test_a_run_resumes_at_any_step_as_if_it_had_never_stopped(
+    sizes: list[int], batch_size: int, shuffle_window: int, first_step: int, seed: int
 ) -> None:
-    of = sets(tuple(sizes))
-    settings_ = {"batch_size": batch_size, "window_images": window_images, "seed": seed}
-    whole = steps(of, **settings_, num_steps=40)
-    assert steps(of, **settings_, first_step=first_step, num_steps=40) == whole[first_step:]
+    sets = make_sets(tuple(sizes))
+    list_own_steps = partial(
+        list_steps, sets, batch_size=batch_size, shuffle_window=shuffle_window, seed=seed
+    )
+    steps = list_own_steps(num_steps=40)
+    assert list_own_steps(first_step=first_step, num_steps=40) == steps[first_step:]
     # What comes does not depend on when the run ends either.
-    assert steps(of, **settings_, num_steps=first_step) == whole[:first_step]
+    assert list_own_steps(num_steps=first_step) == steps[:first_step]
 
 
 def test_a_small_set_comes_again_in_fresh_permutations_and_a_big_one_is_cut() -> None:
-    found = steps(sets(), window_images=4)  # a window is a step, so that passes are told apart
-    counts = [len(of_set(found, number)) for number in range(3)]
-    expected = np.array(mixture.shares(SIZES, "sqrt")) * 200
-    assert np.allclose(counts, expected, atol=2)
-    times = Counter(of_set(found, 0))
+    # A window is a step, so that passes are told apart.
+    steps = list_steps(make_sets(), shuffle_window=4)
+    counts = [len(turns_of_set(steps, number)) for number in range(3)]
+    assert np.allclose(counts, np.array(compute_set_shares(SIZES, "sqrt")) * 200, atol=2)
+    small_set = turns_of_set(steps, 0)
+    times = Counter(small_set)
     assert len(times) == 3 and max(times.values()) - min(times.values()) <= 1
-    small = of_set(found, 0)
-    assert len({tuple(small[i : i + 3]) for i in range(0, len(small) - 2, 3)}) > 1
-    assert max(Counter(of_set(found, 2)).values()) == 1  # 200 turns, about 115 draws
-    assert found != steps(sets(), window_images=4, seed=4)
+    assert len({tuple(small_set[i : i + 3]) for i in range(0, len(small_set) - 2, 3)}) > 1
+    assert max(Counter(turns_of_set(steps, 2)).values()) == 1  # 200 turns, about 115 draws
+    assert steps != list_steps(make_sets(), shuffle_window=4, seed=4)
 
 
 def test_the_second_pass_begins_with_what_the_first_left() -> None:
-    found = steps(sets((20,)), num_steps=10)  # two passes of 20, over five windows of 8
-    turns = of_set(found, 0)
-    assert set(Counter(turns).values()) == {2}
+    steps = list_steps(make_sets((20,)), num_steps=10)  # two passes of 20, over five windows of 8
+    assert set(Counter(turns_of_set(steps, 0)).values()) == {2}
 
 
 def test_a_window_reads_few_files() -> None:
-    of = sets((400, 400), rows_of_a_part=20)
+    sets = make_sets((400, 400), rows_per_file=20)
     for first in range(0, 48, 8):
-        window = steps(of, window_images=32, first_step=first, num_steps=first + 8)
-        assert len({place[0] for step in window for place in step}) <= 2 * 3
+        window = list_steps(sets, shuffle_window=32, first_step=first, num_steps=first + 8)
+        assert len({draw[0] for step in window for draw in step}) <= 2 * 3
 
 
-def test_lots_are_even_and_a_turn_has_another_in_every_pass() -> None:
-    found = steps(sets((50,)), num_steps=500)
-    lots = np.array([place[3] for step in found for place in step])
-    assert lots.min() >= 0 and lots.max() < NUM_LOTS
-    assert abs((lots < NUM_LOTS / 2).mean() - 0.5) < 0.05
-    of_one = {place[3] for step in found for place in step if place[:2] == (0, 0)}
-    assert len(of_one) == 40
-
-
-KINDS = ("llava/detail_23k.json=detail", "part-*=short")
-
-
-@pytest.mark.parametrize(
-    ("kind", "source", "of", "as_kind"),
-    [
-        ("reasoning", "a.tar", "reasoning", "reasoning"),
-        ("yes_no", "part-1", "yes_no", "yes_no"),
-        ("given", "llava/detail_23k.json", "llava/detail_23k.json", "detail"),
-        ("given", "some/part-7.parquet", "part-*", "short"),
-        ("given", "llava/conversation_58k.json", "llava/conversation_58k.json", "dialogue"),
-        ("follow_up", "llava/detail_23k.json", None, None),
-        ("else", "a.tar", None, None),
-    ],
-)
-def test_a_turn_belongs_to_the_set_of_its_kind_or_source(
-    kind: str, source: str, of: str | None, as_kind: str | None
-) -> None:
-    found = Mixture(kinds=KINDS)
-    assert found.set_of(kind, source) == of
-    if as_kind is not None:
-        assert found.kind_of(kind, source) == as_kind
-
-
-@pytest.mark.parametrize(
-    ("kinds", "num_sets", "message"),
-    [
-        (("b.json=detail",), 1, "--mixture.kinds b.json=detail: no turns .* sources are a.json"),
-        ((), MAX_SETS + 1, "65 sets to draw turns from, and at most 64"),
-    ],
-)
-def test_what_cannot_be_mixed_is_refused(
-    kinds: tuple[str, ...], num_sets: int, message: str
-) -> None:
-    with pytest.raises(PreflightError, match=message):
-        Mixture(kinds=kinds).check([str(i) for i in range(num_sets)], ["a.json"])
-    Mixture(kinds=("a.*=short",)).check(["a.json"], ["a.json"])
+def test_numbers_are_even_and_a_turn_has_another_one_in_every_pass() -> None:
+    steps = list_steps(make_sets((50,)), num_steps=500)
+    numbers = np.array([draw[3] for step in steps for draw in step])
+    assert numbers.min() >= 0 and numbers.max() < DRAW_RANGE
+    assert abs((numbers < DRAW_RANGE / 2).mean() - 0.5) < 0.05
+    numbers_of_a_turn = {draw[3] for step in steps for draw in step if draw[:2] == (0, 0)}
+    assert len(numbers_of_a_turn) == 40

@@ -1,8 +1,7 @@
-"""Ray Data deals every worker its own shares, in an order that no race can change."""
+"""Ray Data deals every worker its own micro-batches, in an order that no race can change."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ import ray
 import torch
 
 from c3l_ray.distributed import cluster
-from c3l_ray.train.reading import scan
-from c3l_ray.runs.folder import Output
-from c3l_ray.train.reading import mixture, order, stream
-from c3l_ray.train.reading.batches import Batch
-from c3l_ray.train.training_config import Optimization, TrainConfig, Workers
-from c3l_ray.train.reading.encode import encode
-from tests.train.records import write_run
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.train.reading import mixture, order, scan, stream
+from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.sources import RecordsSource
+from c3l_ray.train.reading.training_data import TrainingData
+from c3l_ray.train.training_config import Optimization, Workers
+from tests.train.records import MakeTrainConfig, write_run
 
 NUM_WORKERS = 2
 
@@ -31,90 +31,113 @@ def local_cluster() -> Iterator[None]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> stream.Data:
+def data(tmp_path: Path) -> TrainingData:
     write_run(tmp_path / "run", num_scenes=18, scenes_per_file=6)
-    source = Output(str(tmp_path / "run"))
-    learn, held_out = scan.rows(
-        source, source.manifests(), lambda _: True, scores=[], held_out=0.25, max_held_out=9
-    )
-    parts, apart = (
-        tuple(order.Part(name=name, rows=rows) for name, rows in found)
-        for found in (learn, held_out)
+    source = RecordsSource(RunFolder.open(str(tmp_path / "run")), "test")
+    files, held_out = scan.find_usable_rows(
+        source.texts(), lambda _: True, held_out_share=0.25, max_held_out=9
     )
     # Two turns of every image, and one of some: what an objective without a mixture passes over.
     often = [
-        (i, row, place) for i, part in enumerate(parts) for row in part.rows for place in (1, 3)
+        (number, row, place)
+        for number, file in enumerate(files)
+        for row in file.rows
+        for place in (1, 3)
     ]
-    return stream.Data(
-        parts=parts,
-        held_out=apart,
-        standings={},
-        read=functools.partial(scan.read, source),
-        sets=(mixture.Set.of("often", often), mixture.Set.of("seldom", [(1, 2, 0), (0, 1, 4)])),
+    return TrainingData(
+        files=files,
+        held_out=held_out,
+        quantiles={},
+        read=source.read,
+        sets=(
+            mixture.TurnSet.from_list("often", often),
+            mixture.TurnSet.from_list("seldom", [(1, 2, 0), (0, 1, 4)]),
+        ),
     )
 
 
-def taken(iterators: list[Any], rounds: int) -> list[list[tuple[Batch, ...]]]:
+def take_batches(
+    iterators: list[Any], accumulation_steps: int
+) -> list[list[tuple[MicroBatch, ...]]]:
     """What each worker takes, all at the same time."""
+
+    def take(iterator: Any) -> list[tuple[MicroBatch, ...]]:
+        return list(stream.iter_batches(iterator, accumulation_steps))
+
     with ThreadPoolExecutor(len(iterators)) as workers:
-        return list(workers.map(lambda each: list(stream.in_batches(each, rounds)), iterators))
+        return list(workers.map(take, iterators))
 
 
-def same(one: tuple[Batch, ...], other: tuple[Batch, ...]) -> bool:
+def are_equal(one: tuple[MicroBatch, ...], other: tuple[MicroBatch, ...]) -> bool:
     return all(
-        ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-        for ours, theirs in zip(one, other, strict=True)
+        first.keys() == second.keys()
+        and all(torch.equal(first[name], second[name]) for name in first)
+        for first, second in zip(one, other, strict=True)
     )
 
 
 @pytest.mark.usefixtures("local_cluster")
 @pytest.mark.parametrize("objective", ["c3l", "vigc"])
-def test_every_worker_gets_its_shares_in_order(
-    train_config: Callable[..., TrainConfig], data: stream.Data, objective: str
+def test_every_worker_gets_its_micro_batches_in_order(
+    train_config: MakeTrainConfig, data: TrainingData, objective: str
 ) -> None:
     if objective == "c3l":
         data = dataclasses.replace(data, sets=())
     config = train_config(
         objective=objective,
-        optim=Optimization(batch_size=3, micro_batch=1, window_images=6),
+        optim=Optimization(batch_size=3, micro_batch=1, shuffle_window=6),
         workers=Workers(num=NUM_WORKERS, readers=2),
     )
     first_step, num_steps = 3, 9  # an epoch has four steps or so: into the next one
-    rounds = stream.rounds(config, NUM_WORKERS)
-    assert rounds == 2
-    expected: list[list[tuple[Batch, ...]]] = [[] for _ in range(NUM_WORKERS)]
+    accumulation_steps = config.optim.count_accumulation_steps(NUM_WORKERS)
+    assert accumulation_steps == 2
+    expected: list[list[tuple[MicroBatch, ...]]] = [[] for _ in range(NUM_WORKERS)]
+    schedule = order.Schedule(
+        batch_size=3, seed=0, shuffle_window=6, first_step=first_step, num_steps=num_steps
+    )
     windows = (
-        functools.partial(mixture.windows, data.sets, stream.shares_of_sets(config, data))
+        mixture.plan_draws(data.sets, data.set_shares(config), schedule)
         if data.sets
-        else functools.partial(order.windows, data.parts)
+        else order.plan_epochs(data.files, schedule)
     )
-    for window in windows(
-        batch_size=3,
-        seed=0,
-        window_images=6,
-        first_step=first_step,
-        num_steps=num_steps,
-    ):
-        for places in window.places.tolist():
-            records = [data.read(data.parts[part].name, [row])[0] for part, row, *_ in places]
-            draws = [(draw[0], draw[1]) if draw else None for _, _, *draw in places]
-            made = encode(records, config, {}, num_workers=NUM_WORKERS, rounds=rounds, draws=draws)
-            shares = [*made]
+    for window in windows:
+        for step in window.rows.tolist():
+            records = [data.read(data.files[file].address, [row])[0] for file, row, *_ in step]
+            draws = [mixture.TurnDraw(*draw) if draw else None for _, _, *draw in step]
+            micro_batches = list(
+                encode_batch(
+                    records,
+                    config,
+                    {},
+                    num_workers=NUM_WORKERS,
+                    accumulation_steps=accumulation_steps,
+                    draws=draws,
+                )
+            )
             for rank in range(NUM_WORKERS):
-                expected[rank].append(tuple(shares[rank::NUM_WORKERS]))
-    found = taken(
-        stream.training(
-            config, data, first_step=first_step, num_steps=num_steps, num_workers=NUM_WORKERS
-        ),
-        rounds,
+                expected[rank].append(tuple(micro_batches[rank::NUM_WORKERS]))
+    iterators = stream.stream_training(
+        config, data, first_step=first_step, num_steps=num_steps, num_workers=NUM_WORKERS
     )
-    for ours, theirs in zip(found, expected, strict=True):
-        assert len(ours) == num_steps - first_step
-        assert all(same(one, other) for one, other in zip(ours, theirs, strict=True))
+    batches_of_workers = take_batches(iterators, accumulation_steps)
+    for batches, expected_batches in zip(batches_of_workers, expected, strict=True):
+        assert len(batches) == num_steps - first_step
+        assert all(
+            are_equal(batch, other) for batch, other in zip(batches, expected_batches, strict=True)
+        )
 
-    held_out = stream.evaluation(config, data, num_workers=NUM_WORKERS)
-    first, second = (taken(held_out, rounds) for _ in range(2))  # each pass reads them again
-    there = sum(share["weight_B"].sum() for worker in first for batch in worker for share in batch)
-    assert there == order.num_images(data.held_out)
-    for one, other in zip(first, second, strict=True):
-        assert all(same(a, b) for a, b in zip(one, other, strict=True)) and one
+    held_out = stream.stream_held_out(config, data, num_workers=NUM_WORKERS)
+    # Each pass reads them again.
+    first_pass, second_pass = (take_batches(held_out, accumulation_steps) for _ in range(2))
+    num_images = sum(
+        micro_batch["weight_B"].sum()
+        for batches in first_pass
+        for batch in batches
+        for micro_batch in batch
+    )
+    assert num_images == order.count_images(data.held_out)
+    for batches, same_batches in zip(first_pass, second_pass, strict=True):
+        assert batches
+        assert all(
+            are_equal(batch, other) for batch, other in zip(batches, same_batches, strict=True)
+        )

@@ -1,172 +1,171 @@
 """What vigc learns is what generation asks, token by token, and nothing but the replies to it."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig
-from c3l_ray.inference.engine import Decoding, Reply
-from c3l_ray.inference.turn_generator import Generate
+from c3l_ray.inference.engine_protocol import GenerationRequest, Reply
+from c3l_ray.inference.scripted_engine import ScriptedEngine
+from c3l_ray.inference.turn_generator import TurnGenerator
 from c3l_ray.methods import c3l, vigc
-from c3l_ray.scenes import world
-from c3l_ray.schema import STAGED_ROWS, conform
-from c3l_ray.train.reading import order
-from c3l_ray.train.reading.batches import Batch
-from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.train.reading.encode import encode, load_processor
-from c3l_ray.train.reading.examples import Draw, candidates, example, instructed
-from c3l_ray.train.reading.mixture import NUM_LOTS, Mixture
-from c3l_ray.train.reading.chat_text import offsets
-from tests.train.records import record
+from c3l_ray.schema import STAGED_ROWS, Turn, conform
+from c3l_ray.train.mixture_config import Mixture
+from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.chat_text import token_spans
+from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.examples import (
+    find_turn_sets,
+    make_example,
+    make_instruction_and_reply,
+)
+from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
+from tests.examples import MakeConfig
+from tests.train.records import MakeTrainConfig, make_record
 
-Make = Callable[..., TrainConfig]
-CORRECTION, GENERATION = 0, NUM_LOTS - 1  # lots: the first learns the answer, the last the turn
-
-
-@pytest.fixture(scope="module")
-def processor() -> Any:
-    return load_processor(str(world.LLAVA))
+# Numbers of draws: the first learns the answer, the last the whole turn.
+CORRECTION, GENERATION = 0, DRAW_RANGE - 1
 
 
-def ids(share: Batch, mask: str, row: int = 0) -> list[int]:
-    return share["input_ids"][row][share[mask][row] > 0].tolist()
+def engine_repeating(turn: Turn) -> ScriptedEngine:
+    """An engine that writes this turn with a draft, and corrects that to the answer."""
 
+    def reply_to(request: GenerationRequest) -> Reply:
+        drafted = f"Question: {turn['question']} Answer: a draft"
+        text = drafted if request.decoding is None else f" {turn['answer']}"
+        return Reply(text=text, finish_reason="stop", num_tokens=1)
 
-class Asked:
-    """An engine that answers as the turns of a record do, and notes what it was asked."""
-
-    def __init__(self, turn: dict[str, Any]) -> None:
-        self.turn = turn
-        self.prompts: list[list[int]] = []
-
-    async def ask(
-        self,
-        prompt_ids: list[int],
-        image: Image.Image,
-        *,
-        image_key: str,
-        seed: int,
-        schema: dict[str, Any] | None = None,
-        decoding: Decoding | None = None,
-    ) -> Reply:
-        self.prompts.append(prompt_ids)
-        written = f"Question: {self.turn['question']} Answer: a draft"
-        text = written if decoding is None else f" {self.turn['answer']}"
-        return Reply(text=text, finish="stop", num_tokens=1)
+    return ScriptedEngine(reply_to)
 
 
 @pytest.mark.parametrize("kind", vigc.INSTRUCTIONS)
 def test_the_prompts_are_those_of_generation(
-    kind: str, train_config: Make, config: Callable[..., GenerateConfig], processor: Any
+    kind: str, train_config: MakeTrainConfig, config: MakeConfig, processor: Any
 ) -> None:
-    """`jobs.generate --method vigc` as it is, with an engine that notes its prompts."""
-    made = record(0)
-    (drawn,) = [turn for turn in made["turns"] if turn["kind"] == kind]
+    """`jobs.generate --method vigc` as it is, with an engine that remembers its prompts."""
+    record = make_record(0)
+    (given_turn,) = [turn for turn in record["turns"] if turn["kind"] == kind]
     image_id = next(
         name
         for name in map(str, range(100))
         if c3l.plan_requests(name, 1, instructions=vigc.INSTRUCTIONS)[0].kind == kind
     )
-    engine = Asked(drawn)
-    row = {"image_id": [image_id], "key": ["k"], "source": ["s"], "image": [made["image"]]}
-    flow = conform({**row, "unit": ["u"], "unit_rows": [1]}, STAGED_ROWS)
+    engine = engine_repeating(given_turn)
+    row = {"image_id": [image_id], "key": ["k"], "source": ["s"], "image": [record["image"]]}
+    staged = conform({**row, "unit": ["u"], "unit_rows": [1]}, STAGED_ROWS)
 
-    async def call() -> pa.Table:
-        return await Generate(config(method="vigc", turns=1), engine, processor)(flow)
+    async def generate() -> pa.Table:
+        generator = TurnGenerator(config(method="vigc", turns_per_image=1), engine, processor)
+        return await generator(staged)
 
-    (turn,) = asyncio.run(call()).to_pylist()[0]["turns"]
-    assert (turn["kind"], turn["question"], turn["draft"]) == (kind, drawn["question"], "a draft")
-    made["turns"] = [turn | {"scores": None}]
-    number = next(
-        i
-        for i, wording in enumerate(vigc.TAUGHT_INSTRUCTIONS[kind])
+    (turn,) = asyncio.run(generate()).to_pylist()[0]["turns"]
+    assert (turn["kind"], turn["question"]) == (kind, given_turn["question"])
+    assert turn["draft"] == "a draft"
+    turn["scores"] = None
+    record["turns"] = [turn]
+    wordings = vigc.TAUGHT_INSTRUCTIONS[kind]
+    wording = next(
+        number
+        for number, wording in enumerate(wordings)
         if turn["instruction"] == c3l.format_instruction(wording)
     )
-    wordings = len(vigc.TAUGHT_INSTRUCTIONS[kind])
-    generation = GENERATION // wordings * wordings - wordings + number
-    for lot, prompt, reply in (
-        (generation, engine.prompts[0], f"Question: {turn['question']} Answer: {turn['answer']}"),
-        (CORRECTION, engine.prompts[1], turn["answer"]),
+    generation = GENERATION // len(wordings) * len(wordings) - len(wordings) + wording
+    generation_prompt, correction_prompt = (request.prompt_ids for request in engine.requests[:2])
+    whole_turn = f"Question: {turn['question']} Answer: {turn['answer']}"
+    for number, prompt, reply in (
+        (generation, generation_prompt, whole_turn),
+        (CORRECTION, correction_prompt, turn["answer"]),
     ):
-        found = example(made, processor, train_config(objective="vigc"), {}, (0, lot))
-        assert found is not None
-        (sequence,) = found.sequences
-        tokens = chat.token_ids(processor.tokenizer, sequence.text)
-        assert tokens[: len(prompt)] == prompt
-        assert sequence.target is not None
-        start, end = sequence.target
-        assert sequence.text[start:end] == f"{reply}{processor.tokenizer.eos_token}"
-        assert end == len(sequence.text)
-        spans = offsets(processor, sequence.text)
+        config_ = train_config(objective="vigc")
+        example = make_example(record, processor, config_, {}, TurnDraw(0, number))
+        assert example is not None
+        (text,) = example.texts
+        assert chat.tokenize(processor.tokenizer, text.text)[: len(prompt)] == prompt
+        assert text.target is not None
+        start, end = text.target
+        assert text.text[start:end] == f"{reply}{processor.tokenizer.eos_token}"
+        assert end == len(text.text)
+        spans = token_spans(processor, text.text)
         assert spans[len(prompt) - 1][1] <= start < spans[len(prompt)][1]
 
 
 def test_a_reply_that_is_learnt_is_read_back() -> None:
-    for made in map(record, range(5)):
-        for place, turn in enumerate(made["turns"]):
-            for lot in range(GENERATION, GENERATION - 12, -1):
-                asked, reply = instructed(made, Mixture(), (place, lot))
-                assert asked in {c3l.format_instruction(wording) for wording in vigc.TAUGHT_INSTRUCTIONS[turn["kind"]]}
+    for record in map(make_record, range(5)):
+        for place, turn in enumerate(record["turns"]):
+            instructions = set(map(c3l.format_instruction, vigc.TAUGHT_INSTRUCTIONS[turn["kind"]]))
+            for number in range(GENERATION, GENERATION - 12, -1):
+                instruction, reply = make_instruction_and_reply(
+                    record, Mixture(), TurnDraw(place, number)
+                )
+                assert instruction in instructions
                 assert c3l.parse_reply(reply) == (turn["question"], turn["answer"])
 
 
 def test_all_wordings_are_drawn_and_both_tasks_by_their_share() -> None:
-    made = record(0)
-    (place,) = [i for i, turn in enumerate(made["turns"]) if turn["kind"] == "detail"]
-    lots = torch.randint(NUM_LOTS, (2000,), generator=torch.Generator().manual_seed(0)).tolist()
-    asked = [instructed(made, Mixture(correction_share=0.25), (place, lot))[0] for lot in lots]
-    question = made["turns"][place]["question"]
-    assert set(asked) == {question, *map(c3l.format_instruction, vigc.TAUGHT_INSTRUCTIONS["detail"])}
-    assert abs(asked.count(question) / len(asked) - 0.25) < 0.03
-    for share, both in ((0.0, GENERATION), (1.0, CORRECTION)):
-        only = {instructed(made, Mixture(correction_share=share), (place, lot)) for lot in lots}
-        of_draw = instructed(made, Mixture(), (place, both))
-        assert of_draw in only and (len(only) == 1) == (share == 1.0)
+    record = make_record(0)
+    (place,) = [i for i, turn in enumerate(record["turns"]) if turn["kind"] == "detail"]
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randint(DRAW_RANGE, (2000,), generator=generator).tolist()
+
+    def draw(number: int, mixture: Mixture) -> tuple[str, str]:
+        return make_instruction_and_reply(record, mixture, TurnDraw(place, number))
+
+    instructions = [draw(number, Mixture(correction_share=0.25))[0] for number in numbers]
+    question = record["turns"][place]["question"]
+    wordings = vigc.TAUGHT_INSTRUCTIONS["detail"]
+    assert set(instructions) == {question, *map(c3l.format_instruction, wordings)}
+    assert abs(instructions.count(str(question)) / len(instructions) - 0.25) < 0.03
+    for share, number in ((0.0, GENERATION), (1.0, CORRECTION)):
+        examples = {draw(other, Mixture(correction_share=share)) for other in numbers}
+        assert draw(number, Mixture()) in examples and (len(examples) == 1) == (share == 1.0)
 
 
-@pytest.mark.parametrize("lot", [CORRECTION, GENERATION])
+@pytest.mark.parametrize("number", [CORRECTION, GENERATION])
 def test_only_the_reply_and_its_end_are_learnt(
-    train_config: Make, processor: Any, lot: int
+    train_config: MakeTrainConfig, processor: Any, number: int
 ) -> None:
-    made = record(0)
+    record = make_record(0)
+
+    def marked_ids(micro_batch: MicroBatch, mask: str) -> list[int]:
+        ids: list[int] = micro_batch["input_ids"][0][micro_batch[mask][0] > 0].tolist()
+        return ids
+
     for place in range(5):
-        asked, reply = instructed(made, Mixture(), (place, lot))
+        draw = TurnDraw(place, number)
+        instruction, reply = make_instruction_and_reply(record, Mixture(), draw)
         config = train_config(objective="vigc")
-        (share,) = encode([made], config, {}, num_workers=1, rounds=1, draws=[(place, lot)])
+        (micro_batch,) = encode_batch(
+            [record], config, {}, num_workers=1, accumulation_steps=1, draws=[draw]
+        )
         tokenizer = processor.tokenizer
-        said = tokenizer(f" {reply}", add_special_tokens=False)["input_ids"]
-        assert ids(share, "turn_RT") == said
-        assert ids(share, "target_RT") == [*said, tokenizer.eos_token_id]
-        target_T = share["target_RT"][0]
+        reply_ids = tokenizer(f" {reply}", add_special_tokens=False)["input_ids"]
+        assert marked_ids(micro_batch, "reply_RT") == reply_ids
+        assert marked_ids(micro_batch, "target_RT") == [*reply_ids, tokenizer.eos_token_id]
+        target_T = micro_batch["target_RT"][0]
         first = int(target_T.nonzero()[0])
         assert target_T[first:].all() and set(target_T.tolist()) == {0.0, 1.0}
-        prompt = share["input_ids"][0][:first].tolist()
-        words = tokenizer(f" {asked}", add_special_tokens=False)["input_ids"]
-        assert any(prompt[i : i + len(words)] == words for i in range(len(prompt)))
+        prompt = micro_batch["input_ids"][0][:first].tolist()
+        ids = tokenizer(f" {instruction}", add_special_tokens=False)["input_ids"]
+        assert any(prompt[i : i + len(ids)] == ids for i in range(len(prompt)))
 
 
 def test_an_evaluation_takes_the_same_of_an_image_every_time() -> None:
-    records = [record(i) for i in range(40)]
-    first = [instructed(made, Mixture(), None) for made in records]
-    assert first == [instructed(made, Mixture(), None) for made in records]
-    asked = [
-        any(ask == t["question"] for t in made["turns"])
-        for made, (ask, _) in zip(records, first, strict=True)
+    records = [make_record(number) for number in range(40)]
+    examples = [make_instruction_and_reply(record, Mixture(), None) for record in records]
+    assert examples == [make_instruction_and_reply(record, Mixture(), None) for record in records]
+    asks_a_question = [
+        any(instruction == turn["question"] for turn in record["turns"])
+        for record, (instruction, _) in zip(records, examples, strict=True)
     ]
-    assert 10 < sum(asked) < 30  # both tasks
+    assert 10 < sum(asks_a_question) < 30  # both tasks
     kinds = {
         turn["kind"]
-        for made, (_, reply) in zip(records, first, strict=True)
-        for turn in made["turns"]
-        if turn["answer"] in reply
+        for record, (_, reply) in zip(records, examples, strict=True)
+        for turn in record["turns"]
+        if str(turn["answer"]) in reply
     }
     assert kinds == set(c3l.KINDS)
 
@@ -184,35 +183,11 @@ def test_an_evaluation_takes_the_same_of_an_image_every_time() -> None:
 def test_good_turns_of_known_kinds_are_learnt(
     changed: dict[str, str], expected: dict[int, str]
 ) -> None:
-    made = record(0)
-    made["turns"] = [made["turns"][0] | changed]
-    kind = made["turns"][0]["kind"]
-    assert candidates(made, Mixture()) == {
+    record = make_record(0)
+    record["turns"] = [{**record["turns"][0], **changed}]  # type: ignore[typeddict-item]
+    kind = record["turns"][0]["kind"]
+    assert find_turn_sets(record, Mixture()) == {
         place: kind if name == "kind" else name for place, name in expected.items()
     }
-    assert candidates({**made, "status": "failed"}, Mixture()) == {}
-
-
-@given(st.data(), st.integers(1, 3), st.integers(1, 4))
-@settings(
-    deadline=None,
-    max_examples=12,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_any_number_of_workers_learns_the_same(
-    train_config: Make, data: st.DataObject, num_workers: int, micro_batch: int
-) -> None:
-    records = [record(i % 3) for i in range(6)]
-    draw = st.tuples(st.integers(0, 4), st.integers(0, NUM_LOTS - 1))
-    draws: list[Draw | None] = [data.draw(draw) for _ in records]
-    config = train_config(objective="vigc")
-    rounds = order.num_rounds(len(records), num_workers, micro_batch)
-    shares = encode(records, config, {}, num_workers=num_workers, rounds=rounds, draws=draws)
-    learnt = [
-        ids(share, "target_RT", row)
-        for share in shares
-        for row in range(len(share["input_ids"]))
-        if share["weight_B"][row]
-    ]
-    (whole,) = encode(records, config, {}, num_workers=1, rounds=1, draws=draws)
-    assert learnt == [ids(whole, "target_RT", row) for row in range(6) if whole["weight_B"][row]]
+    record["status"] = "failed"
+    assert find_turn_sets(record, Mixture()) == {}

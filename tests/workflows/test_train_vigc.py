@@ -1,4 +1,4 @@
-"""The training job with the objective vigc: from a run's records, and from LLaVA's JSON."""
+"""Trainings with the objective vigc: from a run's records, and from LLaVA's JSON."""
 
 import json
 import random
@@ -11,14 +11,25 @@ import ray
 
 from c3l_ray.distributed import cluster
 from c3l_ray.errors import PreflightError
-from c3l_ray.inference.model_check import check_vlm
+from c3l_ray.inference.model_check import check_model
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
-from c3l_ray.train.training_config import Conversations, Optimization, Progress, TrainConfig, Tuned, Workers
-from c3l_ray.train.reading.mixture import Mixture
-from jobs.train import closing_summary, train
-from tests.train.records import png, write_run
+from c3l_ray.schema import VERSION
+from c3l_ray.train.mixture_config import Mixture
+from c3l_ray.train.training_config import (
+    ConversationLayout,
+    ModelToTune,
+    Optimization,
+    Progress,
+    TrainConfig,
+    Workers,
+)
+from c3l_ray.workflows.summaries import summarize_training
+from c3l_ray.workflows.train import train_model
+from tests.inputs.messages import llava_messages
+from tests.runs.tables import make_report
+from tests.train.records import encode_png, write_run
 
 STEPS = 16
 
@@ -49,16 +60,13 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("complex.jsonl", "reasoning", range(30, 44)),
     ):
         samples, rng = [], random.Random(0)
-        messages = [
-            {"from": role, "value": value}
-            for each in (kind, "short")
-            for role, value in zip(
-                ("human", "gpt"), draw_turn(draw_scene(0), each, rng), strict=True
-            )
-        ]
+        pairs = [draw_turn(draw_scene(0), turn_kind, rng) for turn_kind in (kind, "short")]
+        messages = llava_messages(
+            *(message for pair in pairs for message in zip(("human", "gpt"), pair, strict=True))
+        )
         messages[0]["value"] += "\n<image>"
         for number in numbers:
-            (folder / "images" / f"{number}.png").write_bytes(png(draw_scene(number)))
+            (folder / "images" / f"{number}.png").write_bytes(encode_png(draw_scene(number)))
             samples.append({"id": number, "image": f"{number}.png", "conversations": messages})
         if name.endswith(".jsonl"):
             (folder / name).write_text("\n".join(map(json.dumps, samples)))
@@ -67,29 +75,29 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config(output: Path, *inputs: Path, **changed: Any) -> TrainConfig:
+def make_config(output: Path, *inputs: Path, **changes: Any) -> TrainConfig:
     fields: dict[str, Any] = {
         "input": tuple(map(str, inputs)),
         "output": str(output),
-        "model": Tuned(name=str(world.LLAVA)),
+        "model": ModelToTune(name=str(world.LLAVA)),
         "objective": "vigc",
-        "optim": Optimization(batch_size=8, steps=STEPS, learning_rate=5e-3, window_images=16),
+        "optim": Optimization(batch_size=8, steps=STEPS, learning_rate=5e-3, shuffle_window=16),
         "workers": Workers(readers=1),
         "progress": Progress(log_every=1, checkpoint_every=STEPS, held_out=0.2),
-        "layout": Conversations(),
+        "layout": ConversationLayout(),
         "verify": False,
     }
-    return TrainConfig(**{**fields, **changed})
+    return TrainConfig(**{**fields, **changes})
 
 
-def of_llava(folder: Path, output: Path, **changed: Any) -> TrainConfig:
+def make_llava_config(folder: Path, output: Path, **changes: Any) -> TrainConfig:
     fields: dict[str, Any] = {
-        "layout": Conversations(image_root=str(folder / "images")),
+        "layout": ConversationLayout(image_root=str(folder / "images")),
         "mixture": Mixture(kinds=("detail.json=detail", "complex.jsonl=reasoning")),
-        **changed,
+        **changes,
     }
     files = (folder / name for name in ("conversation.json", "detail.json", "complex.jsonl"))
-    return config(output, *files, **fields)
+    return make_config(output, *files, **fields)
 
 
 @pytest.mark.usefixtures("local_cluster")
@@ -97,58 +105,62 @@ def of_llava(folder: Path, output: Path, **changed: Any) -> TrainConfig:
 def test_the_loss_falls(source: str, llava: Path, tmp_path: Path) -> None:
     if source == "run":
         write_run(tmp_path / "run", num_scenes=12)
-        run_of = config(tmp_path / "tuned", tmp_path / "run")
+        config = make_config(tmp_path / "tuned", tmp_path / "run")
         names = {"dialogue", "detail", "reasoning", "short", "yes_no"}
     else:
-        run_of = of_llava(llava, tmp_path / "tuned")
+        config = make_llava_config(llava, tmp_path / "tuned")
         names = {f"{llava.name}/conversation.json", "detail.json", "complex.jsonl"}
-    train(run_of)
+    report = train_model(config)
     lines = json.loads((tmp_path / "tuned" / "measurements.json").read_text())
     losses = [line["loss"] for line in lines]
     assert len(losses) == STEPS and sum(losses[-5:]) < 0.95 * sum(losses[:5])
     assert isinstance(lines[-1]["held_out_nll"], float) and "contrastive" not in lines[-1]
-    run = json.loads((tmp_path / "tuned" / "run.json").read_text())
-    assert run["finished"] and run["tuned"] == "lora" and run["sets"].keys() == names
-    assert run["images"] + run["held_out"] == (12 if source == "run" else 44)
-    assert run["held_out"] > 0
-    sizes = [each["turns"] for each in run["sets"].values()]
-    shares = [each["share"] for each in run["sets"].values()]
-    assert sum(sizes) == run["images"] * (5 if source == "run" else 1)
+    written = json.loads((tmp_path / "tuned" / "run.json").read_text())
+    assert written["finished"] and written["tune"] == report.tune == "lora"
+    assert written["mixture"] == report.mixture and report.mixture.keys() == names
+    assert report.images + report.held_out_images == (12 if source == "run" else 44)
+    assert report.held_out_images > 0
+    sizes = [turn_set["turns"] for turn_set in report.mixture.values()]
+    shares = [turn_set["share"] for turn_set in report.mixture.values()]
+    assert sum(sizes) == report.images * (5 if source == "run" else 1)
     roots = [size**0.5 for size in sizes]
     assert shares == pytest.approx([root / sum(roots) for root in roots], abs=1e-4)
-    assert run["facts"]["mixture"]["by"] == "sqrt"
-    assert check_vlm("--output", str(tmp_path / "tuned" / "model")) == run["model"]["tuned"]
-    assert run["model"]["tuned"] != run["model"]["trained_from"]
-    summary = closing_summary(run, run_of.output)
+    assert written["identity"]["mixture"]["weighting"] == "sqrt"
+    tuned = check_model("--output", str(tmp_path / "tuned" / "model"))
+    assert tuned == report.model["tuned"] == written["model"]["tuned"]
+    assert tuned != report.model["initial"]
+    summary = summarize_training(report, config.output)
     assert "mixture" in summary and "--method vigc" in summary and "\n\n" not in summary
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changes", "message"),
     [
         ({"optim": Optimization(batch_size=45)}, "44 images to learn from, fewer than --optim.bat"),
-        ({"mixture": Mixture(kinds=("no.json=detail",))}, "no.json=detail: no turns made elsewh"),
-        ({"layout": Conversations(image_root="/nowhere")}, "--layout.image-root names the folder"),
+        ({"mixture": Mixture(kinds=("no.json=detail",))}, "no.json=detail: matches no input file"),
+        (
+            {"layout": ConversationLayout(image_root="/nowhere")},
+            "--layout.image-root names the folder",
+        ),
         ({"objective": "c3l"}, "must be the output folder of one run"),
         ({"input": ()}, "must be the output folder of one run"),
         ({"input": ("/nowhere.json",)}, "--input /nowhere.json: does not exist"),
         ({"input": ("/nowhere",)}, "--input /nowhere: not the output of a run"),
     ],
 )
-def test_what_cannot_be_learnt_is_refused_before_the_start(
-    llava: Path, tmp_path: Path, changed: dict[str, Any], message: str
+def test_an_impossible_training_is_refused_before_the_start(
+    llava: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    fields = {"progress": Progress(held_out=0.0), **changed}
-    with pytest.raises(PreflightError, match=message) as refused:
-        train(of_llava(llava, tmp_path / "tuned", **fields))
-    assert "\n" not in str(refused.value)
+    fields = {"progress": Progress(held_out=0.0), **changes}
+    with pytest.raises(PreflightError, match=message) as raised:
+        train_model(make_llava_config(llava, tmp_path / "tuned", **fields))
+    assert "\n" not in str(raised.value)
 
 
 def test_an_output_of_another_mixture_is_refused(llava: Path, tmp_path: Path) -> None:
-    run_of = of_llava(llava, tmp_path / "tuned")
+    identity = {"schema": VERSION, "mixture": {"weighting": "even"}}
+    report = make_report(job="train", identity=identity, finished=None)
     (tmp_path / "tuned").mkdir()
-    (tmp_path / "tuned" / "run.json").write_text(
-        json.dumps({"origin": "other", "facts": {"mixture": {"by": "even"}}, "finished": None})
-    )
-    with pytest.raises(PreflightError, match=r"mixture: \{'by': 'even'\} there"):
-        train(run_of)
+    (tmp_path / "tuned" / "run.json").write_text(json.dumps(report))
+    with pytest.raises(PreflightError, match=r"mixture: \{'weighting': 'even'\} there"):
+        train_model(make_llava_config(llava, tmp_path / "tuned"))

@@ -1,4 +1,4 @@
-"""JSON under the real engine: a model of random weights that can spell, held to a schema."""
+"""JSON from the real engine: a model of random weights that can spell, held to a schema."""
 
 import asyncio
 import json
@@ -11,17 +11,19 @@ from transformers import AutoConfig, LlavaForConditionalGeneration, LlavaProcess
 from transformers import PreTrainedTokenizerFast as Fast
 
 from c3l_ray import chat
-from c3l_ray.config import Model, Sampling
+from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
+from c3l_ray.inference.engine_protocol import GenerationRequest
 from c3l_ray.methods import c3l
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import draw_scene, render
+from c3l_ray.scenes.draw import draw_scene
+from c3l_ray.scenes.render import render_scene
 
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 
 
 @pytest.fixture
-def spelling(tmp_path: Path) -> Path:
+def spelling_model(tmp_path: Path) -> Path:
     """The shipped model's architecture, with one token a byte and untrained weights."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*SPECIALS, *alphabet])}
@@ -67,23 +69,27 @@ def _use_shipped_names(file: Path) -> None:
     save_file(state, file, metadata={"format": "pt"})
 
 
-def test_a_reply_under_the_schema_is_json_that_parses(spelling: Path) -> None:
-    # The product's schema, with short texts: random weights would go on for ever.
+def test_a_reply_under_the_schema_is_json_that_parses(spelling_model: Path) -> None:
+    # The product's schema, with short texts: random weights would never end a text.
     short = {"type": "string", "minLength": 1, "maxLength": 8, "pattern": "^[a-z]+$"}
     schema = {**c3l.REPLY_JSON_SCHEMA, "properties": {"question": short, "answer": short}}
 
     async def ask() -> list[str]:
-        model = Model(name=str(spelling), dtype="float32", max_len=512, max_seqs=8)
+        model = GeneratorModel(name=str(spelling_model), dtype="float32", max_len=512, max_seqs=8)
         engine = Engine(model, Sampling(max_tokens=200, temperature=1.0))
-        processor = LlavaProcessor.from_pretrained(spelling)
-        prompt = chat.answer_prompt(processor, c3l.FORMAT_REQUESTS["json"], image=True)
-        ids = chat.token_ids(processor.tokenizer, prompt)
-        replies = await asyncio.gather(
-            *(
-                engine.ask(ids, render(draw_scene(1)), image_key="1", seed=seed, schema=schema)
-                for seed in range(4)
+        processor = LlavaProcessor.from_pretrained(spelling_model)
+        prompt = chat.answer_prompt(processor, c3l.FORMAT_REQUESTS["json"], with_image=True)
+        requests = [
+            GenerationRequest(
+                prompt_ids=chat.tokenize(processor.tokenizer, prompt),
+                image=render_scene(draw_scene(1)),
+                image_key="1",
+                seed=seed,
+                json_schema=schema,
             )
-        )
+            for seed in range(4)
+        ]
+        replies = await asyncio.gather(*map(engine.ask, requests))
         engine.close()
         return [reply.text for reply in replies]
 

@@ -1,0 +1,13 @@
+"""How --help shows flags that may be left out."""
+
+from typing import Any
+
+import tyro
+
+
+def optional(metavar: str) -> Any:
+    """Metadata of a field that is None by default: what its value looks like.
+
+    --help then shows no "{None}" and no "(default: None)"; the help text says what None means.
+    """
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")

@@ -1,0 +1,128 @@
+"""Which rows of a source are learnt from and held out, and what orders and labels them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from c3l_ray.errors import PreflightError
+from c3l_ray.methods.labels import ScoreQuantiles
+from c3l_ray.methods.scores import RankedBy
+from c3l_ray.schema import GIVEN, Record
+from c3l_ray.train.reading import examples, scan
+from c3l_ray.train.reading.mixture import TurnSet, compute_set_shares
+from c3l_ray.train.reading.order import FileRows, count_images
+from c3l_ray.train.reading.sources import RecordsSource, Source
+from c3l_ray.train.training_config import TrainConfig
+
+ReadRows = Callable[[str, Sequence[int]], list[Record]]
+"""Rows of a file of records, by the file's address and their numbers in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a run learns from, and what it is evaluated on.
+
+    Attributes:
+        files: to learn from.
+        held_out: to evaluate on.
+        quantiles: of the scores, for --labels.within kind.
+        read: rows of a file.
+        sets: turns of the files to learn from, where the objective draws from a mixture.
+    """
+
+    files: tuple[FileRows, ...]
+    held_out: tuple[FileRows, ...]
+    quantiles: ScoreQuantiles
+    read: ReadRows
+    sets: tuple[TurnSet, ...] = ()
+
+    def set_shares(self, config: TrainConfig) -> list[float]:
+        """The share of the draws that each set has."""
+        sizes = [len(turn_set.turns) for turn_set in self.sets]
+        return compute_set_shares(sizes, config.mixture.weighting)
+
+
+def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
+    """The rows to learn from, those held out, and what they are ordered and labelled by.
+
+    Raises:
+        PreflightError: fewer images than a batch can be learnt from, or sets that cannot be mixed.
+    """
+    spec = config.objective_spec
+    if spec.draws_single_turns:
+        data = _load_single_turns(source, config)
+    else:
+        assert isinstance(source, RecordsSource)
+        data = _load_whole_records(source, config)
+    images = count_images(data.files)
+    if images < config.optim.batch_size:
+        raise PreflightError(
+            f"--input {' '.join(config.input)}: {images} images to learn from, fewer than "
+            f"--optim.batch-size {config.optim.batch_size}; an image needs {spec.requirement}"
+        )
+    return data
+
+
+def _load_whole_records(source: RecordsSource, config: TrainConfig) -> TrainingData:
+    """Whole records, each once an epoch."""
+    by: RankedBy = "i2c" if config.labels.by == "random" else config.labels.by
+    quantiles: ScoreQuantiles = {}
+    if config.objective == "c3l" and config.labels.within == "kind":
+        scored = source.read_columns((), ("kind", "status", f"scores.{by}"))
+        quantiles = scan.collect_score_quantiles(scored, by)
+    scores = (f"scores.{name}" for name in sorted({by, "gain"}))
+    files, held_out = scan.find_usable_rows(
+        source.read_columns(
+            ("image_id", "status", "caption"), ("kind", "status", "question", "answer", *scores)
+        ),
+        partial(examples.is_usable, config=config, quantiles=quantiles),
+        held_out_share=config.progress.held_out,
+        max_held_out=config.progress.max_held_out,
+    )
+    return TrainingData(files=files, held_out=held_out, quantiles=quantiles, read=source.read)
+
+
+def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
+    """Single turns of records, in their sets."""
+    sources = set()
+
+    def find_sets(record: Record) -> dict[int, str]:
+        if any(turn["kind"] == GIVEN for turn in record["turns"]):
+            sources.add(record["source"])
+        return examples.find_turn_sets(record, config.mixture)
+
+    turns, held_out = scan.find_turns_by_set(
+        source.texts(),
+        find_sets,
+        held_out_share=config.progress.held_out,
+        max_held_out=config.progress.max_held_out,
+    )
+    config.mixture.check_sets(turns, sources)
+    rows_of_file: dict[str, set[int]] = {}
+    for address in (address for addresses in turns.values() for address in addresses):
+        rows_of_file.setdefault(address.file, set()).add(address.row)
+    files = sorted(rows_of_file)
+    numbers = {file: number for number, file in enumerate(files)}
+    return TrainingData(
+        files=tuple(
+            FileRows(address=file, rows=tuple(sorted(rows_of_file[file]))) for file in files
+        ),
+        held_out=held_out,
+        quantiles={},
+        read=source.read,
+        sets=tuple(
+            TurnSet.from_list(
+                name, [(numbers[address.file], address.row, address.place) for address in addresses]
+            )
+            for name, addresses in turns.items()
+        ),
+    )
+
+
+def summarize_mixture(data: TrainingData, config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """For each set its number of turns and its share of the draws, for people to read."""
+    return {
+        turn_set.name: {"turns": len(turn_set.turns), "share": round(share, 4)}
+        for turn_set, share in zip(data.sets, data.set_shares(config), strict=True)
+    }

@@ -1,0 +1,42 @@
+"""Turns that were made elsewhere in, records of scored turns out."""
+
+from c3l_ray.config import ScoreConfig
+from c3l_ray.errors import PreflightError
+from c3l_ray.identity import scoring_identity
+from c3l_ray.inputs.find import find_shards
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.report import RecordsReport
+from c3l_ray.storage import Location
+from c3l_ray.workflows.records import make_paths_absolute, write_records
+
+
+def score_turns(config: ScoreConfig) -> RecordsReport:
+    """Scores the turns of the input, and returns what run.json says.
+
+    Raises:
+        PreflightError: the job cannot start as it was asked to.
+        C3LError: it cannot go on; run again, it resumes.
+    """
+    config = make_paths_absolute(config)
+    shards = find_shards(config.input, config.layout)
+    for shard in shards:
+        if shard.format not in ("llava", "parquet"):
+            raise PreflightError(
+                f"--input {Location.connect(shard.path).address}: a {shard.format} of images holds "
+                "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
+                "for images"
+            )
+    folder = RunFolder.open(config.output)
+    from c3l_ray.inference.model_check import check_clip, check_model
+
+    identity = scoring_identity(
+        config,
+        scorer=check_model("--scorer.name", config.scorer_name),
+        clip=check_clip(config.clip.name, config.clip.weights),
+    )
+    folder.claim(identity, "score")
+    from c3l_ray.distributed import cluster
+
+    cluster.connect(config.pools.scorers)
+    config = cluster.with_scorer_gpus(config)
+    return write_records(config, shards, identity, folder, job="score", generator=None)

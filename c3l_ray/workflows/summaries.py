@@ -1,0 +1,171 @@
+"""What a job's report says to the person at the terminal, side by side so that they look alike."""
+
+import os
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from c3l_ray.dataset.select import SelectionReport
+from c3l_ray.methods.scores import LOWER_IS_BETTER
+from c3l_ray.runs.folder import REPORT, SELECTION
+from c3l_ray.runs.report import RecordsReport
+from c3l_ray.workflows.c3l import C3LReport
+from c3l_ray.workflows.train import TrainingReport
+
+CONFOUNDED_FROM = 0.5  # a rank correlation with answer length that a user should know of
+SIMILARITIES = ("positive_similarity", "negative_similarity")
+
+
+def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
+    """The summary of a stage of C3L."""
+    if isinstance(report, RecordsReport):
+        return summarize_records(report, output)
+    return summarize_training(report, output)
+
+
+def summarize_records(report: RecordsReport, output: str) -> str:
+    """What a finished run made, what failed and why, and where it lies."""
+    lines = [
+        f"finished in {report.seconds['wall']:.0f} s",
+        f"  images   {report.images}: {_list_counts(report.status)}",
+        f"  turns    {report.turns}: {_list_counts(report.turn_status)}",
+        *([f"  tokens   {report.tokens}"] if report.tokens else []),
+        *_describe_correction(report),
+        f"  failed   {_list_counts(report.reasons)}",
+        *(f"           for example {example}" for example in report.failure_examples.values()),
+        *(f"  note     {note} ({count} units)" for note, count in report.notes.items()),
+        *_describe_length_correlation(report.length_correlation or {}),
+        f"  records  {os.path.join(output, 'records')}",
+        f"  report   {os.path.join(output, REPORT)}",
+        f"  next     python -m jobs.select --input {shlex.quote(output)} --output DATASET "
+        "--top 0.1 --by i2c",
+    ]
+    return "\n".join(lines)
+
+
+def summarize_selection(report: SelectionReport) -> str:
+    """What was selected, from which score on, and where it lies."""
+    threshold = ""
+    if report.threshold is not None:
+        is_lower_better = report.by in LOWER_IS_BETTER and report.within == "dataset"
+        direction = "down" if is_lower_better else "up"
+        threshold = f", from {report.threshold:.4g} {direction}"
+    lines = [
+        f"selected {report.turns} of {report.scored_turns} scored turns "
+        f"({report.images} images) by {report.by}{threshold}",
+        f"  dataset  {report.output}/part-*.parquet",
+        f"  LLaVA    {report.output}/llava.json",
+        f"  report   {report.output}/{SELECTION}",
+    ]
+    return "\n".join(lines)
+
+
+def summarize_training(report: TrainingReport, output: str) -> str:
+    """What was trained, how it went, and where it lies."""
+    measurements = report.last_measurements
+
+    def list_values(names: Iterable[str]) -> str:
+        return ", ".join(
+            f"{name} {measurements[name]:.4g}"
+            for name in names
+            if measurements.get(name) is not None
+        )
+
+    losses = ("loss", "contrastive", "nll")
+    similarities = list_values(SIMILARITIES)
+    model = os.path.join(output, "model")
+    is_vigc = report.objective == "vigc"
+    lines = [
+        f"finished in {report.seconds['wall']:.0f} s",
+        f"  trained  {report.objective} ({report.tune}) on {report.images} images, "
+        f"{report.steps} steps",
+        *_describe_mixture(report.mixture),
+        f"  last     {list_values(losses)}",
+        *([f"           {similarities}"] if similarities else []),
+        f"  held out {list_values(f'held_out_{name}' for name in losses) or 'none'}",
+        f"  speed    {list_values(('tokens_per_s', 'seconds_per_step', 'data_wait_share', 'mfu'))}",
+        *([] if report.verified_reply is None else [f"  in vLLM  {report.verified_reply!r}"]),
+        f"  model    {model}",
+        f"  report   {os.path.join(output, REPORT)}",
+        f"  next     python -m jobs.generate --model.name {shlex.quote(model)} "
+        f"--scorer.name {shlex.quote(report.config['model']['name'])}"
+        + (" --method vigc --reply-format text ..." if is_vigc else " ..."),
+    ]
+    return "\n".join(lines)
+
+
+def summarize_c3l(report: C3LReport, output: str) -> str:
+    """What each round wrote, and what was kept of the last."""
+    lines = ["", f"{'round':<12}{'turns':>9}{'questions':>11}{'kinds':>7}{'i2c':>9}{'gain':>9}"]
+    for name, stage in report.stages.items():
+        if name.startswith("round-"):
+            turns = stage["turns"]
+            means = "".join(
+                f"{turns[score]:>9.3f}" if turns[score] is not None else f"{'-':>9}"
+                for score in ("i2c", "gain")
+            )
+            counts = f"{turns['turns']:>9}{turns['questions']:>11}{turns['kinds']:>7}"
+            lines.append(f"{name:<12}{counts}{means}")
+    selection = report.stages["dataset"]
+    dataset = os.path.join(output, "dataset")
+    lines += [
+        f"\nkept {selection['turns']} of {selection['scored_turns']} scored turns of the last "
+        f"round by {selection['by']} ({selection['images']} images)",
+        f"  dataset  {dataset}/part-*.parquet",
+        f"  LLaVA    {dataset}/llava.json",
+        f"  report   {os.path.join(output, REPORT)}",
+    ]
+    return "\n".join(lines)
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    largest_first = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count}" for name, count in largest_first) or "none"
+
+
+def _describe_correction(report: RecordsReport) -> list[str]:
+    """How corrections ended, what they cost and did, and one that changed its answer."""
+    if not report.correction_outcomes:
+        return []
+    tokens = report.correction_tokens
+    lines = [
+        f"  answers  corrected: {_list_counts(report.correction_outcomes)}; "
+        f"{tokens['kept']} of {tokens['generated']} tokens kept"
+    ]
+    effect = report.correction_effect
+    if effect is None or not effect["changed"]:
+        return lines
+    means_before_and_after = "; ".join(
+        f"mean {name} {means['drafts']:.3f} before, {means['answers']:.3f} after"
+        for name, means in effect["scores"].items()
+        if name in ("gain", "visual_ifd") and None not in means.values()
+    )
+    example = effect["examples"][0]
+    return [
+        *lines,
+        f"           {effect['changed']} of {effect['turns']} changed; {means_before_and_after}",
+        f"           question  {example['question']}",
+        f"           before    {example['draft']}",
+        f"           after     {example['answer']}",
+    ]
+
+
+def _describe_length_correlation(correlation: Mapping[str, float | None]) -> list[str]:
+    """A note where a score follows the answer's length, so that ranking by it ranks lengths."""
+    confounded = [
+        f"{name} {value:+.2f}"
+        for name, value in correlation.items()
+        if value is not None and abs(value) >= CONFOUNDED_FROM
+    ]
+    if not confounded:
+        return []
+    scores = ", ".join(confounded)
+    return [f"  note     rank correlation with answer length: {scores}; see --within"]
+
+
+def _describe_mixture(mixture: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    sets = (
+        f"{name} {one_set['share']:.1%} ({one_set['turns']} turns)"
+        for name, one_set in mixture.items()
+    )
+    return [f"  mixture  {', '.join(sets)}"] if mixture else []

@@ -1,0 +1,42 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.runs.commit import commit_unit
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.schema import STAGED_ROWS, conform
+from tests.dataset.runs import WriteRun
+from tests.examples import EncodeImage
+from tests.runs.tables import make_report
+
+
+@pytest.fixture
+def write_run(tmp_path: Path, encoded: EncodeImage) -> WriteRun:
+    """Writes a run whose units hold these images' turns: lists of units of lists of turns."""
+
+    def write(
+        *units: list[list[dict[str, Any]]], keep_images: bool = True, meta: str | None = None
+    ) -> Path:
+        folder = RunFolder.open(str(tmp_path / "run"))
+        folder.write_json("run.json", make_report())
+        for number, turns_of_images in enumerate(units):
+            unit, num_rows = f"u-{number:05d}", len(turns_of_images)
+            formats = [("JPEG", "PNG", "WEBP")[row % 3] for row in range(num_rows)]
+            staged = conform(
+                {
+                    "image_id": [f"{unit}-{row}" for row in range(num_rows)],
+                    "key": [str(row) for row in range(num_rows)],
+                    "source": ["a.tar"] * num_rows,
+                    "image": [encoded(format_=name) if keep_images else None for name in formats],
+                    "meta": [meta] * num_rows,
+                    "turns": turns_of_images,
+                    "unit": [unit] * num_rows,
+                    "unit_rows": [num_rows] * num_rows,
+                },
+                STAGED_ROWS,
+            )
+            commit_unit(folder, unit, "a.tar", staged, "o")
+        return tmp_path / "run"
+
+    return write

@@ -1,0 +1,54 @@
+"""Generators and a scorer without models, as the pipeline's actors."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pyarrow as pa
+
+from c3l_ray.config import GenerateConfig, RecordsConfig
+from c3l_ray.errors import EngineFailure
+from c3l_ray.schema import replace_columns
+from tests.examples import RECORD
+
+
+class Pretend:
+    """Fills turns slowly enough that several units are in flight at once."""
+
+    def __init__(self, _: GenerateConfig) -> None:
+        self.random = random.Random()
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        await asyncio.sleep(self.random.random() / 5)
+        return replace_columns(table, turns=[RECORD["turns"]] * table.num_rows)
+
+
+class DiesOnce:
+    """An engine that dies the first time it sees the unit that holds a key."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self.mark = Path(config.output) / "died"
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        if "3-00" in table["key"].to_pylist() and not self.mark.exists():
+            self.mark.touch()
+            raise EngineFailure("its process was killed")
+        return replace_columns(table, turns=[RECORD["turns"]] * table.num_rows)
+
+
+class DiesAlways:
+    def __init__(self, _: GenerateConfig) -> None:
+        pass
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        raise EngineFailure("the unit kills it every time")
+
+
+class PassOn:
+    """A scorer that scores nothing."""
+
+    def __init__(self, _: RecordsConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return table

@@ -1,0 +1,68 @@
+"""Jobs as a user starts them: their commands over the shipped models, and what they leave."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from c3l_ray.scenes import world
+from c3l_ray.schema import RECORDS
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def make_command(job: str, *flags: str) -> list[str]:
+    return [sys.executable, "-m", f"jobs.{job}", *flags]
+
+
+def run_job(job: str, *flags: str, timeout_s: float = 550) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        make_command(job, *flags),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def generate_flags(input_: Path | str, output: Path | str, *more: str) -> list[str]:
+    return [
+        *("--input", str(input_), "--output", str(output)),
+        *("--model.name", str(world.LLAVA), "--model.dtype", "float32"),
+        *("--model.max-len", "256", "--model.max-seqs", "32", "--sampling.max-tokens", "96"),
+        *("--clip.name", str(world.CLIP)),
+        *more,
+    ]
+
+
+def score_flags(input_: Path | str, output: Path | str, *more: str) -> list[str]:
+    return [
+        *("--input", str(input_), "--output", str(output)),
+        *("--scorer.name", str(world.LLAVA), "--scorer.dtype", "float32"),
+        *("--clip.name", str(world.CLIP)),
+        *more,
+    ]
+
+
+def check_refusal(refused: subprocess.CompletedProcess[str], message: str) -> None:
+    """A job that was refused before its start says why in one message, and has status 2."""
+    assert refused.returncode == 2, refused.stderr
+    assert message in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def read_records(output: Path) -> list[dict[str, Any]]:
+    files = sorted((output / "records").glob("*.parquet"))
+    table = pa.concat_tables([pq.read_table(file) for file in files])
+    assert table.schema.equals(RECORDS)
+    return list(table.to_pylist())
+
+
+def read_report(output: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((output / "run.json").read_text())
+    return report

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.scenes.world import CLIP, LLAVA
+from jobs.evaluate import run_command
+from tests.evaluation.builders import write_run
+
+
+def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["jobs.evaluate", *arguments])
+    run_command()
+
+
+def test_rounds_prints_a_column_for_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / name for name in ("first", "second")]
+    for path in paths:
+        write_run(path, {})
+    evaluate(monkeypatch, "rounds", *map(str, paths))
+    assert capsys.readouterr().out.split()[:2] == ["first", "second"]
+
+
+def test_corrections_prints_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, {})
+    evaluate(monkeypatch, "corrections", str(tmp_path))
+    assert "correction generated 8 tokens and kept 5" in capsys.readouterr().out
+
+
+def test_world_measures_the_shipped_models_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def measure_world(**options: Any) -> str:
+        calls.append(options)
+        return "a report"
+
+    monkeypatch.setattr("c3l_ray.evaluation.shipped_world.measure_world", measure_world)
+    evaluate(monkeypatch, "world", "--num-scenes", "3")
+    numbers = {"num_scenes": 3, "num_ranked": 480, "temperature": 0.7}
+    assert calls == [{"llava": LLAVA, "clip": CLIP, **numbers}]
+    assert capsys.readouterr().out == "a report\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rounds"], "error: RUN: name at least one run"),
+        (["rounds", "nowhere"], "error: RUN nowhere: not the output of a run"),
+        (["corrections", "nowhere"], "error: RUN nowhere: not the output of a run"),
+        (["world", "--temperature", "-1"], "error: --temperature -1.0: must be at least 0"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ending:
+        evaluate(monkeypatch, *arguments)
+    assert ending.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["world", "--help"]], ids=" ".join)
+def test_help_imports_no_heavy_library(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['jobs.evaluate', *{arguments!r}]\n"
+        "from jobs.evaluate import run_command\n"
+        "try:\n"
+        "    run_command()\n"
+        "except SystemExit:\n"
+        "    heavy = {'torch', 'vllm', 'ray', 'transformers'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "usage: python -m jobs.evaluate" in ended.stdout

@@ -1,0 +1,46 @@
+import dataclasses
+
+import pyarrow as pa
+
+from c3l_ray.runs.commit import make_records
+from c3l_ray.runs.counts import Counts, count_records
+from tests.runs.tables import stage_three_images
+
+FIRST = Counts(
+    images=2,
+    status={"ok": 1, "failed": 1},
+    failure_examples={"empty": "the first"},
+    notes={"slow": 1},
+    seconds={"score": 1.5},
+)
+SECOND = Counts(
+    images=3,
+    status={"ok": 3},
+    failure_examples={"empty": "the second", "no_image": "another"},
+    notes={"slow": 1, "restarted": 1},
+    seconds={"score": 0.5, "generate": 1.0},
+)
+
+
+def test_counts_add_up_and_the_first_example_of_a_reason_stays() -> None:
+    assert (
+        Counts(
+            images=5,
+            status={"ok": 4, "failed": 1},
+            failure_examples={"empty": "the first", "no_image": "another"},
+            notes={"slow": 2, "restarted": 1},
+            seconds={"score": 2.0, "generate": 1.0},
+        )
+        == FIRST + SECOND
+    )
+    assert FIRST + Counts() == Counts() + FIRST == FIRST
+    assert FIRST.status == {"ok": 1, "failed": 1}  # adding changes neither
+
+
+def test_every_field_is_counted() -> None:
+    records = make_records(stage_three_images(), "origin")
+    counts = count_records(records, notes=["slow"], seconds={"score": 1.0})
+    assert all(dataclasses.asdict(counts).values())
+    twice = count_records(pa.concat_tables([records] * 2), notes=["slow"], seconds={"score": 1.0})
+    added = counts + counts
+    assert dataclasses.replace(added, notes={"slow": 1}, seconds={"score": 1.0}) == twice

@@ -1,0 +1,138 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.errors import PreflightError
+from c3l_ray.identity import Identity
+from c3l_ray.runs.commit import commit_unit
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.schema import VERSION
+from tests.runs.tables import make_report, stage_three_images
+
+ONE = Identity({"schema": VERSION, "turns_per_image": 5, "model": "m"})
+TWO = Identity({"schema": VERSION, "turns_per_image": 3, "model": "m"})
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
+    """An empty run folder: every test here runs on both."""
+    if request.param == "local":
+        return RunFolder.open(str(tmp_path / "run"))
+    return RunFolder.open(f"{request.getfixturevalue('s3')}/run")
+
+
+def test_a_folder_belongs_to_one_origin(folder: RunFolder) -> None:
+    folder.claim(ONE, "generate")
+    folder.claim(ONE, "generate")
+    with pytest.raises(PreflightError) as raised:
+        folder.claim(TWO, "generate")
+    message = str(raised.value)
+    assert f"origin {ONE.origin}" in message and f"origin {TWO.origin}" in message
+    assert "turns_per_image: 5 there, 3 now" in message
+    assert "model" not in message.split("differ in")[1]
+
+
+def test_a_claim_writes_whose_the_folder_is(folder: RunFolder) -> None:
+    folder.claim(ONE, "score")
+    report = folder.read_json("run.json")
+    assert report is not None
+    assert (report["job"], report["origin"]) == ("score", ONE.origin)
+    assert (report["identity"], report["finished"]) == (ONE.content, None)
+
+
+def test_an_output_of_an_older_schema_is_refused_as_one(folder: RunFolder) -> None:
+    folder.write_json("run.json", {"origin": "o", "facts": {"schema": 2, "turns": 5}})
+    with pytest.raises(
+        PreflightError, match=rf"another version.*schema 2; this one has schema {VERSION}"
+    ):
+        folder.claim(ONE, "generate")
+    with pytest.raises(PreflightError, match=r"another version.*schema 2"):
+        folder.read_run()
+
+
+def test_manifests_without_a_report_are_not_taken_over(folder: RunFolder) -> None:
+    commit_unit(folder, "u-00000", "a.tar", stage_three_images(), "origin")
+    with pytest.raises(PreflightError, match=r"has manifests but no run\.json"):
+        folder.claim(ONE, "generate")
+
+
+def test_a_dataset_is_no_place_for_a_run(folder: RunFolder) -> None:
+    folder.write_json("selection.json", {})
+    with pytest.raises(
+        PreflightError, match=r"is a dataset written by jobs\.select; choose another"
+    ):
+        folder.claim(ONE, "generate")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PreflightError, match="--output"):
+        RunFolder.open(str(tmp_path / "file" / "run")).claim(ONE, "generate")
+
+
+def test_s3_without_permission_is_refused(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "readeraccess")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "readersecret")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(PreflightError, match=r"--output s3://.*: cannot be used"):
+        RunFolder.open(f"{s3}/run").claim(ONE, "generate")
+
+
+@pytest.mark.parametrize("job", ["generate", "score"])
+def test_a_run_is_read_from_its_report(tmp_path: Path, job: str) -> None:
+    folder = RunFolder.open(str(tmp_path), "--input")
+    folder.write_json("run.json", make_report(job=job))
+    assert folder.read_run() == make_report(job=job)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "selection.json",
+            {"input": "s3://bucket/run"},
+            "is a dataset written by jobs.select, .* was selected from is s3://bucket/run",
+        ),
+        ("other.json", {}, r"not the output of a run: it has no run\.json"),
+        (
+            "run.json",
+            make_report(job="c3l", stages={"round-0": {}, "train-0": {}, "round-1": {}}),
+            "is the output of jobs.c3l.* name one, such as .*/round-1$",
+        ),
+        ("run.json", make_report(job="train"), "is the output of jobs.train and holds no records"),
+        (
+            "run.json",
+            make_report(identity={"schema": VERSION + 1}),
+            f"another version of c3l-ray .schema {VERSION + 1}",
+        ),
+    ],
+    ids=["a dataset", "a folder", "c3l", "train", "another schema"],
+)
+def test_a_folder_that_is_no_run_says_what_it_is(
+    tmp_path: Path, file: str, content: dict[str, Any], message: str
+) -> None:
+    folder = RunFolder.open(str(tmp_path), "--input")
+    folder.write_json(file, content)
+    with pytest.raises(PreflightError, match=f"--input {tmp_path}: .*{message}"):
+        folder.read_run()
+
+
+def test_json_is_replaced_whole(folder: RunFolder) -> None:
+    assert folder.read_json("run.json") is None
+    for number in range(3):
+        folder.write_json("run.json", {"a": 1, "number": number})
+    assert folder.read_json("run.json") == {"a": 1, "number": 2}
+    assert [child.name for child in folder.location.list_children()] == ["run.json"]
+
+
+def test_a_run_folder_reaches_other_processes_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(RunFolder.open("run"))
+    monkeypatch.chdir("/")
+    assert pickle.loads(sent).location.path == str(tmp_path / "run")

@@ -1,0 +1,48 @@
+"""Which weights of a model learn."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from c3l_ray.errors import PreflightError
+from c3l_ray.scenes import world
+from c3l_ray.train.learning.loading import find_adapter, load_learner, trainable_parameters
+from c3l_ray.train.training_config import ModelToTune
+from tests.train.learning.builders import CPU, encode_scenes
+from tests.train.records import MakeTrainConfig
+
+
+@pytest.mark.parametrize(
+    ("tune", "learns", "rests"),
+    [
+        ("lora", "lora_A", ("vision_tower", "multi_modal_projector", "lm_head", "base_layer")),
+        ("full", "language_model.layers.0", ("vision_tower", "multi_modal_projector")),
+        ("adapter", "multi_modal_projector", ("vision_tower", "language_model", "lm_head")),
+    ],
+)
+def test_only_the_chosen_weights_learn(
+    train_config: MakeTrainConfig, tune: Any, learns: str, rests: tuple[str, ...]
+) -> None:
+    config = train_config(model=ModelToTune(name=str(world.LLAVA), tune=tune))
+    learner = load_learner(config, torch.float32, CPU)
+    names = [name for name, _ in trainable_parameters(learner)]
+    assert any(learns in name for name in names) and "affine.weight" in names
+    assert not any(rest in name for name in names for rest in rests)
+
+
+def test_computing_activations_twice_changes_no_gradient(train_config: MakeTrainConfig) -> None:
+    gradients = []
+    for twice in (False, True):
+        model = ModelToTune(name=str(world.LLAVA), activation_checkpointing=twice)
+        config = train_config(model=model)
+        learner = load_learner(config, torch.float32, CPU).train()
+        learner(encode_scenes(config, 0))["loss"].backward()
+        gradients.append([parameter.grad for _, parameter in trainable_parameters(learner)])
+    for once, again in zip(*gradients, strict=True):
+        assert once is not None and again is not None and torch.allclose(once, again, atol=1e-6)
+
+
+def test_a_model_without_an_adapter_of_a_known_name_is_refused() -> None:
+    with pytest.raises(PreflightError, match="NAME: no vision adapter"):
+        find_adapter(torch.nn.Sequential(torch.nn.Linear(2, 2)), "NAME")

@@ -1,0 +1,164 @@
+"""Steps, their state, and workers together: real processes over gloo."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+from c3l_ray.train.learning import export
+from c3l_ray.train.learning.trainer import Trainer, choose_dtype, learning_rate_at
+from c3l_ray.train.training_config import Optimization, TrainConfig, Workers
+from tests.train.learning.builders import CPU, SHIPPED_MODEL, compute_gradients, make_batch
+from tests.train.records import MakeTrainConfig
+
+
+def run_steps(trainer: Trainer, steps: range) -> list[float]:
+    """The loss of each step."""
+    return [
+        trainer.step(step, make_batch(trainer.config, step % 3))["loss"].item() for step in steps
+    ]
+
+
+@pytest.mark.parametrize(("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3)])
+def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
+    train_config: MakeTrainConfig, tmp_path: Path, objective: str, batch_size: int
+) -> None:
+    config = train_config(
+        objective=objective,
+        optim=Optimization(batch_size=batch_size, micro_batch=2),
+        model=dataclasses.replace(SHIPPED_MODEL, lora_dropout=0.1),  # random numbers matter
+    )
+    trainer = Trainer(config, 30, CPU)
+    run_steps(trainer, range(4))
+    trainer.save(tmp_path)
+    expected = run_steps(trainer, range(4, 24))
+    resumed = Trainer(config, 30, CPU)
+    resumed.restore(tmp_path)
+    assert run_steps(resumed, range(4, 24)) == expected
+    assert len(set(expected)) == 20
+
+
+@pytest.mark.parametrize("objective", ["c3l", "vigc"])
+def test_learning_lowers_the_loss(train_config: MakeTrainConfig, objective: str) -> None:
+    config = train_config(objective=objective, optim=Optimization(batch_size=2))
+    losses = run_steps(Trainer(config, 12, CPU), range(12))
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 0.25), (3, 1.0), (4, 1.0), (12, 0.5), (20, 0.0)]
+)
+def test_the_learning_rate_rises_and_falls_along_a_cosine(
+    train_config: MakeTrainConfig, step: int, expected: float
+) -> None:
+    config = train_config(optim=Optimization(warm_up=0.2, learning_rate=3.0))
+    assert learning_rate_at(config, step, 20) == pytest.approx(3.0 * expected)
+
+
+@pytest.mark.parametrize("objective", ["c3l", "cgvlm", "vigc"])
+def test_bfloat16_computes_close_to_float32(train_config: MakeTrainConfig, objective: str) -> None:
+    losses = {}
+    for name in ("float32", "bfloat16"):
+        config = train_config(
+            objective=objective,
+            model=dataclasses.replace(SHIPPED_MODEL, precision=name),
+            optim=Optimization(batch_size=2),
+        )
+        assert choose_dtype(config, CPU) == getattr(torch, name)
+        losses[name] = run_steps(Trainer(config, 4, CPU), range(2))
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+CASES: dict[str, tuple[Any, Any, int, int]] = {
+    # name: objective, sharding, images, images computed at once by one worker of two
+    "c3l": ("c3l", "ddp", 4, 2),
+    "c3l in micro-batches, uneven": ("c3l", "ddp", 5, 1),
+    "cgvlm": ("cgvlm", "ddp", 5, 3),
+    "cgvlm in micro-batches, uneven": ("cgvlm", "ddp", 5, 1),
+    "vigc in micro-batches, uneven": ("vigc", "ddp", 5, 2),
+    "c3l sharded": ("c3l", "fsdp", 4, 2),
+    "cgvlm sharded": ("cgvlm", "fsdp", 4, 2),
+    "cgvlm sharded in micro-batches": ("cgvlm", "fsdp", 5, 1),
+    "vigc sharded": ("vigc", "fsdp", 4, 2),
+}
+
+
+def make_case_config(name: str, *, num_workers: int) -> TrainConfig:
+    objective, sharding, batch_size, micro_batch = CASES[name]
+    return TrainConfig(
+        input=(),
+        output="",
+        model=SHIPPED_MODEL,
+        objective=objective,
+        optim=Optimization(
+            batch_size=batch_size, micro_batch=micro_batch if num_workers > 1 else batch_size
+        ),
+        workers=Workers(num=num_workers, sharding=sharding if num_workers > 1 else "ddp"),
+    )
+
+
+def run_worker(rank: int, num_workers: int, folder: str) -> None:
+    """Gradients, two steps and a checkpoint of each case, written by the first worker."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=num_workers
+    )
+    for number, name in enumerate(CASES):
+        config = make_case_config(name, num_workers=num_workers)
+        trainer = Trainer(config, 10, CPU)
+        batch = make_batch(config, 0, rank=rank, num_workers=num_workers)
+        gradients = compute_gradients(trainer, batch)
+        trainer.adamw.zero_grad()
+        losses = [trainer.step(step, batch)["loss"] for step in range(2)]
+        dist.all_reduce(losses[1])
+        trainer.save(Path(folder) / f"state-{number}")
+        weights = dict(export.gather_tuned_weights(trainer.learner))
+        if rank == 0:
+            torch.save((gradients, losses[1], weights), f"{folder}/case-{number}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that two workers have written to."""
+    folder = tmp_path_factory.mktemp("workers")
+    spawn(run_worker, args=(2, str(folder)), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_workers_learn_what_one_does(two_workers: Path, name: str) -> None:
+    number = list(CASES).index(name)
+    their_gradients, their_loss, their_weights = torch.load(two_workers / f"case-{number}.pt")
+    config = make_case_config(name, num_workers=1)
+    trainer = Trainer(config, 10, CPU)
+    batch = make_batch(config, 0)
+    gradients = compute_gradients(trainer, batch)
+    assert gradients.keys() == their_gradients.keys()
+    largest = max(grad.abs().max().item() for grad in gradients.values())
+    for weight_name, grad in gradients.items():
+        their_grad = their_gradients[weight_name]
+        assert torch.allclose(their_grad, grad, rtol=0, atol=1e-5 * largest), weight_name
+
+    trainer.adamw.zero_grad()
+    loss = [trainer.step(step, batch)["loss"] for step in range(2)][1]
+    assert their_loss.item() == pytest.approx(loss.item(), rel=1e-4)
+    for weight_name, weight in export.gather_tuned_weights(trainer.learner):
+        assert torch.allclose(their_weights[weight_name], weight, atol=1e-4), weight_name
+
+
+@pytest.mark.parametrize("name", ["c3l", "c3l sharded", "cgvlm sharded"])
+def test_another_number_of_workers_resumes(two_workers: Path, name: str) -> None:
+    number = list(CASES).index(name)
+    _, _, their_weights = torch.load(two_workers / f"case-{number}.pt")
+    trainer = Trainer(make_case_config(name, num_workers=1), 10, CPU)
+    trainer.restore(two_workers / f"state-{number}")
+    for weight_name, weight in export.gather_tuned_weights(trainer.learner):
+        assert torch.equal(their_weights[weight_name], weight), weight_name
+    states = trainer.adamw.state_dict()["state"]
+    assert states and all(state["step"] == 2 for state in states.values())

@@ -1,0 +1,109 @@
+"""Batches as micro-batches: of one size each, whatever the model cannot read."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from c3l_ray.errors import C3LError
+from c3l_ray.scenes import world
+from c3l_ray.schema import Record
+from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.examples import make_example
+from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
+from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
+from tests.train.records import MakeTrainConfig, make_record
+
+
+def encode(
+    records: list[Record],
+    config: TrainConfig,
+    *,
+    num_workers: int = 1,
+    accumulation_steps: int = 1,
+    draws: list[TurnDraw] | None = None,
+) -> list[MicroBatch]:
+    return list(
+        encode_batch(
+            records,
+            config,
+            {},
+            num_workers=num_workers,
+            accumulation_steps=accumulation_steps,
+            draws=draws,
+        )
+    )
+
+
+@pytest.mark.parametrize("spoilt", ["damaged image", "no image", "answers of special tokens"])
+def test_records_that_the_model_cannot_read_fill_their_place_at_weight_0(
+    train_config: MakeTrainConfig, processor: Any, spoilt: str
+) -> None:
+    record = make_record(0)
+    if spoilt == "answers of special tokens":
+        for turn in record["turns"]:
+            turn["answer"] = "</s>"
+    else:
+        record["image"] = b"not an image" if spoilt == "damaged image" else None
+    config = train_config()
+    assert make_example(record, processor, config, {}) is None
+    records = [make_record(1), record, make_record(2)]
+    micro_batches = encode(records, config, num_workers=2)
+    assert [micro_batch["weight_B"].tolist() for micro_batch in micro_batches] == [[1, 0], [0, 1]]
+    with pytest.raises(C3LError, match="none of the 1 images"):
+        encode(records[1:2], config)
+
+
+def test_texts_over_the_limit_are_skipped(train_config: MakeTrainConfig) -> None:
+    short, long = make_record(1), make_record(2)
+    long["turns"][1]["answer"] = "red " * 300
+    config = train_config(model=ModelToTune(name=str(world.LLAVA), max_len=200))
+    (micro_batch,) = encode([long, short], config)
+    assert micro_batch["weight_B"].tolist() == [0, 1]
+    assert micro_batch["input_ids"].shape[1] <= 200
+    with pytest.raises(C3LError, match="max-len 200"):
+        encode([long], config)
+
+
+def test_micro_batches_have_the_same_number_of_images(train_config: MakeTrainConfig) -> None:
+    records = [make_record(number) for number in range(5)]
+    micro_batches = encode(records, train_config(), num_workers=2, accumulation_steps=2)
+    weights = [micro_batch["weight_B"].tolist() for micro_batch in micro_batches]
+    assert weights == [[1, 0], [1, 0], [1, 0], [1, 1]]
+
+
+def target_ids(micro_batch: MicroBatch) -> list[list[int]]:
+    """The tokens that are learnt of each image that has a weight, one text an image."""
+    return [
+        micro_batch["input_ids"][row][micro_batch["target_RT"][row] > 0].tolist()
+        for row in range(len(micro_batch["input_ids"]))
+        if micro_batch["weight_B"][row]
+    ]
+
+
+@given(st.data(), st.integers(1, 3), st.integers(1, 4))
+@settings(
+    deadline=None,
+    max_examples=12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_number_of_workers_learns_the_same(
+    train_config: MakeTrainConfig, data: st.DataObject, num_workers: int, size: int
+) -> None:
+    records = [make_record(number % 3) for number in range(6)]
+    numbers = st.tuples(st.integers(0, 4), st.integers(0, DRAW_RANGE - 1))
+    draws = [TurnDraw(*data.draw(numbers)) for _ in records]
+    config = train_config(objective="vigc")
+    optim = Optimization(batch_size=len(records), micro_batch=size)
+    micro_batches = encode(
+        records,
+        config,
+        num_workers=num_workers,
+        accumulation_steps=optim.count_accumulation_steps(num_workers),
+        draws=draws,
+    )
+    learnt = [ids for micro_batch in micro_batches for ids in target_ids(micro_batch)]
+    (whole,) = encode(records, config, draws=draws)
+    assert learnt == target_ids(whole)

@@ -1,0 +1,83 @@
+"""What --input may name, and a run's records as training reads them."""
+
+import json
+import logging
+import pickle
+from pathlib import Path
+
+import pytest
+
+from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.train.reading.sources import RecordsSource, file_address, open_source
+from tests.train.records import MakeTrainConfig, make_record, write_run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> RecordsSource:
+    write_run(tmp_path / "run", num_scenes=5, scenes_per_file=3)
+    return RecordsSource(RunFolder.open(str(tmp_path / "run")), "test")
+
+
+def test_rows_are_read_by_their_numbers_in_any_order(source: RecordsSource) -> None:
+    addresses = [address for address, _ in source.texts()]
+    records = source.read(addresses[0], [2, 0])
+    assert [record["image_id"] for record in records] == ["scene-0002", "scene-0000"]
+    assert records[0]["image"] == make_record(2)["image"]
+    assert addresses == source.digests()
+
+
+def test_texts_have_no_images(source: RecordsSource) -> None:
+    records = [record for _, records in source.texts() for record in records]
+    assert [record["image_id"] for record in records] == [f"scene-{i:04d}" for i in range(5)]
+    assert set(records[0]) == {"image_id", "source", "status", "turns"}
+    assert set(records[0]["turns"][0]) == {"kind", "status", "question", "answer"}
+
+
+def test_a_source_travels_without_its_manifests(source: RecordsSource) -> None:
+    assert source.manifests
+    restored = pickle.loads(pickle.dumps(source))
+    assert "manifests" not in vars(restored)
+    address = file_address(source.manifests[1])
+    assert restored.read(address, [0]) == source.read(address, [0])
+
+
+def test_a_damaged_file_is_not_learnt_from(source: RecordsSource) -> None:
+    manifest = source.manifests[0]
+    path = Path(source.folder.path) / str(manifest.file)
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(C3LError, match="is damaged"):
+        source.read(file_address(manifest), [0])
+
+
+def test_records_without_images_are_refused(train_config: MakeTrainConfig, tmp_path: Path) -> None:
+    config = train_config()
+    write_run(*config.input, num_scenes=1, keep_images=False)
+    with pytest.raises(PreflightError, match=r"hold no images .* --no-keep-images"):
+        open_source(config)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_unfinished_run_is_read_with_a_warning(
+    train_config: MakeTrainConfig, caplog: pytest.LogCaptureFixture, finished: bool
+) -> None:
+    config = train_config()
+    write_run(*config.input, num_scenes=1, finished=finished)
+    with caplog.at_level(logging.WARNING):
+        source = open_source(config)
+    assert source.origin and len(source.digests()) == 1
+    assert ("is not finished; training uses what it has now" in caplog.text) == (not finished)
+
+
+@pytest.mark.parametrize("objective", ["c3l", "vigc"])
+def test_another_input_than_one_run_is_refused(
+    train_config: MakeTrainConfig, tmp_path: Path, objective: str
+) -> None:
+    for inputs in ((), ("a", "b")):
+        with pytest.raises(PreflightError, match="must be the output folder of one run"):
+            open_source(train_config(objective=objective, input=inputs))
+    dataset = tmp_path / "dataset"
+    dataset.mkdir()
+    (dataset / "selection.json").write_text(json.dumps({"input": "RUN"}))
+    with pytest.raises(PreflightError, match=r"is a dataset written by jobs.select.* RUN"):
+        open_source(train_config(objective=objective, input=(str(dataset),)))

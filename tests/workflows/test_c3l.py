@@ -1,0 +1,48 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.config import GeneratorModel, ScorerModel
+from c3l_ray.errors import PreflightError
+from c3l_ray.workflows.c3l import C3LConfig, generation_config
+
+MakeC3LConfig = Callable[..., C3LConfig]
+
+
+@pytest.fixture
+def c3l_config(tmp_path: Path) -> MakeC3LConfig:
+    def make(**changes: Any) -> C3LConfig:
+        fields: dict[str, Any] = {
+            "input": ("in",),
+            "output": str(tmp_path / "out"),
+            "model": GeneratorModel(name="m"),
+        }
+        return C3LConfig(**{**fields, **changes})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rounds": -1}, "--rounds -1: must be at least 0"),
+        ({"top": 0}, "--top 0: must be above 0"),
+        ({"top": 2.5}, r"--top 2\.5: must be a share in \(0, 1\] or a whole number of turns"),
+        ({"keep_images": False}, "--no-keep-images: training needs the images"),
+    ],
+)
+def test_a_job_that_cannot_end_is_refused_before_the_first_stage(
+    c3l_config: MakeC3LConfig, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PreflightError, match=message):
+        c3l_config(**fields)
+
+
+def test_every_round_is_scored_by_the_model_as_it_came(c3l_config: MakeC3LConfig) -> None:
+    tuned = generation_config(c3l_config(), "out/train-0/model", "round-1")
+    assert (tuned.model.name, tuned.scorer_name) == ("out/train-0/model", "m")
+    config = c3l_config(scorer=ScorerModel(name="judge"))
+    judged = generation_config(config, "out/train-0/model", "round-1")
+    assert judged.scorer_name == "judge"

@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.config import GeneratorModel
+from c3l_ray.errors import TooManyFailures
+from c3l_ray.inputs.layout import Layout
+from c3l_ray.workflows.records import check_failures, make_paths_absolute
+from tests.examples import MakeConfig
+from tests.workflows.reports import make_records_report
+
+
+@pytest.mark.parametrize(
+    ("status", "max_failed_share", "is_refused"),
+    [
+        ({"ok": 9, "failed": 1}, 0.1, False),
+        ({"ok": 8, "failed": 2}, 0.1, True),
+        ({"ok": 9, "failed": 1}, 0.0, True),
+        ({"failed": 10}, 1.0, False),
+        ({"ok": 1, "text_only": 9}, 0.0, False),  # no failure
+        ({}, 0.0, False),
+    ],
+)
+def test_more_failures_than_allowed_are_refused(
+    status: dict[str, int], max_failed_share: float, is_refused: bool
+) -> None:
+    report = make_records_report(images=sum(status.values()), status=status)
+    if not is_refused:
+        check_failures(report, max_failed_share)
+        return
+    with pytest.raises(TooManyFailures, match=f"{status['failed']} of 10 images failed") as raised:
+        check_failures(report, max_failed_share)
+    assert raised.value.exit_status == 4
+
+
+def test_local_paths_become_absolute_and_names_stay(
+    config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fields: dict[str, Any] = {"layout": Layout(image_root="images")}
+    changed = make_paths_absolute(config(**fields, model=GeneratorModel(name="owner/model")))
+    assert changed.layout.image_root == str(tmp_path / "images")
+    assert (changed.model.name, changed.scorer.name) == ("owner/model", None)

@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+
+from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.workflows.c3l import C3LReport
+from c3l_ray.workflows.summaries import (
+    summarize_c3l,
+    summarize_records,
+    summarize_selection,
+    summarize_stage,
+)
+from tests.workflows.reports import make_records_report, make_selection_report
+
+
+def test_a_note_is_printed_once_with_the_number_of_its_units() -> None:
+    report = make_records_report(notes={"a process was started again": 3})
+    summary = summarize_records(report, "run")
+    assert "  note     a process was started again (3 units)\n" in summary
+    assert summary.count("a process was started again") == 1
+    assert "note" not in summarize_records(make_records_report(), "run")
+
+
+def test_failures_are_listed_with_an_example_of_each() -> None:
+    report = make_records_report(
+        images=3,
+        status={"ok": 1, "failed": 2},
+        reasons={"empty": 1, "no_image": 1},
+        failure_examples={"empty": "a.tar 1: empty: no bytes", "no_image": "a.tar 2: no_image"},
+    )
+    summary = summarize_stage(report, "s3://bucket/run")
+    assert "  images   3: failed 2, ok 1\n" in summary  # the most first
+    assert "  failed   empty 1, no_image 1\n" in summary
+    assert "           for example a.tar 1: empty: no bytes\n" in summary
+    assert "  records  s3://bucket/run/records\n" in summary
+    assert "--input s3://bucket/run --output DATASET" in summary
+
+
+def test_a_score_that_follows_length_is_noted() -> None:
+    report = make_records_report(length_correlation={"i2c": 0.91, "gain": -0.5, "clip": 0.2})
+    line = "  note     rank correlation with answer length: i2c +0.91, gain -0.50; see --within\n"
+    assert line in summarize_records(report, "run")
+
+
+def test_a_correction_is_shown_by_an_answer_that_it_changed() -> None:
+    effect = {
+        "turns": 4,
+        "changed": 1,
+        "scores": {
+            "gain": {"drafts": 0.5, "answers": 0.75},
+            "visual_ifd": {"drafts": None, "answers": None},
+        },
+        "examples": [{"question": "What is it?", "draft": "Red.", "answer": "Blue."}],
+    }
+    report = make_records_report(
+        correction_outcomes={"complete": 4},
+        correction_tokens={"generated": 9, "kept": 5},
+        correction_effect=effect,
+    )
+    summary = summarize_records(report, "run")
+    assert "  answers  corrected: complete 4; 5 of 9 tokens kept\n" in summary
+    assert "1 of 4 changed; mean gain 0.500 before, 0.750 after\n" in summary
+    assert "           before    Red.\n           after     Blue.\n" in summary
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"by": "i2c"}, "by i2c, from 0.25 up\n"),
+        ({"by": "visual_ifd"}, "by visual_ifd, from 0.25 down\n"),
+        ({"by": "visual_ifd", "within": "kind"}, "by visual_ifd, from 0.25 up\n"),  # of percentiles
+        ({"by": "random", "threshold": None}, "by random\n"),
+    ],
+)
+def test_a_selection_says_from_which_score_on_it_keeps(fields: dict[str, Any], text: str) -> None:
+    summary = summarize_selection(make_selection_report(**fields))
+    assert text in summary
+    assert summary.startswith("selected 1 of 10 scored turns (1 images) ")
+
+
+def test_the_rounds_of_c3l_stand_in_a_table() -> None:
+    turns = {"turns": 60, "questions": 30, "kinds": 5, **dict.fromkeys(SCORE_NAMES, 0.5)}
+    stages: dict[str, dict[str, Any]] = {
+        "round-0": {"turns": turns},
+        "train-0": {},
+        "round-1": {"turns": {**turns, "gain": None}},
+        "dataset": {"turns": 5, "scored_turns": 60, "by": "i2c", "images": 4},
+    }
+    report = C3LReport(origin="o", identity={}, config={}, stages=stages)
+    lines = summarize_c3l(report, "out").splitlines()
+    assert [line.split() for line in lines if line.startswith("round-")] == [
+        ["round-0", "60", "30", "5", "0.500", "0.500"],
+        ["round-1", "60", "30", "5", "0.500", "-"],
+    ]
+    assert "kept 5 of 60 scored turns of the last round by i2c (4 images)" in lines

@@ -4,6 +4,8 @@ PYTHON_IN := $(VENV)/bin/python
 KIND ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 # Options and paths for pytest: make test ARGS='tests/test_chat.py -x'
 ARGS ?=
+# Test files that run at once. A file's tests share their engines and runs, so it stays in one process.
+JOBS ?= 2
 CACHES := .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
@@ -22,9 +24,10 @@ demo: setup ## Run the main job on the embedded models and write the output to r
 	$(PYTHON_IN) -m jobs.demo
 
 test: setup ## Run the test suite and print its coverage; ARGS passes options to pytest
-	$(PYTHON_IN) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(PYTHON_IN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=term:skip-covered $(ARGS)
 
-test-families: setup ## Test every model family and print the README's table; ARGS as for test
+test-families: setup ## Test every model family and print the table of jobs/README.md; ARGS as for test
 	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m '' $(ARGS)
 
 check: setup ## Check the format, the lint rules and the types, and change nothing

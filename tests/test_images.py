@@ -126,7 +126,14 @@ def test_too_many_pixels_are_refused_before_decoding(
 def test_a_baseline_image_keeps_the_size_and_loses_the_things() -> None:
     image = Image.new("RGB", (80, 60), "white")
     image.paste((0, 0, 0), (38, 28, 42, 32))
-    grey, blurred = (np.asarray(make_baseline_image(image, how)) for how in ("grey", "blur"))
+    grey, blurred = (np.asarray(make_baseline_image(image, name)) for name in ("grey", "blur"))
     assert grey.shape == blurred.shape == (60, 80, 3)
     assert np.all(grey == 128)
     assert blurred.min() > 200 and blurred.mean() == pytest.approx(np.asarray(image).mean(), abs=3)
+
+
+def test_animated_images_give_their_first_frame() -> None:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (8, 6), (shade, shade, shade)) for shade in (10, 200)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    assert decode_image(buffer.getvalue(), MILLION).getpixel((0, 0)) == (10, 10, 10)

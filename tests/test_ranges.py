@@ -111,6 +111,10 @@ def test_the_first_fault_in_the_order_of_the_fields_is_told() -> None:
             "--training.optim.batch-size 0: must be at least 1",
         ),
         (
+            {"training": TrainingOptions(optim=Optimization(batch_size=1), workers=Workers(num=2))},
+            "--training.optim.batch-size 1: must be at least 2, the number of workers",
+        ),
+        (
             {"training": TrainingOptions(workers=Workers(num=2, min=3))},
             "--training.workers.min 3: must be at most the number of workers, 2",
         ),

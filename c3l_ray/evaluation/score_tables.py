@@ -1,4 +1,4 @@
-"""Shows how scores tell true turns about scenes from false ones, and from turns about photographs."""
+"""How scores tell true turns about scenes from false ones, and from turns about photographs."""
 
 import statistics
 from collections.abc import Sequence
@@ -39,9 +39,7 @@ def format_extremes(turns: Sequence[JudgedTurn], by: str) -> str:
         turns: each with every score.
         by: the score.
     """
-    ranked = sorted(
-        turns, key=lambda turn: _score_of(turn, by), reverse=by not in LOWER_IS_BETTER
-    )
+    ranked = sorted(turns, key=lambda turn: _score_of(turn, by), reverse=by not in LOWER_IS_BETTER)
     extremes = {"best": ranked[:NUM_EXTREMES], "worst": ranked[-NUM_EXTREMES:]}
     return "\n\n".join(
         "\n".join(

@@ -4,7 +4,7 @@ VIG asks for a question and its answer, as C3L does, in three kinds. VIC then th
 and asks for it anew: the question and the sentences accepted so far go back to the model with the
 image, and the first sentence of the reply is accepted. The authors' code makes four rounds; that an
 answer also ends when nothing new comes or a sentence comes again is our reading. Here the loop is
-pure: `next_request` says what to ask, `accept` takes the reply.
+pure: `next_request` says what to ask, `accept_reply` takes the reply.
 
 The paper's model sees the image anew at each round, as its Q-Former also reads the text so far. In
 LLaVA, Qwen-VL and their kin the image's tokens do not depend on the text. With the accepted
@@ -275,7 +275,7 @@ def generation_example(kind: str, number: int, question: str, answer: str) -> tu
     """VIG as it is taught (L_VIG of the paper): what the model is asked, and its reply.
 
     Args:
-        kind: of the turn, one of TAUGHT.
+        kind: of the turn, one of TAUGHT_INSTRUCTIONS.
         number: any; it picks the wording.
         question: of the turn.
         answer: to it.
@@ -288,7 +288,7 @@ def generation_example(kind: str, number: int, question: str, answer: str) -> tu
 def correction_example(question: str, answer: str) -> tuple[str, str]:
     """VIC as it is taught (L_VIC of the paper): what the model is asked, and its reply.
 
-    The bare question, as `Correction` asks by default. The later rounds of its loop begin the reply
-    with sentences of it, so that learning the whole reply is learning each of them.
+    The bare question, as `CorrectionRules` ask by default. The later steps of its loop begin the
+    reply with sentences of it, so that learning the whole reply is learning each of them.
     """
     return question, answer

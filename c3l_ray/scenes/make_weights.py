@@ -2,11 +2,13 @@
 
     python -m c3l_ray.scenes.make_weights
 
-Each model trains in a process of its own, with one thread. The weights follow from the seed.
+Each model trains in a process of its own, with one thread. The weights follow
+from the seed.
 
 Interrupted trainings resume: run the same command again.
 
-Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any other failure.
+Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
+other failure.
 """
 
 import logging
@@ -86,6 +88,9 @@ def main() -> None:
     except C3LError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except OSError as error:  # a full disk, a folder gone
+        print(f"error: {error}; run the same command again to resume", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
         sys.exit(130)

@@ -8,6 +8,7 @@ wrong value is refused when the config is made, before anything starts.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from c3l_ray.flags import optional
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.train.mixture_config import Mixture
@@ -71,9 +72,9 @@ class Optimization:
     """Images that a worker computes at once; gradients are accumulated until the batch is done."""
     epochs: Annotated[float, Range(above=0)] = 1.0
     """Passes over the images."""
-    steps: Annotated[int | None, Range(min=1)] = None
+    steps: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Steps to train, whatever the number of epochs."""
-    learning_rate: Annotated[float | None, Range(above=0)] = None
+    learning_rate: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
     """Peak learning rate [L] (default: 2e-4 for LoRA, 2e-5 for full, 1e-3 for the adapter)."""
     warm_up: Annotated[float, Range(min=0, below=1)] = 0.03
     """Share of the steps in which the learning rate rises; then it falls along a cosine [L]."""
@@ -99,9 +100,9 @@ class Workers:
 
     num: Annotated[int, Range(min=1)] = 1
     """Processes that train."""
-    min: Annotated[int | None, Range(min=1)] = None
+    min: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Fewest workers to train on with when nodes are lost; new nodes are used when they come."""
-    gpus: Annotated[float | None, Range(min=0)] = None
+    gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
     """GPUs of each worker (default: 1 where the cluster has any)."""
     sharding: Literal["ddp", "fsdp"] = "ddp"
     """ddp: each worker holds the whole model; fsdp: they share its weights (FSDP2, fully_shard)."""
@@ -157,7 +158,7 @@ class TrainingOptions:
 class ConversationLayout:
     """Where a LLaVA JSON's images are, and which of its turns are learnt."""
 
-    image_root: str | None = None
+    image_root: Annotated[str | None, optional("STR")] = None
     """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
     # The sizes of VIGC's sets suggest that it takes every turn.
     history: Literal["auto", "no"] = "auto"

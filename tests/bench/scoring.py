@@ -238,10 +238,10 @@ def profile_packed(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the cell of the goal, two repeats")
-    parser.add_argument("--rounds", type=int, default=5, help="repeats of each cell")
+    parser.add_argument("--repeats", type=int, default=5, help="of each cell")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    num_repeats = 2 if options.quick else options.rounds
+    num_repeats = 2 if options.quick else options.repeats
     print(
         f"{torch.__version__}, one thread, {NUM_TURNS} turns an image, budget {MAX_TOKENS} tokens"
     )

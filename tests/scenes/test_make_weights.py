@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,3 +128,18 @@ def test_the_probe_measures_each_attribute(weights: Path) -> None:
     shares = probe_tower(weights / "llava", num_train=40, num_test=20)
     assert list(shares) == ["colour", "shape", "size"]
     assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['make_weights', '--help']\n"
+        "from c3l_ray.scenes.make_weights import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "--bias-steps INT" in ended.stdout

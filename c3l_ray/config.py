@@ -46,7 +46,7 @@ class GeneratorModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How replies are drawn. Every turn has a seed of its own, from its image's id and place."""
+    """How replies are drawn. A turn's own seed comes from its image, its place and `seed`."""
 
     temperature: Annotated[float, Range(min=0)] = 0.7
     """Sampling temperature; 0 always takes the likeliest token."""
@@ -54,6 +54,8 @@ class Sampling:
     """Draw from the likeliest tokens that hold this share of the probability."""
     max_tokens: Annotated[int, Range(min=1)] = 512
     """Longest reply; one that is cut there becomes a turn of status truncated."""
+    seed: Annotated[int, Range(min=0)] = 0
+    """Seed of the requests; with another one an image gets other wordings and other replies."""
 
 
 @dataclass(frozen=True, kw_only=True)

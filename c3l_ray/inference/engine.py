@@ -1,6 +1,5 @@
 """vLLM behind our own protocol: token ids and an image in, a reply out. Nothing else imports it."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -77,7 +76,11 @@ class Engine:
             "multi_modal_data": {"image": request.image},
             "multi_modal_uuids": {"image": request.image_key},
         }
-        decoding = request.decoding or Decoding(**dataclasses.asdict(self._sampling))
+        decoding = request.decoding or Decoding(
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
+            max_tokens=self._sampling.max_tokens,
+        )
         if decoding.num_beams > 1:
             return await self._search(prompt, decoding)
         schema = request.json_schema

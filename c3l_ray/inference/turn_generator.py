@@ -92,6 +92,7 @@ class TurnGenerator:
                 self.config.turns_per_image,
                 self.reply_format,
                 INSTRUCTIONS[self.config.method],
+                seed=self.config.sampling.seed,
             )
             replies = await asyncio.gather(
                 *(self.ask_turn(request, decoded, image_id) for request in requests)

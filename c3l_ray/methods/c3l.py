@@ -98,8 +98,10 @@ def plan_requests(
     num_turns: int,
     reply_format: str = "text",
     instructions: Mapping[str, tuple[str, ...]] = INSTRUCTIONS,
+    *,
+    seed: int = 0,
 ) -> list[TurnRequest]:
-    """The M requests of an image: a function of its id and the format, the same in every run.
+    """The M requests of an image: a function of its id, the format and the seed.
 
     The kinds and their wordings are C3L's, or those of another method's instructions.
 
@@ -107,17 +109,18 @@ def plan_requests(
     otherwise. Two turns of one kind never share an instruction while wordings last.
     """
     kinds = tuple(instructions)
-    first = _draw_number(image_id, "kind") % len(kinds)
+    drawn_from = f"{image_id} seed {seed}" if seed else image_id
+    first = _draw_number(drawn_from, "kind") % len(kinds)
     requests = []
     for number in range(num_turns):
         kind = kinds[(first + number) % len(kinds)]
         wordings = instructions[kind]
-        wording = wordings[(_draw_number(image_id, kind) + number // len(kinds)) % len(wordings)]
+        wording = wordings[(_draw_number(drawn_from, kind) + number // len(kinds)) % len(wordings)]
         requests.append(
             TurnRequest(
                 kind=kind,
                 instruction=format_instruction(wording, reply_format),
-                seed=_draw_number(image_id, f"turn {number}") % 2**31,
+                seed=_draw_number(drawn_from, f"turn {number}") % 2**31,
             )
         )
     return requests
@@ -128,8 +131,8 @@ def format_instruction(wording: str, reply_format: str = "text") -> str:
     return f"{wording} {FORMAT_REQUESTS[reply_format]}"
 
 
-def _draw_number(image_id: str, purpose: str) -> int:
-    digest = hashlib.blake2b(f"{image_id} {purpose}".encode(), digest_size=8).digest()
+def _draw_number(drawn_from: str, purpose: str) -> int:
+    digest = hashlib.blake2b(f"{drawn_from} {purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 

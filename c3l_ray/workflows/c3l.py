@@ -28,6 +28,9 @@ from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOpti
 from c3l_ray.workflows.generate import generate_records
 from c3l_ray.workflows.records import check_failures, make_paths_absolute
 
+SEEDS_PER_RUN = 1000
+"""Seeds of the rounds of one --sampling.seed, so that no round of another one has them too."""
+
 NO_PART_OF_IDENTITY = ("workers", "progress", "verify", "max_pixels")
 """Options of training that do not define the dataset, or are those of the generation."""
 
@@ -48,6 +51,8 @@ class C3LConfig(GenerateConfig):
     """Score that ranks the turns to keep; random, clip and image_logprob are controls."""
     within: Within = "dataset"
     """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
+    fresh_seeds: bool = True
+    """Give each round seeds of its own; without, rounds ask alike, and compare turn by turn."""
     tuning: TuningOptions = field(default_factory=TuningOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
@@ -66,7 +71,7 @@ class C3LReport:
         job: "c3l".
         version: of c3l-ray.
         origin: digest of the identity.
-        identity: what defines the dataset.
+        identity: what defines the rounds.
         config: of the latest command.
         stages: by folder: each one's origin, the time it finished and its seconds; of a round what
             its turns are like; of the dataset its selection.json.
@@ -135,7 +140,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         round_name, training_name = f"round-{number}", f"train-{number}"
         run_stage(
             round_name,
-            lambda: generate_records(generation_config(config, model, round_name)),  # noqa: B023
+            lambda: generate_records(generation_config(config, model, number)),  # noqa: B023
         )
         turns = describe_turns(RunFolder.open(f"{config.output}/{round_name}"))
         report.stages[round_name]["turns"] = turns
@@ -152,7 +157,11 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
 
 
 def c3l_identity(config: C3LConfig) -> Identity:
-    """What defines the dataset: all that defines the first round, the trainings and the choice."""
+    """What defines the rounds: all that defines the first generation, and the trainings.
+
+    How many rounds there are and which turns of the last are kept is no part of it: another number
+    goes on from the rounds that are there, and the selection is made afresh.
+    """
     from c3l_ray.inference.model_check import check_clip, check_model
 
     model = check_model("--model.name", config.model.name)
@@ -173,20 +182,19 @@ def c3l_identity(config: C3LConfig) -> Identity:
             "training": {
                 name: value for name, value in training.items() if name not in NO_PART_OF_IDENTITY
             },
-            "rounds": config.rounds,
-            "top": config.top,
-            "by": config.by,
-            "within": config.within,
+            "fresh_seeds": config.fresh_seeds,
         }
     )
 
 
-def generation_config(config: C3LConfig, model: str, name: str) -> GenerateConfig:
+def generation_config(config: C3LConfig, model: str, number: int) -> GenerateConfig:
     """A round of generation by a model; the model as it came scores it, whatever tuning did."""
+    seed = config.sampling.seed * SEEDS_PER_RUN + (number if config.fresh_seeds else 0)
     return GenerateConfig(
         **{
             **_fields_of(GenerateConfig, config),
-            "output": f"{config.output}/{name}",
+            "output": f"{config.output}/round-{number}",
+            "sampling": dataclasses.replace(config.sampling, seed=seed),
             "model": dataclasses.replace(config.model, name=model),
             "scorer": dataclasses.replace(config.scorer, name=config.scorer_name),
         }

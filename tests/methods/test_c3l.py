@@ -62,10 +62,22 @@ def test_parsing_is_linear_in_what_a_model_can_ramble(blank: str) -> None:
         assert time.process_time() - started < 1  # it was hours when it went wrong
 
 
-def test_requests_depend_on_the_image_alone() -> None:
+def test_requests_depend_on_the_image_and_the_seed_alone() -> None:
     assert c3l.plan_requests("a", 5) == c3l.plan_requests("a", 5)
     assert c3l.plan_requests("a", 5) != c3l.plan_requests("b", 5)
     assert c3l.plan_requests("a", 7)[:5] == c3l.plan_requests("a", 5)
+    assert c3l.plan_requests("a", 5, seed=3) == c3l.plan_requests("a", 5, seed=3)
+
+
+def test_another_seed_has_other_wordings_and_other_sampling_seeds() -> None:
+    images = [str(i) for i in range(100)]
+    by_seed = [
+        [request for image in images for request in c3l.plan_requests(image, 5, seed=seed)]
+        for seed in range(3)
+    ]
+    assert len({request.seed for requests in by_seed for request in requests}) == 3 * 500
+    pairs = list(zip(by_seed[0], by_seed[1], strict=True))
+    assert sum(first.instruction == second.instruction for first, second in pairs) < 50
 
 
 def test_five_turns_are_one_of_each_kind() -> None:

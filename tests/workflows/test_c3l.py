@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import GeneratorModel, ScorerModel
+from c3l_ray.config import GeneratorModel, Sampling, ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.workflows.c3l import C3LConfig, generation_config
 
@@ -40,9 +40,21 @@ def test_a_job_that_cannot_end_is_refused_before_the_first_stage(
         c3l_config(**fields)
 
 
+def test_every_round_has_seeds_of_its_own_unless_rounds_are_to_be_compared(
+    c3l_config: MakeC3LConfig,
+) -> None:
+    def seeds(config: C3LConfig) -> list[int]:
+        return [generation_config(config, "m", number).sampling.seed for number in range(3)]
+
+    other = c3l_config(sampling=Sampling(seed=1))
+    assert seeds(c3l_config()) == [0, 1, 2]
+    assert not set(seeds(c3l_config())) & set(seeds(other))
+    assert seeds(c3l_config(fresh_seeds=False)) == [0, 0, 0]
+
+
 def test_every_round_is_scored_by_the_model_as_it_came(c3l_config: MakeC3LConfig) -> None:
-    tuned = generation_config(c3l_config(), "out/train-0/model", "round-1")
+    tuned = generation_config(c3l_config(), "out/train-0/model", 1)
     assert (tuned.model.name, tuned.scorer_name) == ("out/train-0/model", "m")
     config = c3l_config(scorer=ScorerModel(name="judge"))
-    judged = generation_config(config, "out/train-0/model", "round-1")
+    judged = generation_config(config, "out/train-0/model", 1)
     assert judged.scorer_name == "judge"

@@ -4,10 +4,11 @@ A processor is a Hugging Face processor (`AutoProcessor`); its chat template is 
 """
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
+
+_MARK = "\ue000\ue001"  # of private use: it stands where an answer would, and in no template
 
 
 def answer_prompt(processor: Any, question: str, *, with_image: bool, history: History = ()) -> str:
@@ -25,14 +26,15 @@ def render_turn(
         ValueError: the chat template changes the answer.
     """
     messages = _question_messages(question, with_image=with_image, history=history)
-    messages.append(_message("assistant", answer))
-    text = _apply_template(processor, messages, add_generation_prompt=False)
-    # The template's own words after the answer may hold a short answer too, so the search begins
-    # where the prompt ends.
-    prompt = answer_prompt(processor, question, with_image=with_image, history=history)
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, text)))  # noqa: B905
-    start = text.find(answer, shared)
-    if start < 0:
+    text, text_with_mark = (
+        _apply_template(
+            processor, [*messages, _message("assistant", reply)], add_generation_prompt=False
+        )
+        for reply in (answer, _MARK)
+    )
+    # The template's own words, before the answer or after it, may hold a short answer too.
+    start = text_with_mark.rfind(_MARK)
+    if start < 0 or not text.startswith(answer, start):
         raise ValueError(f"the model's chat template changes the answer {answer!r}")
     return text, (start, start + len(answer))
 

@@ -196,13 +196,16 @@ class SelectConfig:
     output: Annotated[str | None, optional("STR")] = None
     """Folder for the dataset, local or s3://, made afresh (default: `dataset` in the input)."""
     top: Annotated[float, Range(above=0)] = 0.1
-    """Share of the scored turns to keep, in (0, 1], or above 1 a number of turns."""
+    """Share of the scored turns to keep, below 1, or a number of turns, from 1 on."""
     by: RankedBy = "i2c"
     """Score that ranks the turns; random, clip and image_logprob are controls."""
     within: Within = "dataset"
     """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
     per: Literal["dataset", "image"] = "dataset"
-    """Keep the top of the whole dataset, or the top of each image (at least one turn)."""
+    """Keep the top of the whole dataset, or of each image; a share is at least one turn of each."""
+    # A control must rank what it ranks: it knows nothing of the difference that the image makes.
+    require_gain: bool = True
+    """Leave out turns whose gain is below 0, unless ranked by random, clip or a log-probability."""
     seed: int = 0
     """Seed of --by random."""
     group: Literal["turn", "image"] = "turn"
@@ -211,14 +214,22 @@ class SelectConfig:
     def __post_init__(self) -> None:
         check_config(self)
 
+    @property
+    def leaves_out_refuted(self) -> bool:
+        """Whether turns that the image refutes are left out."""
+        return self.require_gain and self.by not in BLIND_TO_GAIN
+
     def conflicts(self) -> Conflicts:
         if not is_share_or_count(self.top):
             yield "top", SHARE_OR_COUNT
 
 
-SHARE_OR_COUNT = "must be a share in (0, 1] or a whole number of turns"
+BLIND_TO_GAIN = frozenset({"random", "clip", "image_logprob", "min_logprob", "text_logprob"})
+"""What turns are ranked by without comparing an answer with and without its image."""
+
+SHARE_OR_COUNT = "must be a share below 1 or a whole number of turns"
 
 
 def is_share_or_count(top: float) -> bool:
-    """Whether a number is a share of all, or a whole number of turns."""
-    return 0 < top <= 1 or (top > 1 and top == int(top))
+    """Whether a number is a share of all turns, or a whole number of them: 1 is one turn."""
+    return 0 < top < 1 or (top >= 1 and float(top).is_integer())

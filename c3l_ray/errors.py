@@ -49,10 +49,16 @@ class TooManyFailures(C3LError):
     exit_status = 4
 
 
+_DIRECT_CAUSE = "The above exception was the direct cause of the following exception:"
+
+
 def last_line(error: Exception) -> str:
     """The last line of an error that says something.
 
-    Ray wraps a cause in the traces of its processes, and the cause's own words come last.
+    Ray wraps a cause in the traces of its processes, and the cause's own words come last; but for
+    Ray Data's, which are its advice on retries.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause, _, wrapper = str(error).rpartition(_DIRECT_CAUSE)
+    text = cause if cause and "UserCodeException" in wrapper else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

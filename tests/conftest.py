@@ -89,6 +89,8 @@ def encoded() -> EncodeImage:
     return make
 
 
+TESTS = Path(__file__).parent
+
 IDENTITIES = {
     "identities": [
         {
@@ -109,8 +111,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real S3 server on loopback, with a bucket `data`; its endpoint."""
     folder = tmp_path_factory.mktemp("s3")
     (folder / "identities.json").write_text(json.dumps(IDENTITIES))
-    # Each port is used again 10,000 higher; both stay clear of Ray's workers and of ephemeral ones.
-    port = random.randrange(20_100, 21_900, 10)
+    # Each port is used again 10,000 higher; both stay clear of Ray's workers and of ephemeral ones,
+    # and of the ports of a second process of the suite.
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    port = random.randrange(20_100 + 10 * (process % 2), 21_900, 20)
     ports = ("s3", "master", "volume", "filer", "admin")
     server = subprocess.Popen(
         [
@@ -163,3 +167,18 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     s3fs.S3FileSystem.clear_instance_cache()
     yield f"s3://data/{random.randrange(10**12)}"
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+SLOWEST_FIRST = (
+    *("jobs/test_train.py", "jobs/test_generate.py", "jobs/test_c3l.py", "jobs/test_c3l_s3.py"),
+    *("jobs/test_train_s3.py", "families/test_families.py", "train/test_families.py"),
+    *("jobs/test_submit.py", "scenes/test_make_weights.py", "train/learning/test_trainer.py"),
+    *("jobs/test_score.py", "distributed/test_pipeline.py", "inference/test_engine.py"),
+    *("workflows/test_train_vigc.py", "jobs/test_s3.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slowest files first, so that processes that share the suite end together."""
+    ranks = {TESTS / file: rank for rank, file in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

@@ -60,3 +60,15 @@ def test_an_empty_reply_start_gives_the_answer_prompt(family: str) -> None:
 def test_a_template_that_changes_the_reply_is_refused() -> None:
     with pytest.raises(ValueError, match="changes the answer"):
         chat.continuation_prompt(make_processor(UPPER), "What?", "It is red.", with_image=True)
+
+
+@pytest.mark.parametrize("answer", ["think", "/think", "k", "i", "assistant", "e", "It is red."])
+def test_the_templates_own_words_are_not_the_answer(answer: str) -> None:
+    thinking = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.role == 'assistant' %}<think></think>"
+        "{% endif %}{{ m.content[0].text }}<e>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]<think>{% endif %}"
+    )
+    text, span = chat.render_turn(make_processor(thinking), "What?", answer, with_image=False)
+    assert text[slice(*span)] == answer
+    assert text[: span[0]].endswith("[assistant]<think></think>") and text[span[1] :] == "<e>"

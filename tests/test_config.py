@@ -42,7 +42,7 @@ def test_a_wrong_value_names_its_flag(
         config(**fields)
 
 
-@pytest.mark.parametrize("top", [0, -0.1, 1.1, 2.5, float("nan")])
+@pytest.mark.parametrize("top", [0, -0.1, 1.1, 2.5, float("nan"), float("inf")])
 def test_the_top_is_a_share_or_a_number_of_turns(top: float) -> None:
     with pytest.raises(PreflightError, match=f"--top {top}: must be "):
         SelectConfig(input="i", top=top)

@@ -56,7 +56,7 @@ PARTS = {
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
-    "train.training_config": Part("methods ranges train.mixture_config train.objectives"),
+    "train.training_config": Part("flags methods ranges train.mixture_config train.objectives"),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
         "chat errors images inputs inputs.layout methods methods.scores model_files runs schema "

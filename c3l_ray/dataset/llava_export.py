@@ -1,7 +1,6 @@
 """LLaVA's conversation format: llava.json, and the images that it names."""
 
 import io
-import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +62,8 @@ class LlavaWriter:
 
     def _write_image(self, record: Record, stem: str) -> str:
         if record["image"] is None:
-            return _named_image(record["meta"]) or f"{record['source']}/{record['key']}"
+            image_name = llava_json.find_image_name(record["meta"])
+            return image_name or f"{record['source']}/{record['key']}"
         with Image.open(io.BytesIO(record["image"]), formats=IMAGE_FORMATS) as opened:
             format_ = str(opened.format)
         extension = EXTENSIONS.get(format_, format_.lower())
@@ -82,13 +82,3 @@ def make_sample(sample_id: str, image_name: str, turns: Sequence[Turn]) -> dict[
             {"from": "gpt", "value": turn["answer"]},
         ]
     return {"id": sample_id, "image": image_name, "conversations": conversations}
-
-
-def _named_image(meta: str | None) -> str | None:
-    """The image that a LLaVA sample names, where the meta is one."""
-    try:
-        sample = json.loads(meta or "")
-    except ValueError:
-        return None
-    names = llava_json.image_names(sample) if isinstance(sample, dict) else []
-    return names[0] if len(names) == 1 and isinstance(names[0], str) else None

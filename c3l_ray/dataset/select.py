@@ -1,29 +1,24 @@
 """Selection: the turns of a run that rank highest, as records that hold nothing else.
 
-Two passes over the records: the first reads ids and one score, the second whole rows of the chosen
-images only. Memory grows with the number of turns, not with the images.
+Two passes over the records: the first reads ids and scores (`choose`), the second whole rows of the
+chosen images only. Memory grows with the number of turns, not with the images.
 """
 
 import dataclasses
 import io
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from c3l_ray import __version__, storage
 from c3l_ray.config import SelectConfig
+from c3l_ray.dataset.choose import Choice, choose_turns
 from c3l_ray.dataset.llava_export import LlavaWriter
 from c3l_ray.errors import PreflightError
-from c3l_ray.methods import ranking
-from c3l_ray.methods.scores import LOWER_IS_BETTER
 from c3l_ray.runs.commit import Manifest, read_manifests, read_records
 from c3l_ray.runs.folder import SELECTION, RunFolder
 from c3l_ray.runs.report import now
@@ -32,9 +27,6 @@ from c3l_ray.schema import Record, replace_columns
 SELECTION_FILES = re.compile(r"selection\.json|llava\.json|images|part-\d{5}\.parquet")
 FILE_ROWS = 4096
 FILE_BYTES = 256 * 2**20
-
-Choice = dict[str, dict[int, list[int]]]
-"""By unit and row, the places of the chosen turns."""
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +43,10 @@ class SelectionReport:
         origin: of the run.
         output: the dataset's folder.
         by, within, per, top, seed, group: as they were asked for.
+        require_gain: whether turns that the image refutes were left out.
         threshold: the lowest chosen score, or percentile rank, of a ranking of the whole dataset.
         scored_turns: that had the score.
+        refuted_turns: of these, those left out because their gain is below 0.
         turns: chosen.
         images: with a chosen turn.
         files: of Parquet.
@@ -71,8 +65,10 @@ class SelectionReport:
     top: float
     seed: int
     group: str
+    require_gain: bool
     threshold: float | None
     scored_turns: int
+    refuted_turns: int
     turns: int = 0
     images: int = 0
     files: int = 0
@@ -91,7 +87,12 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     if run["finished"] is None:
         log.warning("the run in %s is not finished; this selects from what it has", config.input)
     manifests = {manifest.unit: manifest for manifest in read_manifests(source) if manifest.file}
-    choice, num_scored, threshold = choose_turns(source, manifests, config)
+    chosen = choose_turns(source, manifests, config)
+    if chosen.num_refuted:
+        log.info(
+            "left out %d of %d scored turns, which the image refutes (gain < 0)",
+            *(chosen.num_refuted, chosen.num_scored),
+        )
     target = RunFolder.open(config.output or f"{config.input.rstrip('/')}/dataset")
     report = SelectionReport(
         input=config.input,
@@ -104,14 +105,16 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         top=config.top,
         seed=config.seed,
         group=config.group,
-        threshold=threshold,
-        scored_turns=num_scored,
+        require_gain=config.leaves_out_refuted,
+        threshold=chosen.threshold,
+        scored_turns=chosen.num_scored,
+        refuted_turns=chosen.num_refuted,
     )
     _clear_folder(target, report)
 
     llava = LlavaWriter(target, config.group)
     files, images, turns = 0, 0, 0
-    for table in selected_tables(source, manifests, choice):
+    for table in selected_tables(source, manifests, chosen.choice):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         target.write(f"part-{files:05d}.parquet", buffer.getvalue())
@@ -123,93 +126,6 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     report = dataclasses.replace(report, turns=turns, images=images, files=files, finished=now())
     target.write_json(SELECTION, dataclasses.asdict(report))
     return report
-
-
-def choose_turns(
-    source: RunFolder, manifests: Mapping[str, Manifest], config: SelectConfig
-) -> tuple[Choice, int, float | None]:
-    """The chosen turns, how many had a score, and the lowest chosen score of a global ranking.
-
-    Ties fall by image id and place, so that the same records give the same choice.
-
-    Args:
-        source: the run.
-        manifests: of its files, by unit.
-        config: of the selection.
-
-    Raises:
-        PreflightError: no turn has the score.
-    """
-    tables = [_read_scored_turns(source, manifest, config) for manifest in manifests.values()]
-    scored = pa.concat_tables(tables) if tables else None
-    if scored is None or not scored.num_rows:
-        raise PreflightError(f"--by {config.by}: no turn in {source.path} has this score")
-    image = np.unique(scored["image_id"].to_numpy(), return_inverse=True)[1]
-    turn, scores = scored["turn"].to_numpy(), scored["score"].to_numpy()
-    if config.within != "dataset":
-        strata = scored["kind"].to_numpy()
-        if config.within == "kind_and_length":
-            strata = ranking.length_strata(scored["length"].to_numpy(), strata)
-        scores = ranking.percentile_rank(scores, strata)
-    if config.per == "image":
-        ranked = np.lexsort((turn, -scores, image))
-        _, first, counts = np.unique(image[ranked], return_index=True, return_counts=True)
-        position = np.arange(len(ranked)) - np.repeat(first, counts)
-        chosen = ranked[position < _count_kept(config.top, counts).repeat(counts)]
-    else:
-        ranked = np.lexsort((turn, image, -scores))
-        chosen = ranked[: int(_count_kept(config.top, np.array(len(ranked))))]
-    choice: Choice = defaultdict(lambda: defaultdict(list))
-    for place in scored.select(["unit", "row", "turn"]).take(chosen).to_pylist():
-        choice[place["unit"]][place["row"]].append(place["turn"])
-    threshold = None
-    if config.per == "dataset" and config.by != "random":
-        threshold = float(scores[chosen[-1]])
-        if config.by in LOWER_IS_BETTER and config.within == "dataset":
-            threshold = -threshold
-    return choice, scored.num_rows, threshold
-
-
-def _count_kept(top: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of so many turns are kept: a share of them, at least one, or a number."""
-    kept = np.full_like(count, top) if top > 1 else np.maximum(1, np.round(top * count))
-    return np.minimum(kept, count).astype(np.int64)
-
-
-def _read_scored_turns(source: RunFolder, manifest: Manifest, config: SelectConfig) -> pa.Table:
-    """Every turn of a unit that has the score: higher is better, whatever the score."""
-    by = "i2c" if config.by == "random" else config.by
-    fields = ["kind", "answer", "status", f"scores.{by}"]
-    columns = ["image_id", *(f"turns.list.element.{field}" for field in fields)]
-    table = read_records(source, manifest, columns).combine_chunks()
-    lists = table["turns"].chunk(0)
-    turns = lists.flatten()
-    row = pc.list_parent_indices(lists)
-    score = pc.cast(pc.struct_field(turns, ["scores", by]), pa.float64())
-    image_id = table["image_id"].take(row).combine_chunks()
-    first = np.asarray(lists.offsets)[:-1]
-    turn = np.arange(len(turns)) - (first - first[0])[row]
-    if config.by == "random":
-        random_scores = [
-            ranking.uniform_from(f"{config.seed} {image} {place}")
-            for image, place in zip(image_id.to_pylist(), turn, strict=True)
-        ]
-        score = pc.if_else(pc.is_valid(score), pa.array(random_scores, pa.float64()), score)
-    elif config.by in LOWER_IS_BETTER:
-        score = pc.negate(score)
-    scored = pa.table(
-        {
-            "unit": pa.array([manifest.unit] * len(turns), pa.string()),
-            "row": row,
-            "turn": pa.array(turn, pa.int64()),
-            "image_id": image_id,
-            "kind": turns.field("kind"),
-            "length": pc.utf8_length(turns.field("answer")),
-            "score": score,
-        }
-    )
-    is_ok = pc.equal(turns.field("status"), "ok")
-    return scored.filter(pc.and_(is_ok, pc.fill_null(pc.is_finite(score), False)))
 
 
 def selected_tables(

@@ -7,6 +7,8 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
   most the number of units; and above about 128 MiB, unless `target_max_block_size` is None.
 - `map_batches` refuses GPUs without a batch size, and a batch size mixes units; what it calls,
   `map_batches_internal`, takes both.
+- Tasks that read and commit run in processes of their own. This module imports no model library, so
+  that they start in a second and stay small; the actors import what they need.
 - An exception that leaves an actor ends the job. A dead engine therefore ends its process: Ray
   starts another and gives it the units again, within the bounds below.
 """
@@ -26,8 +28,6 @@ from ray.data.block import BlockMetadata
 from c3l_ray.config import GenerateConfig, RecordsConfig
 from c3l_ray.distributed.cluster import MAX_RETRIES
 from c3l_ray.errors import C3LError, EngineFailure
-from c3l_ray.inference.turn_generator import TurnGenerator
-from c3l_ray.inference.turn_scorer import TurnScorer
 from c3l_ray.inputs.index import read_units, write_units
 from c3l_ray.inputs.joins import join_small_units
 from c3l_ray.inputs.layout import Layout
@@ -85,8 +85,9 @@ def process_units(
     units: list[Unit],
     origin: str,
     *,
-    generator: type | None = TurnGenerator,
-    scorer: type = TurnScorer,
+    generates: bool,
+    generator: type | None = None,
+    scorer: type | None = None,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
 
@@ -95,8 +96,9 @@ def process_units(
         folder: where the units are committed.
         units: those still to do.
         origin: of their rows.
-        generator: the generating actor's class, made from the config; None: the units have turns.
-        scorer: the scoring actor's class.
+        generates: whether turns are generated; else the units have them.
+        generator: the generating actor's class, made from the config, if not TurnGenerator.
+        scorer: the scoring actor's class, made from the config, if not TurnScorer.
 
     Raises:
         ray.exceptions.RayError: the job cannot go on; what is committed stays.
@@ -110,7 +112,7 @@ def process_units(
     dataset = ray.data.read_datasource(
         UnitSource(units, config.layout), override_num_blocks=len(units)
     )
-    if generator is not None:
+    if generates:
         assert isinstance(config, GenerateConfig)
         dataset = _map_through_actors(
             dataset,
@@ -122,8 +124,8 @@ def process_units(
         )
     dataset = _map_through_actors(
         dataset,
-        scorer,
-        [config],
+        ScorerProcess,
+        [scorer, config],
         size=config.pools.scorers,
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
@@ -166,8 +168,10 @@ class GeneratorProcess:
     The process that Ray starts in its place notes it, in the first unit that it generates.
     """
 
-    def __init__(self, generator: type, config: GenerateConfig) -> None:
-        self.generator = generator(config)
+    def __init__(self, generator: type | None, config: GenerateConfig) -> None:
+        from c3l_ray.inference.turn_generator import TurnGenerator
+
+        self.generator = (generator or TurnGenerator)(config)
         restarted = ray.get_runtime_context().was_current_actor_reconstructed
         self._unsaid_notes = [GENERATOR_RESTARTED] if restarted else []
 
@@ -182,6 +186,19 @@ class GeneratorProcess:
             noted = [[*(earlier or []), *notes] for earlier in table["notes"].to_pylist()]
             table = replace_columns(table, notes=noted)
         return table
+
+
+class ScorerProcess:
+    """A scoring actor."""
+
+    def __init__(self, scorer: type | None, config: RecordsConfig) -> None:
+        from c3l_ray.inference.turn_scorer import TurnScorer
+
+        self.scorer = (scorer or TurnScorer)(config)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        scored: pa.Table = self.scorer(table)
+        return scored
 
 
 def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:

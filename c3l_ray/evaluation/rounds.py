@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from c3l_ray.config import SelectConfig, Within
-from c3l_ray.dataset.select import choose_turns, selected_tables
+from c3l_ray.dataset.choose import choose_turns
+from c3l_ray.dataset.select import selected_tables
 from c3l_ray.errors import PreflightError
 from c3l_ray.evaluation.judgement import JudgedTurn, judge_run, judge_turns, true_share
 from c3l_ray.methods.c3l import KINDS
@@ -107,8 +108,9 @@ def judge_selection(
         by: the score that ranks the turns.
         within: what turns are ranked among.
     """
-    config = SelectConfig(input=folder.path, by=by, within=within, top=TOP)
-    choice, _, _ = choose_turns(folder, manifests, config)
+    # What is judged is the score alone.
+    config = SelectConfig(input=folder.path, by=by, within=within, top=TOP, require_gain=False)
+    choice = choose_turns(folder, manifests, config).choice
     return list(judge_turns(selected_tables(folder, manifests, choice)))
 
 

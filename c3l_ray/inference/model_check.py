@@ -37,8 +37,6 @@ def check_model(flag: str, name: str) -> str:
     Raises:
         PreflightError: there is no such model, it is not one, or it does not take images.
     """
-    from transformers import AutoProcessor
-
     try:
         path = resolve_model(name)
     except Exception as error:  # botocore's errors are no OSErrors
@@ -63,6 +61,8 @@ def check_model(flag: str, name: str) -> str:
         raise PreflightError(
             f"{flag} {name}: not a model: the folder has no weights ({_WEIGHTS[0]})"
         )
+    from transformers import AutoProcessor  # seconds; a wrong name is refused without them
+
     try:
         processor = AutoProcessor.from_pretrained(path)
     except Exception as error:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
+from c3l_ray.inference.logit_transform import LogitTransform
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.model_files import resolve_model
 from c3l_ray.schema import TurnStatus
@@ -64,6 +65,8 @@ class ScoringModel:
         vlm: the vision-language model of transformers.
         max_tokens: in one forward pass, padding included.
         max_positions: the longest sequence that the model was made for, in tokens.
+        logit_transform: what the model does to its logits after the output head; nothing, until
+            `scorer_checks.find_logit_transform` has found it out.
 
     Raises:
         OSError, ValueError: the checkpoint cannot be loaded.
@@ -81,6 +84,7 @@ class ScoringModel:
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype)
         self.vlm: Any = model.to(self.device).eval()
         self.head: Any = self.vlm.get_output_embeddings()
+        self.logit_transform = LogitTransform()
         text_config = self.vlm.config.get_text_config()
         self.max_positions: int = (
             getattr(text_config, "max_position_embeddings", None) or sys.maxsize
@@ -146,16 +150,25 @@ class ScoringModel:
         )
         return inputs
 
+    def move_inputs(self, inputs: ModelInputs) -> ModelInputs:
+        """Inputs on the device, the floating ones in the model's precision."""
+        return {name: _move(values, self.device, self.vlm.dtype) for name, values in inputs.items()}
+
     def hidden_states(self, inputs: ModelInputs) -> Tensor:
         """The last hidden states [B, T, D], which the head turns into logits."""
-        on_device = {
-            name: _move(values, self.device, self.vlm.dtype) for name, values in inputs.items()
-        }
-        hidden_BTD: Tensor = self.vlm.base_model(**on_device, use_cache=False).last_hidden_state
+        output = self.vlm.base_model(**self.move_inputs(inputs), use_cache=False)
+        hidden_BTD: Tensor = output.last_hidden_state
         return hidden_BTD
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        """[N, V] in float32: rounded to half precision they would be 0.03 nats off at -10."""
+        """[N, V] in float32, as the model's own forward pass computes them."""
+        return self.logit_transform.apply(self.head_logits(hidden_ND))
+
+    def head_logits(self, hidden_ND: Tensor) -> Tensor:
+        """[N, V] as the output head leaves them.
+
+        They are in float32: rounded to half precision they would be 0.03 nats off at -10.
+        """
         if hidden_ND.dtype in (torch.float32, torch.float64):
             logits_NV: Tensor = self.head(hidden_ND)
             return logits_NV

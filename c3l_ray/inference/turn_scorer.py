@@ -4,10 +4,9 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import pyarrow as pa
-import torch
 from PIL import Image
 
 from c3l_ray.config import RecordsConfig
@@ -18,21 +17,17 @@ from c3l_ray.inference.model_check import first_line, untested_family_notes
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
+from c3l_ray.inference.scorer_checks import (
+    AnswerScorer,
+    check_packing,
+    compare_prompts,
+    find_logit_transform,
+)
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
-from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
+from c3l_ray.methods.i2c import compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
 
-# The largest difference of a token's ln p that rounding explains, packed against plain, in nats.
-ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
-ROUNDING_IN_HALF = 0.25
-
 log = logging.getLogger(__name__)
-
-
-class AnswerScorer(Protocol):
-    """What `TurnScorer` needs of a scorer: `PackedScorer` or `PlainScorer`."""
-
-    def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +55,17 @@ class TurnScorer:
 
     Attributes:
         notes: what the user should know about the scores, a sentence each.
+
+    Raises:
+        PreflightError: the scorer's numbers would not be the model's own.
     """
 
     def __init__(self, config: RecordsConfig) -> None:
         self.config = config
         self.model = ScoringModel(config.scorer, config.scorer_name)
+        self.model.logit_transform = find_logit_transform(self.model)
         self.scorer, self.notes = choose_scorer(self.model, pack=config.scorer.pack)
+        self.notes += compare_prompts(self.model)
         self.notes += untested_family_notes(self.model.name, self.model.family)
         self.clip = ClipScorer(config.clip)
         for note in self.notes:
@@ -164,23 +164,7 @@ def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, lis
         return plain, []
     try:
         packed = PackedScorer(model)
-        difference = largest_difference(packed, plain)
-        if difference > ROUNDING.get(model.vlm.dtype, ROUNDING_IN_HALF):
-            raise PackingError(f"its scores would differ by {difference:.2g} nats")
+        check_packing(model, packed, plain)
     except (PackingError, TypeError, ValueError, RuntimeError) as error:
         return plain, [f"{model.name} scores without packing, which is slower: {first_line(error)}"]
     return packed, []
-
-
-def largest_difference(packed: AnswerScorer, plain: AnswerScorer) -> float:
-    """The largest difference of a token's log-probability over two small turns, in nats."""
-    image = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
-    turns = [
-        TurnToScore(image=image, question="What is in the image?", answer="A grey ramp."),
-        TurnToScore(image=image, question="Is it dark?", answer="Yes, at the top it is."),
-    ]
-    return max(
-        float(abs(getattr(left, side) - getattr(right, side)).max())
-        for left, right in zip(packed.measure(turns), plain.measure(turns), strict=True)
-        for side in ("image_logprobs", "text_logprobs")
-    )

@@ -74,18 +74,18 @@ def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
         repeats = {}
 
     location = Location.connect(shard.path)
-    for found in FORMATS[shard.format].find_samples(location, shard, layout):
-        if isinstance(found, ShardEnd):
-            if pending or found.damage or not units:
-                finish_unit(found.end, found.position, found.damage)
+    for entry in FORMATS[shard.format].find_samples(location, shard, layout):
+        if isinstance(entry, ShardEnd):
+            if pending or entry.damage or not units:
+                finish_unit(entry.end, entry.position, entry.damage)
             break
         is_full = len(pending) == UNIT_ROWS
-        if pending and (is_full or found.position - pending[0].position >= UNIT_BYTES):
-            finish_unit(found.start, found.position)
-        if num_seen[found.key]:
-            repeats[str(len(pending))] = num_seen[found.key]
-        num_seen[found.key] += 1
-        pending.append(found)
+        if pending and (is_full or entry.position - pending[0].position >= UNIT_BYTES):
+            finish_unit(entry.start, entry.position)
+        if num_seen[entry.key]:
+            repeats[str(len(pending))] = num_seen[entry.key]
+        num_seen[entry.key] += 1
+        pending.append(entry)
     return units
 
 

@@ -67,16 +67,16 @@ def compute_scores(evidence: AnswerEvidence) -> dict[str, float | None]:
     """
     if not len(evidence.image_logprobs):
         return {}
-    with_image = float(np.mean(evidence.image_logprobs, dtype=np.float64))
-    without = float(np.mean(evidence.text_logprobs, dtype=np.float64))
+    image_logprob = float(np.mean(evidence.image_logprobs, dtype=np.float64))
+    text_logprob = float(np.mean(evidence.text_logprobs, dtype=np.float64))
     is_flipped = evidence.top1_with_image & ~evidence.top1_without_image
     return {
-        "image_logprob": with_image,
+        "image_logprob": image_logprob,
         "min_logprob": float(np.min(evidence.image_logprobs)),
-        "text_logprob": without,
-        "gain": with_image - without,
-        "gain_exp": float(np.exp(with_image - without)),
-        "visual_ifd": with_image / without if without < 0 else None,
+        "text_logprob": text_logprob,
+        "gain": image_logprob - text_logprob,
+        "gain_exp": float(np.exp(image_logprob - text_logprob)),
+        "visual_ifd": image_logprob / text_logprob if text_logprob < 0 else None,
         "i2c": kl_over_positions(evidence.image_logprobs, evidence.text_logprobs),
         "i2c_logits": kl_over_positions(evidence.image_logits, evidence.text_logits),
         "i2c_probs": kl_over_positions(

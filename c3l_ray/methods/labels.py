@@ -32,7 +32,7 @@ class LabelRules:
     within: Literal["dataset", "kind"] = "dataset"
     """Compare turns by the score itself, or by its percentile rank among turns of their kind."""
     require_gain: bool = True
-    """Never take a turn as the positive whose gain is below 0, for the image refutes it."""
+    """Never take a positive whose gain is below 0, which the image refutes; random may take it."""
     margin: Annotated[float, Range(min=0)] = 0.0
     """Least distance of a negative below the positive; turns closer than this are left out."""
     negatives: Literal["image", "kind"] = "image"
@@ -76,9 +76,9 @@ def choose_labels(
             values[place] = float(percentile_among(value, quantiles[turn["kind"]]))
         else:
             values[place] = value
-    candidates = [
-        place for place in values if not (rules.require_gain and _is_refuted(turns[place]))
-    ]
+    # The control must not know what the image says of a turn.
+    needs_gain = rules.require_gain and rules.by != "random"
+    candidates = [place for place in values if not (needs_gain and _is_refuted(turns[place]))]
     if not candidates:
         return None
     positive = max(candidates, key=lambda place: (values[place], -place))

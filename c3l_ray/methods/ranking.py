@@ -59,7 +59,7 @@ def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
     """Spearman's rank correlation of two measures [N]; None where one of them is constant."""
     ranks = [percentile_rank(values) for values in (one, other)]
     deviations = [rank - rank.mean() for rank in ranks] if len(ranks[0]) else ranks
-    norm = float(np.prod([np.sqrt(np.sum(each**2)) for each in deviations]))
+    norm = float(np.prod([np.sqrt(np.sum(deviation**2)) for deviation in deviations]))
     return float(np.sum(deviations[0] * deviations[1])) / norm if norm > 0 else None
 
 

@@ -55,12 +55,12 @@ def first_paragraph(text: str, *, ended: bool) -> str | None:
 
 def split_sentences(text: str) -> list[str]:
     """The sentences of a whole text, without the blanks between them."""
-    found = []
+    sentences = []
     while text.strip():
         sentence = first_sentence(text, ended=True) or text
         text = text[len(sentence) :]
-        found.append(sentence.strip())
-    return found
+        sentences.append(sentence.strip())
+    return sentences
 
 
 def same_text(one: str, other: str) -> bool:
@@ -123,8 +123,8 @@ def _is_over(text: str, begin: int, end: re.Match[str], *, ended: bool) -> bool 
         goes_on_in_small = goes_on_in_small or _AMBIGUOUS_ABBREVIATIONS.fullmatch(word) is not None
     if not goes_on_in_small:
         return True
-    found = _NEXT_CHARACTER.match(text, end.end())
-    following = found[1] if found else ""
+    match = _NEXT_CHARACTER.match(text, end.end())
+    following = match[1] if match else ""
     if not following:
         return True if ended else None
     return not (following.islower() or following.isdigit())

@@ -44,8 +44,8 @@ class Counts:
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
             **{
-                each.name: _add(getattr(self, each.name), getattr(other, each.name))
-                for each in dataclasses.fields(self)
+                count.name: _add(getattr(self, count.name), getattr(other, count.name))
+                for count in dataclasses.fields(self)
             }
         )
 

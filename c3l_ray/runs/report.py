@@ -153,9 +153,3 @@ class RunProgress:
 def now() -> str:
     """The time in UTC, to the second, as reports have it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def load_records_report(folder: RunFolder) -> RecordsReport | None:
-    """What run.json says of a run of this version, or None where there is none."""
-    content = folder.read_json(REPORT)
-    return None if content is None else RecordsReport(**content)

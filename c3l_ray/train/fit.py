@@ -5,11 +5,12 @@ where `--workers.min` allows, and it resumes from the latest checkpoint. The sam
 after the death of the driver. Steps since that checkpoint are done again, and come out the same.
 """
 
+import dataclasses
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,21 @@ from c3l_ray.train.training_config import TrainConfig
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 POSITION = "position.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a checkpoint stands in its run.
+
+    Attributes:
+        step: steps done.
+        measurements: the lines of these steps.
+        skipped: images of these steps that were skipped, by reason.
+    """
+
+    step: int
+    measurements: list[MeasurementLine]
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +118,15 @@ def run_worker(loop_config: dict[str, Any]) -> None:
     config = run.config
     device = get_device()
     trainer = Trainer(config, run.num_steps, device)
-    first_step, measurements = _restore_checkpoint(trainer)
+    position = _restore_checkpoint(trainer)
+    first_step = position.step
     accumulation_steps = config.optim.count_accumulation_steps(trainer.num_workers)
     batches = _open_batches(run, trainer, first_step, accumulation_steps)
     held_out = _open_held_out(run, trainer)
-    metrics = MetricAccumulator(trainer)
+    metrics = MetricAccumulator(trainer, position.skipped)
     measurement_log = None
     if trainer.rank == 0:
-        measurement_log = MeasurementLog(run.write, measurements, first_step)
+        measurement_log = MeasurementLog(run.write, position.measurements, first_step)
 
     for step in range(first_step, run.num_steps):
         started = time.monotonic()
@@ -122,7 +139,13 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         log_now = is_last or steps_done % config.progress.log_every == 0
         if log_now and device.type == "cuda":
             torch.cuda.synchronize(device)  # a step's time is known once its kernels have run
-        metrics.add(sums, tokens=tokens, wait_s=wait_s, step_s=time.monotonic() - started)
+        metrics.add(
+            sums,
+            tokens=tokens,
+            skipped_S=torch.stack([micro_batch["skipped_S"] for micro_batch in batch]).sum(dim=0),
+            wait_s=wait_s,
+            step_s=time.monotonic() - started,
+        )
 
         line: MeasurementLine = {}
         report_now = False
@@ -137,7 +160,7 @@ def run_worker(loop_config: dict[str, Any]) -> None:
             measurement_log.add(line)
         if is_last or steps_done % config.progress.checkpoint_every == 0:
             started = time.monotonic()
-            _save_checkpoint(trainer, steps_done, line, measurement_log)
+            _save_checkpoint(trainer, metrics, steps_done, line, measurement_log)
             metrics.checkpoint_s = time.monotonic() - started
         elif report_now:
             _report(line)
@@ -146,15 +169,14 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         measurement_log.close()
 
 
-def _restore_checkpoint(trainer: Trainer) -> tuple[int, list[MeasurementLine]]:
-    """The step to begin with, and the measurements of those before it."""
+def _restore_checkpoint(trainer: Trainer) -> Position:
+    """Where to begin."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0, []
+        return Position(step=0, measurements=[])
     with checkpoint.as_directory() as folder:
         trainer.restore(Path(folder))
-        position = json.loads((Path(folder) / POSITION).read_text())
-    return position["step"], position["measurements"]
+        return Position(**json.loads((Path(folder) / POSITION).read_text()))
 
 
 def _open_batches(
@@ -188,6 +210,7 @@ def _open_held_out(run: TrainingRun, trainer: Trainer) -> Any | None:
 
 def _save_checkpoint(
     trainer: Trainer,
+    metrics: MetricAccumulator,
     steps_done: int,
     line: MeasurementLine,
     measurement_log: MeasurementLog | None,
@@ -195,9 +218,12 @@ def _save_checkpoint(
     """Saves all that the next steps depend on; the upload goes on beside them."""
     folder = Path(tempfile.mkdtemp())
     trainer.save(folder)
+    skipped = metrics.count_skipped()
     if measurement_log:
-        position = {"step": steps_done, "measurements": measurement_log.measurements}
-        (folder / POSITION).write_text(json.dumps(position))
+        position = Position(
+            step=steps_done, measurements=measurement_log.measurements, skipped=skipped
+        )
+        (folder / POSITION).write_text(json.dumps(dataclasses.asdict(position)))
         measurement_log.write_files()
     _report(line, Checkpoint.from_directory(folder))
 

@@ -44,7 +44,7 @@ class Contrast:
     in_batch_negatives: bool = False
     """Take the turns of the other images in a worker's micro-batch as negatives too."""
     token_weights: Literal["none", "vig"] = "none"
-    """vig: learn only answer tokens with enough stored gain, as arXiv 2602.17186 does."""
+    """Learn every token, or (vig) of an answer those with enough stored gain (arXiv 2602.17186)."""
     token_threshold: float = 0.0
     """Gain, in nats, that a token must exceed to be learnt with token weights vig; our reading."""
 

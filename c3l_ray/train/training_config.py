@@ -105,7 +105,7 @@ class Workers:
     gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
     """GPUs of each worker (default: 1 where the cluster has any)."""
     sharding: Literal["ddp", "fsdp"] = "ddp"
-    """ddp: each worker holds the whole model; fsdp: they share its weights (FSDP2, fully_shard)."""
+    """Each worker holds the whole model (ddp), or they share its weights (fsdp; by fully_shard)."""
     readers: Annotated[int, Range(min=1)] = 2
     """Tasks that read records and make batches of them at the same time."""
     max_failures: Annotated[int, Range(min=0)] = 3
@@ -125,7 +125,7 @@ class Progress:
     evaluate_every: Annotated[int, Range(min=1)] = 200
     """Steps between two evaluations on held-out images."""
     held_out: Annotated[float, Range(min=0, below=1)] = 0.02
-    """Share of the images that is only evaluated on, chosen by their ids."""
+    """Share of the images that is only evaluated on, chosen by file name (LLaVA's JSON) or id."""
     max_held_out: Annotated[int, Range(min=1)] = 512
     """Most held-out images that an evaluation reads."""
     checkpoint_every: Annotated[int, Range(min=1)] = 100
@@ -162,7 +162,7 @@ class ConversationLayout:
     """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
     # The sizes of VIGC's sets suggest that it takes every turn.
     history: Literal["auto", "no"] = "auto"
-    """auto: learn only the first turn of a conversation; no: learn each as if it stood alone."""
+    """Learn only the first turn of a conversation (auto), or each as if it stood alone (no)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class C3LConfig(GenerateConfig):
     rounds: Annotated[int, Range(min=0)] = 1
     """Trainings; a generation with the tuned model follows each."""
     top: Annotated[float, Range(above=0)] = 5000
-    """Turns to keep (the paper's 5k), or a share of them in (0, 1]."""
+    """Turns to keep (the paper's 5k), from 1 on, or a share of them below 1."""
     by: RankedBy = "i2c"
     """Score that ranks the turns to keep; random, clip and image_logprob are controls."""
     within: Within = "dataset"
@@ -59,6 +59,8 @@ class C3LConfig(GenerateConfig):
     def conflicts(self) -> Conflicts:
         if not self.keep_images:
             yield "keep_images", "training needs the images in the records"
+        if self.training.contrast.token_weights == "vig" and not self.token_gains:
+            yield "training.contrast.token_weights", "needs the flag --token-gains"
         if not is_share_or_count(self.top):
             yield "top", SHARE_OR_COUNT
 

@@ -36,8 +36,7 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     identity = generation_identity(config, model=model, scorer=scorer, clip=clip)
     folder.claim(identity, "generate")
     from c3l_ray.distributed import cluster
-    from c3l_ray.inference.turn_generator import TurnGenerator
 
     cluster.connect(config.pools.generators + config.pools.scorers)
     config = cluster.with_gpu_shares(config)
-    return write_records(config, shards, identity, folder, job="generate", generator=TurnGenerator)
+    return write_records(config, shards, identity, folder, job="generate", generates=True)

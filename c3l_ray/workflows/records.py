@@ -44,7 +44,7 @@ def write_records(
     folder: RunFolder,
     *,
     job: str,
-    generator: type | None,
+    generates: bool,
 ) -> RecordsReport:
     """Makes the records of these shards that are not there yet, on the cluster we have joined.
 
@@ -54,7 +54,7 @@ def write_records(
         identity: what defines a row's content.
         folder: claimed for it.
         job: that runs.
-        generator: the generating actor's class; None where the input has the turns.
+        generates: whether turns are generated; else the input has them.
 
     Raises:
         C3LError: the job cannot go on.
@@ -78,7 +78,7 @@ def write_records(
         )
         progress.write()
         progress.follow(
-            pipeline.process_units(config, folder, remaining, identity.origin, generator=generator)
+            pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)
         )
     except RayError as error:
         progress.write()

@@ -39,4 +39,4 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
 
     cluster.connect(config.pools.scorers)
     config = cluster.with_scorer_gpus(config)
-    return write_records(config, shards, identity, folder, job="score", generator=None)
+    return write_records(config, shards, identity, folder, job="score", generates=False)

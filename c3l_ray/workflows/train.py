@@ -36,6 +36,7 @@ class TrainingReport:
         config: of the latest command.
         seconds: "train", and "wall" with the check in vLLM.
         last_measurements: the latest value of every measurement.
+        skipped: images that were drawn and not learnt from, by reason, as often as they were drawn.
         verified_reply: what the tuned model replied in vLLM, where that was checked.
         finished: when, or None while steps are left to do.
     """
@@ -54,6 +55,7 @@ class TrainingReport:
     config: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     last_measurements: dict[str, float | None] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
     verified_reply: str | None = None
     finished: str | None = None
 
@@ -72,6 +74,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.inference.model_check import check_model
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
+    from c3l_ray.train.reading.length_check import check_lengths
     from c3l_ray.train.reading.sources import open_source
     from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
 
@@ -93,6 +96,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.reading.order import count_images
 
     data = load_training_data(source, config)
+    check_lengths(data, config)
     folder.claim(identity, "train")
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
@@ -127,11 +131,13 @@ def train_model(config: TrainConfig) -> TrainingReport:
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
     reply = _verify(config, source, data, tuned) if config.verify else None
+    measurements = _last_measurements(folder.read_json("measurements.json") or [])
     report = dataclasses.replace(
         report,
         model={"initial": initial_model, "tuned": tuned_model},
         seconds={"train": round(train_s, 3), "wall": round(time.monotonic() - started, 3)},
-        last_measurements=_last_measurements(folder.read_json("measurements.json") or []),
+        last_measurements=measurements,
+        skipped=_skipped_images(measurements),
         verified_reply=reply,
         finished=now(),
     )
@@ -169,6 +175,16 @@ def _verify(config: TrainConfig, source: Any, data: Any, tuned: str) -> str:
         max_pixels=config.max_pixels,
         gpus=config.workers.gpus or 0,
     )
+
+
+def _skipped_images(measurements: dict[str, float | None]) -> dict[str, int]:
+    """The numbers of skipped images by reason, those above 0."""
+    prefix = "skipped_"
+    return {
+        name.removeprefix(prefix): int(count)
+        for name, count in measurements.items()
+        if name.startswith(prefix) and count
+    }
 
 
 def _last_measurements(lines: list[dict[str, float | None]]) -> dict[str, float | None]:

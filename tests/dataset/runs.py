@@ -10,14 +10,19 @@ import pyarrow.parquet as pq
 from c3l_ray.schema import RECORDS
 from tests.examples import RECORD
 
+ALL_TURNS = 1_000_000
+"""A number of turns to keep that no run of a test has."""
+
 WriteRun = Callable[..., Path]
 """Of the fixture `write_run`: a run whose units hold images with these turns."""
 
 
-def make_turn(i2c: float | None, *, clip: float = 0.0, status: str = "ok") -> dict[str, Any]:
+def make_turn(
+    i2c: float | None, *, clip: float = 0.0, gain: float | None = 1.0, status: str = "ok"
+) -> dict[str, Any]:
     """A turn whose question names its i2c."""
     example = RECORD["turns"][0]
-    scores = {**example["scores"], "i2c": i2c, "clip": clip}
+    scores = {**example["scores"], "i2c": i2c, "clip": clip, "gain": gain}
     return {**example, "question": f"q {i2c}", "status": status, "scores": scores}
 
 

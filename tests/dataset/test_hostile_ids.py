@@ -15,6 +15,7 @@ from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import RECORDS, conform, replace_columns
+from tests.dataset.runs import ALL_TURNS
 from tests.examples import RECORD, EncodeImage
 
 HOSTILE_IDS = (
@@ -49,7 +50,9 @@ def commit_and_select(folder: Path, staged: pa.Table) -> Path:
     run.claim(Identity({"schema": 3}), "score")
     scored = replace_columns(staged, turns=[RECORD["turns"]] * staged.num_rows)
     commit_unit(run, "u-00000", "a.parquet", scored, "origin")
-    select_turns(SelectConfig(input=str(folder / "run"), output=str(folder / "dataset"), top=1.0))
+    select_turns(
+        SelectConfig(input=str(folder / "run"), output=str(folder / "dataset"), top=ALL_TURNS)
+    )
     return folder / "dataset"
 
 

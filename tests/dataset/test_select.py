@@ -11,7 +11,7 @@ from c3l_ray.dataset import select
 from c3l_ray.dataset.llava_export import LlavaWriter
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import C3LError, PreflightError
-from tests.dataset.runs import WriteRun, make_turn, read_chosen_turns, read_questions
+from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, read_chosen_turns, read_questions
 
 
 def test_the_top_share_of_all_turns_is_kept_with_its_images(write_run: WriteRun) -> None:
@@ -34,15 +34,60 @@ def test_the_top_of_each_image_is_at_least_one_turn(write_run: WriteRun) -> None
     assert read_questions(path / "dataset") == ["q 0.9", "q 0.2", "q 0.8"]
 
 
-def test_above_one_top_is_a_number_of_turns(write_run: WriteRun) -> None:
+def test_from_one_on_top_is_a_number_of_turns(write_run: WriteRun) -> None:
     path = write_run(
         [[make_turn(0.1), make_turn(0.9)], [make_turn(0.2)]], [[make_turn(0.8), make_turn(0.3)]]
     )
     assert select_turns(SelectConfig(input=str(path), top=3)).turns == 3
     assert select_turns(SelectConfig(input=str(path), top=5000)).turns == 5
     assert select_turns(SelectConfig(input=str(path), top=2, per="image")).turns == 5
+    assert select_turns(SelectConfig(input=str(path), top=1)).turns == 1
+    assert read_questions(path / "dataset") == ["q 0.9"]
+    assert select_turns(SelectConfig(input=str(path), top=1, per="image")).turns == 3
+    assert read_questions(path / "dataset") == ["q 0.9", "q 0.2", "q 0.8"]
+    assert select_turns(SelectConfig(input=str(path), top=0.99)).turns == 5
+    assert select_turns(SelectConfig(input=str(path), top=1e30, per="image")).turns == 5
     with pytest.raises(PreflightError, match=r"--top 2.5"):
         SelectConfig(input=str(path), top=2.5)
+
+
+def test_turns_that_the_image_refutes_are_left_out_and_counted(write_run: WriteRun) -> None:
+    path = write_run(
+        [[make_turn(0.9, gain=-0.1), make_turn(0.1)], [make_turn(0.8, gain=-2.0)]],
+        [[make_turn(0.7, gain=None), make_turn(0.3, gain=0.0)]],
+    )
+    report = select_turns(SelectConfig(input=str(path), top=0.4))
+    assert read_questions(path / "dataset") == ["q 0.7", "q 0.3"]  # as many as without the guard
+    assert (report.require_gain, report.refuted_turns, report.scored_turns) == (True, 2, 5)
+    assert report.threshold == pytest.approx(0.3)
+    report = select_turns(SelectConfig(input=str(path), top=0.4, require_gain=False))
+    assert read_questions(path / "dataset") == ["q 0.9", "q 0.8"]
+    assert (report.require_gain, report.refuted_turns) == (False, 0)
+    # An image of refuted turns only has none to keep.
+    assert select_turns(SelectConfig(input=str(path), top=1, per="image")).images == 2
+    assert read_questions(path / "dataset") == ["q 0.1", "q 0.7"]
+    assert select_turns(SelectConfig(input=str(path), top=ALL_TURNS)).turns == 3
+    report = select_turns(SelectConfig(input=str(path), top=1, within="kind"))
+    assert report.threshold == pytest.approx(0.5)  # a percentile among all scored turns
+
+
+@pytest.mark.parametrize(
+    "by", ["random", "clip", "image_logprob", "min_logprob", "text_logprob", "gain", "visual_ifd"]
+)
+def test_a_control_ranks_what_the_image_refutes_too(write_run: WriteRun, by: Any) -> None:
+    path = write_run([[make_turn(0.9, gain=-0.1), make_turn(0.8), make_turn(0.7, gain=-3.0)]])
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS, by=by))
+    is_control = by not in ("gain", "visual_ifd")
+    assert (report.require_gain, report.refuted_turns) == ((False, 0) if is_control else (True, 2))
+    assert report.turns == (3 if is_control else 1)
+
+
+def test_a_run_that_its_images_refute_is_not_selected_from(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.9, gain=-0.1)], [make_turn(0.8, gain=-2.0)]])
+    with pytest.raises(PreflightError, match=r"--require-gain: the image refutes all 2 scored"):
+        select_turns(SelectConfig(input=str(path)))
+    assert not (path / "dataset").exists()
+    assert select_turns(SelectConfig(input=str(path), require_gain=False)).turns == 1
 
 
 def make_turn_of_kind(kind: str, i2c: float, answer: str = "red") -> dict[str, Any]:
@@ -90,7 +135,7 @@ def test_turns_that_are_not_ok_or_have_no_score_are_never_chosen(write_run: Writ
             ]
         ]
     )
-    report = select_turns(SelectConfig(input=str(path), top=1.0))
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
     assert read_questions(path / "dataset") == ["q 0.1"]
     assert report.scored_turns == 1
 
@@ -125,7 +170,7 @@ def test_many_small_units_become_few_files(
 ) -> None:
     path = write_run(*[[[make_turn(0.5)], [make_turn(0.4)]] for _ in range(5)])
     monkeypatch.setattr(select, "FILE_ROWS", 4)
-    assert select_turns(SelectConfig(input=str(path), top=1.0)).files == 3
+    assert select_turns(SelectConfig(input=str(path), top=ALL_TURNS)).files == 3
     assert len(read_chosen_turns(path / "dataset")) == 10
 
 
@@ -133,7 +178,7 @@ def test_a_selection_replaces_a_selection_and_nothing_else(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
     path = write_run([[make_turn(0.1)], [make_turn(0.2)]])
-    for top in (1.0, 0.5):
+    for top in (ALL_TURNS, 1):
         select_turns(SelectConfig(input=str(path), top=top))
     assert len(read_chosen_turns(path / "dataset")) == 1
     assert len(list((path / "dataset" / "images").iterdir())) == 1
@@ -150,20 +195,20 @@ def test_a_selection_that_was_cut_short_is_made_again(
     path = write_run([[make_turn(0.1)], [make_turn(0.2)]])
     monkeypatch.setattr(LlavaWriter, "close", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        select_turns(SelectConfig(input=str(path), top=1.0))
+        select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
     assert json.loads((path / "dataset" / "selection.json").read_text())["finished"] is None
     monkeypatch.undo()
-    assert select_turns(SelectConfig(input=str(path), top=1.0)).finished is not None
+    assert select_turns(SelectConfig(input=str(path), top=ALL_TURNS)).finished is not None
     assert len(read_chosen_turns(path / "dataset")) == 2
 
 
 def test_a_refusal_leaves_the_earlier_selection(write_run: WriteRun) -> None:
     path = write_run([[make_turn(0.1)]])
-    select_turns(SelectConfig(input=str(path), top=1.0))
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
     for file in (path / "manifests").iterdir():
         file.unlink()
     with pytest.raises(PreflightError):
-        select_turns(SelectConfig(input=str(path), top=1.0))
+        select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
     assert len(read_chosen_turns(path / "dataset")) == 1
 
 
@@ -175,7 +220,7 @@ def test_a_damaged_file_is_told(write_run: WriteRun, position: int) -> None:
     content[position] ^= 1
     file.write_bytes(content)
     with pytest.raises(C3LError, match=r"is damaged|cannot be read"):
-        select_turns(SelectConfig(input=str(path), top=1.0))
+        select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
 
 
 def test_an_input_that_is_no_run_or_has_no_scores_is_refused(

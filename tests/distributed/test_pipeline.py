@@ -37,7 +37,7 @@ def process(config: GenerateConfig, generator: type) -> RunFolder:
     folder = RunFolder.open(config.output)
     units = pipeline.plan_units(find_shards(config.input, Layout()), Layout(), folder)
     for _ in pipeline.process_units(
-        config, folder, units, "origin", generator=generator, scorer=PassOn
+        config, folder, units, "origin", generates=True, generator=generator, scorer=PassOn
     ):
         pass
     return folder
@@ -122,7 +122,7 @@ def test_turns_that_are_there_are_not_generated(tmp_path: Path) -> None:
     shards = find_shards(config.input, config.layout)
     units = pipeline.plan_units(shards, config.layout, folder)
     (manifest,) = pipeline.process_units(
-        config, folder, units, "origin", generator=None, scorer=PassOn
+        config, folder, units, "origin", generates=False, scorer=PassOn
     )
     assert manifest.counts.status == {"ok": 3, "failed": 3}
     assert manifest.counts.turn_status == {"ok": 3, "missing_question": 3}

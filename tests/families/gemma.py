@@ -1,4 +1,4 @@
-"""Gemma 3."""
+"""Gemma 3 and Gemma 4."""
 
 from typing import Any
 
@@ -51,3 +51,66 @@ def build_gemma_3() -> tuple[Any, Any]:
         image_token_index=id_of("<image_soft_token>"),
     )
     return hf.Gemma3ForConditionalGeneration(config), processor
+
+
+def build_gemma_4() -> tuple[Any, Any]:
+    """As Gemma 3, with a cap of 30 on its logits; image tokens see earlier ones only, as in E2B."""
+    roles = {
+        "bos_token": "<bos>",
+        "eos_token": "<turn|>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "boi_token": "<|image>",
+        "eoi_token": "<image|>",
+        "image_token": "<|image|>",
+        "boa_token": "<|audio>",
+        "eoa_token": "<audio|>",
+        "audio_token": "<|audio|>",
+    }
+    tokenizer = train_piece_tokenizer(
+        [*roles.values(), "<|turn>", "<|channel>", "<channel|>", "<|video|>"],
+        bos="<bos>",
+        roles=roles,
+        leading_space=False,
+        unsplit=NEWLINES,
+    )
+    processor = hf.Gemma4Processor(
+        hf.Gemma4AudioFeatureExtractor(),
+        hf.Gemma4ImageProcessor(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2),
+        tokenizer,
+        hf.Gemma4VideoProcessor(),
+        chat_template=templates.GEMMA_4,
+    )
+    id_of = tokenizer.convert_tokens_to_ids
+    config = hf.Gemma4Config(
+        vision_config={
+            **VISION,
+            "num_key_value_heads": VISION["num_attention_heads"],
+            "head_dim": HEAD_DIM,
+            "patch_size": 8,
+            "pooling_kernel_size": 2,
+            "position_embedding_size": 64,
+        },
+        text_config={
+            **TEXT,
+            **special_ids(tokenizer),
+            "num_hidden_layers": 4,
+            "head_dim": HEAD_DIM,
+            "global_head_dim": HEAD_DIM,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            "vocab_size_per_layer_input": len(tokenizer),
+            "hidden_size_per_layer_input": 8,
+            "final_logit_softcapping": 30.0,
+            "tie_word_embeddings": False,
+        },
+        tie_word_embeddings=False,
+        image_token_id=id_of("<|image|>"),
+        boi_token_id=id_of("<|image>"),
+        eoi_token_id=id_of("<image|>"),
+        audio_token_id=id_of("<|audio|>"),
+        boa_token_id=id_of("<|audio>"),
+        eoa_token_index=id_of("<audio|>"),
+        video_token_id=id_of("<|video|>"),
+    )
+    return hf.Gemma4ForConditionalGeneration(config), processor

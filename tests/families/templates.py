@@ -19,6 +19,13 @@ QWEN_2_5_VL = (
     + _CHATML.replace("IMAGE", _QWEN_IMAGE)
 )
 QWEN_3_VL = _CHATML.replace("IMAGE", _QWEN_IMAGE)
+QWEN_3_5 = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
+    "{% if m.role == 'assistant' and loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
+).replace("IMAGE", _QWEN_IMAGE)
 INTERNVL = _CHATML.replace("IMAGE", "{{ '<IMG_CONTEXT>\\n' }}")
 
 LLAVA_1_5 = (
@@ -49,3 +56,12 @@ GEMMA_3 = (
     "{{ '<end_of_turn>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
+GEMMA_4 = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|turn>' + ('model' if m.role == 'assistant' else m.role) + '\\n' }}"
+    "{% for c in m.content %}"
+    "{{ '<|image|>' if c.type == 'image' else c.text | trim }}{% endfor %}"
+    "{{ '<turn|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>model\\n' }}{% endif %}"
+)
+GEMMA_4_31B = GEMMA_4.replace("<|turn>model\\n'", "<|turn>model\\n<|channel>thought\\n<channel|>'")

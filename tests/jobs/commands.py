@@ -49,6 +49,14 @@ def score_flags(input_: Path | str, output: Path | str, *more: str) -> list[str]
     ]
 
 
+def run_c3l(images: Path, output: Path | str, *more: str) -> subprocess.CompletedProcess[str]:
+    flags = (
+        *("--clip.weights", "None", "--top", "5"),
+        *("--training.optim.batch-size", "4", "--training.progress.log-every", "1"),
+    )
+    return run_job("c3l", *generate_flags(images, output, *flags, *more), timeout_s=1400)
+
+
 def check_refusal(refused: subprocess.CompletedProcess[str], message: str) -> None:
     """A job that was refused before its start says why in one message, and has status 2."""
     assert refused.returncode == 2, refused.stderr

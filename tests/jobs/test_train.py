@@ -4,9 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,11 @@ import pytest
 
 from c3l_ray.inference.model_check import check_model
 from c3l_ray.scenes import world
-from c3l_ray.storage import Location
-from tests.jobs.commands import ROOT, make_command, read_report
+from tests.jobs.commands import make_command, read_report
+from tests.jobs.training import TIMEOUT_S, start_job, wait_until
 from tests.train.records import write_run
 
 STEPS = 10
-TIMEOUT_S = 1500
 
 pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)  # many processes, and perhaps two busy cores
 
@@ -42,25 +38,6 @@ def make_train_command(records: Path, output: Path, *more: str) -> list[str]:
         *("--workers.readers", "1"),
         *more,
     )
-
-
-@contextlib.contextmanager
-def start(*command: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # Ray Train takes a worker's report every so many seconds; here steps are short.
-        env={**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"},
-    ) as job:
-        try:
-            yield job
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGKILL)
 
 
 def read_measurements(output: Path) -> dict[int, dict[str, Any]]:
@@ -85,7 +62,7 @@ def read_checkpoint_names(output: Path) -> set[str]:
 def finished(records: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An uninterrupted run, verified in vLLM, and what it printed."""
     output = tmp_path_factory.mktemp("finished") / "tuned"
-    with start(*make_train_command(records, output)) as job:
+    with start_job(*make_train_command(records, output)) as job:
         printed, _ = job.communicate(timeout=TIMEOUT_S)
     assert job.returncode == 0, printed
     return output, printed
@@ -116,7 +93,7 @@ def test_a_finished_run_says_what_was_trained(finished: tuple[Path, str]) -> Non
 
 def test_a_finished_run_is_not_run_again(finished: tuple[Path, str], records: Path) -> None:
     output, _ = finished
-    with start(*make_train_command(records, output)) as job:
+    with start_job(*make_train_command(records, output)) as job:
         printed, _ = job.communicate(timeout=TIMEOUT_S)
     assert job.returncode == 0 and "nothing is left to do" in printed
 
@@ -127,12 +104,12 @@ def test_deaths_cost_only_the_steps_since_the_last_checkpoint(
     """The driver is killed, and in the second run of the same command a worker."""
     output = tmp_path / "tuned"
     command = make_train_command(records, output, "--no-verify")
-    with start(*command) as job:
+    with start_job(*command) as job:
         wait_until(job, lambda: bool(read_checkpoint_names(output)))
         os.killpg(job.pid, signal.SIGKILL)
     before = read_checkpoint_names(output)
     assert before and read_report(output)["finished"] is None
-    with start(*command) as job:
+    with start_job(*command) as job:
         wait_until(job, lambda: bool(read_checkpoint_names(output) - before))
         processes = psutil.Process(job.pid).children(recursive=True)
         workers = [process for process in processes if is_training_worker(process)]
@@ -149,57 +126,6 @@ def test_deaths_cost_only_the_steps_since_the_last_checkpoint(
     assert len(tuned_models) == 1  # bit for bit the same weights
 
 
-def test_with_everything_on_s3(s3: str, tmp_path: Path) -> None:
-    """Two commands: the second resumes from the checkpoint of the first, and exports."""
-    write_run(f"{s3}/records", num_scenes=6)
-    location = Location.connect(s3)
-    location.fs.put(f"{world.LLAVA}/", f"{location.path}/model/", recursive=True)
-
-    def make_command_over(model: Path | str, output: Path | str) -> list[str]:
-        return make_command(
-            "train",
-            *("--input", f"{s3}/records", "--output", str(output)),
-            *("--model.name", str(model), "--no-verify"),
-            *("--optim.batch-size", "2", "--optim.steps", "40", "--progress.checkpoint-every", "4"),
-            *("--workers.readers", "1", "--progress.held-out", "0", "--progress.log-every", "4"),
-        )
-
-    command = make_command_over(f"{s3}/model", f"{s3}/tuned")
-    tuned = location / "tuned"
-
-    def is_saved() -> bool:
-        children = (tuned / "checkpoints").list_children()
-        return "checkpoint_manager_snapshot.json" in {child.name for child in children}
-
-    with start(*command) as job:
-        wait_until(job, is_saved)
-        os.killpg(job.pid, signal.SIGKILL)
-    with start(*command) as job:
-        printed, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 0, printed
-    location.fs.invalidate_cache()
-    lines = (tuned / "measurements.json").read_json()
-    assert lines is not None and [line["step"] for line in lines] == list(range(4, 41, 4))
-    names = {child.name for child in (tuned / "model").list_children()}
-    assert names == {path.name for path in world.LLAVA.iterdir()}
-
-    with start(*make_command_over(world.LLAVA, tmp_path / "tuned")) as job:
-        printed, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 0, printed
-    local_report, s3_report = read_report(tmp_path / "tuned"), (tuned / "run.json").read_json()
-    assert s3_report is not None
-    assert s3_report["model"] == local_report["model"]  # bit for bit the same weights
-    assert s3_report["identity"] == local_report["identity"]
-
-
-def wait_until(job: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert job.poll() is None, job.stdout and job.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def is_training_worker(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         return "RayTrainWorker" in " ".join(process.cmdline())
@@ -210,7 +136,7 @@ def test_an_output_of_another_training_is_refused(
     records: Path, finished: tuple[Path, str]
 ) -> None:
     command = make_train_command(records, finished[0], "--labels.margin", "0.5")
-    with start(*command) as job:
+    with start_job(*command) as job:
         printed, _ = job.communicate(timeout=TIMEOUT_S)
     assert job.returncode == 2 and "belongs to origin" in printed
     assert "labels: " in printed and "'margin': 0.0" in printed and "'margin': 0.5" in printed

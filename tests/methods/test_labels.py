@@ -64,8 +64,9 @@ def test_within_kinds_a_turn_ranks_by_its_percentile() -> None:
     assert labels == PseudoLabels(positive=0, negatives=(1,))
 
 
-def test_random_positives_are_spread_and_the_same_each_time() -> None:
-    turns, rules = [make_turn(1.0), make_turn(2.0), make_turn(3.0)], LabelRules(by="random")
+@pytest.mark.parametrize("gain", [1.0, -1.0])
+def test_random_positives_are_spread_whatever_the_image_says(gain: float) -> None:
+    turns, rules = [make_turn(1.0), make_turn(2.0, gain), make_turn(3.0)], LabelRules(by="random")
     drawn, drawn_again = (
         [choose_labels(turns, rules, image_id=f"image {i}") for i in range(300)] for _ in range(2)
     )

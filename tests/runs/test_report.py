@@ -12,7 +12,7 @@ from c3l_ray.runs import report
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.report import RunProgress, load_records_report
+from c3l_ray.runs.report import RecordsReport, RunProgress
 from tests.examples import RECORD, MakeConfig
 from tests.runs.tables import stage_turns
 
@@ -50,8 +50,7 @@ def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
     written = progress.write(finished=True)
     content = json.loads((Path(progress.folder.path) / "run.json").read_text())
     assert content == json.loads(json.dumps(dataclasses.asdict(written)))
-    loaded = load_records_report(progress.folder)
-    assert loaded is not None and dataclasses.asdict(loaded) == content
+    assert dataclasses.asdict(RecordsReport(**content)) == content
     assert written.job == "generate" and written.images == 15 == sum(written.status.values())
     assert written.reasons == {"empty": 1}
     assert (written.turns, written.tokens) == (90, 1800)

@@ -2,7 +2,7 @@
 
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from c3l_ray import schema
@@ -84,14 +84,17 @@ def write_run(
     scenes_per_file: int = 8,
     keep_images: bool = True,
     finished: bool = True,
+    metas: Sequence[str] = (),
 ) -> None:
-    """A run of so many scenes, some to a file."""
+    """A run of so many scenes, some to a file; `metas` replaces the first scenes' own."""
     folder = RunFolder.open(str(path))
     identity = Identity({"schema": schema.VERSION, "keep_images": keep_images})
     folder.claim(identity, "generate")
     for first in range(0, num_scenes, scenes_per_file):
         numbers = range(first, min(first + scenes_per_file, num_scenes))
         records = [make_record(number) for number in numbers]
+        for record, meta in zip(records, metas[first:], strict=False):
+            record["meta"] = meta
         columns = {
             name: [record[name] for record in records]
             for name in ("image_id", "key", "source", "image", "caption", "meta", "turns")

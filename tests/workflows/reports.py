@@ -23,8 +23,10 @@ def make_selection_report(**fields: Any) -> SelectionReport:
         "top": 0.1,
         "seed": 0,
         "group": "turn",
+        "require_gain": True,
         "threshold": 0.25,
         "scored_turns": 10,
+        "refuted_turns": 0,
         "turns": 1,
         "images": 1,
     }

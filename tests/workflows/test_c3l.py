@@ -6,6 +6,8 @@ import pytest
 
 from c3l_ray.config import GeneratorModel, Sampling, ScorerModel
 from c3l_ray.errors import PreflightError
+from c3l_ray.train.objectives import Contrast
+from c3l_ray.train.training_config import TrainingOptions
 from c3l_ray.workflows.c3l import C3LConfig, generation_config
 
 MakeC3LConfig = Callable[..., C3LConfig]
@@ -29,8 +31,12 @@ def c3l_config(tmp_path: Path) -> MakeC3LConfig:
     [
         ({"rounds": -1}, "--rounds -1: must be at least 0"),
         ({"top": 0}, "--top 0: must be above 0"),
-        ({"top": 2.5}, r"--top 2\.5: must be a share in \(0, 1\] or a whole number of turns"),
+        ({"top": 2.5}, r"--top 2\.5: must be a share below 1 or a whole number of turns"),
         ({"keep_images": False}, "--no-keep-images: training needs the images"),
+        (
+            {"training": TrainingOptions(contrast=Contrast(token_weights="vig"))},
+            "--training.contrast.token-weights vig: needs the flag --token-gains",
+        ),
     ],
 )
 def test_a_job_that_cannot_end_is_refused_before_the_first_stage(

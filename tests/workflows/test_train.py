@@ -1,5 +1,6 @@
 """Trainings that are refused before they start."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes import world
 from c3l_ray.train.training_config import ModelToTune, Optimization, Progress, TrainConfig
-from c3l_ray.workflows.train import train_model
+from c3l_ray.workflows import train
+from c3l_ray.workflows.summaries import summarize_training
+from c3l_ray.workflows.train import TrainingReport, train_model
 from tests.train.records import write_run
 
 
@@ -39,6 +42,10 @@ def make_config(records: Path, output: Path, **changes: Any) -> TrainConfig:
         ({"optim": Optimization(batch_size=21)}, "20 images to learn from, fewer than --optim.ba"),
         ({"labels": LabelRules(margin=2.0, require_gain=False)}, "0 images to learn from"),
         ({"progress": Progress(held_out=0.99)}, "images to learn from"),
+        (
+            {"model": ModelToTune(name=str(world.LLAVA), max_len=40)},
+            "--model.max-len 40: the first 8 images need ",
+        ),
     ],
 )
 def test_an_impossible_training_is_refused_before_the_start(
@@ -47,6 +54,32 @@ def test_an_impossible_training_is_refused_before_the_start(
     with pytest.raises(PreflightError, match=message):
         train_model(make_config(records, tmp_path / "tuned", **changes))
     assert not (tmp_path / "tuned").exists()
+
+
+def test_a_report_counts_the_images_that_were_skipped() -> None:
+    lines: list[dict[str, float | None]] = [
+        {"loss": 1.0, "skipped_too_long": 1, "skipped_altered_text": 0},
+        {"held_out_loss": 2.0},
+        {"loss": 0.5, "skipped_too_long": 3, "skipped_altered_text": 0},
+    ]
+    assert train._skipped_images(train._last_measurements(lines)) == {"too_long": 3}
+    report = TrainingReport(
+        images=20,
+        held_out_images=0,
+        mixture={},
+        steps=1,
+        objective="c3l",
+        tune="lora",
+        model={},
+        origin="o",
+        identity={},
+        config={"model": {"name": "m"}},
+        seconds={"wall": 1.0},
+        skipped={"unusable_image": 1, "too_long": 3},
+    )
+    assert "  skipped  too_long 3, unusable_image 1\n" in summarize_training(report, "out")
+    report = dataclasses.replace(report, skipped={})
+    assert "skipped" not in summarize_training(report, "out")
 
 
 def test_records_without_images_are_refused(tmp_path: Path) -> None:

@@ -212,6 +212,16 @@ def image_names(sample: dict[str, Any]) -> list[Any]:
     return names if isinstance(names, list) else [names]
 
 
+def find_image_name(meta: str | None) -> str | None:
+    """The one image that a LLaVA sample names, where a record's `meta` is such a sample."""
+    try:
+        sample = json.loads(meta or "")
+    except (ValueError, RecursionError):
+        return None
+    names = image_names(sample) if isinstance(sample, dict) else []
+    return names[0] if len(names) == 1 and isinstance(names[0], str) else None
+
+
 def _explain_unusable(names: list[Any]) -> str | None:
     """Why a sample with these images cannot be used, or None."""
     if not names:

@@ -85,9 +85,9 @@ def choose_columns(schema: pa.Schema, layout: Layout) -> dict[str, str | None]:
     for flag in ("image", "caption", "key", "meta", "turns", "question", "answer"):
         name = getattr(layout, flag, None)
         if name is not None and name not in schema.names:
-            there = ", ".join(schema.names)
+            columns = ", ".join(schema.names)
             raise UnsuitableColumns(
-                f"--layout.{flag} {name}: the file has no such column; it has {there}"
+                f"--layout.{flag} {name}: the file has no such column; it has {columns}"
             )
     usual = [
         name
@@ -96,9 +96,9 @@ def choose_columns(schema: pa.Schema, layout: Layout) -> dict[str, str | None]:
     ]
     image = layout.image or next(iter(usual), None)
     if image is None:
-        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise UnsuitableColumns(
-            f"no image column; name it with --layout.image. The file has {there}"
+            f"no image column; name it with --layout.image. The file has {columns}"
         )
     if not _is_image(schema.field(image).type):
         raise UnsuitableColumns(
@@ -140,10 +140,10 @@ def _choose_turns(schema: pa.Schema, layout: TurnsLayout) -> dict[str, str | Non
                 return {"turns": name}
     pair = {"question": layout.question or "question", "answer": layout.answer or "answer"}
     if not {*pair.values()} <= {*schema.names}:
-        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise UnsuitableColumns(
             "no turns; name their column with --layout.turns, or two with --layout.question and "
-            f"--layout.answer. The file has {there}"
+            f"--layout.answer. The file has {columns}"
         )
     for name in pair.values():
         if pa.types.is_nested(schema.field(name).type):

@@ -3,13 +3,14 @@
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from c3l_ray.train.learning.trainer import Trainer, mean_over_images, sum_over_workers
+from c3l_ray.train.reading.chat_text import SKIP_REASONS
 
 MeasurementLine = dict[str, float | None]
 """What is measured of the steps since the line before, by name; `step` counts all steps done."""
@@ -38,13 +39,19 @@ class MetricAccumulator:
 
     Every worker has one; lines are the same on all of them.
 
+    Args:
+        trainer: of this worker.
+        skipped: images that were skipped before this process began, by reason.
+
     Attributes:
         checkpoint_s: seconds of the last checkpoint that no step could use; None where there was
             none since the last line.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, skipped: Mapping[str, int] | None = None) -> None:
         self.trainer = trainer
+        self._skipped_before = dict(skipped or {})
+        self._skipped_S = torch.zeros(len(SKIP_REASONS), dtype=torch.float64)  # by this worker
         self.names = trainer.learner.sum_names
         self.flops_per_token = count_flops_per_token(trainer)
         self.peak_flops = find_peak_flops(trainer.device)
@@ -56,21 +63,42 @@ class MetricAccumulator:
         self._tokens, self._wait_s, self._step_s, self._num_steps = 0, 0.0, 0.0, 0
         self.checkpoint_s: float | None = None
 
-    def add(self, sums: dict[str, Tensor], *, tokens: int, wait_s: float, step_s: float) -> None:
+    def add(
+        self,
+        sums: dict[str, Tensor],
+        *,
+        tokens: int,
+        skipped_S: Tensor,
+        wait_s: float,
+        step_s: float,
+    ) -> None:
         """Adds a step of this worker.
 
         Args:
             sums: as the step returns them.
             tokens: of its texts.
+            skipped_S: numbers of its images that were skipped, by reason.
             wait_s: seconds that it waited for its batch.
             step_s: seconds that it took in all.
         """
         self._sums += torch.stack([sums[name].double() for name in self.names])
         self._grad_norm = sums["grad_norm"]
         self._tokens += tokens
+        self._skipped_S += skipped_S
         self._wait_s += wait_s
         self._step_s += step_s
         self._num_steps += 1
+
+    def count_skipped(self) -> dict[str, int]:
+        """The images of all workers that were skipped since the run began, by reason.
+
+        An image counts as often as it was drawn. All workers call this together.
+        """
+        counts = sum_over_workers(self._skipped_S, self.trainer.device).tolist()
+        return {
+            reason: self._skipped_before.get(reason, 0) + int(count)
+            for reason, count in zip(SKIP_REASONS, counts, strict=True)
+        }
 
     def take_line(self, steps_done: int, learning_rate: float) -> tuple[MeasurementLine, bool]:
         """The measurements since the last line, and whether it is time to report some.
@@ -87,6 +115,7 @@ class MetricAccumulator:
         seconds = max(step_s / self.trainer.num_workers, 1e-9)
         speed = tokens / seconds
         flops = speed * self.flops_per_token / self.trainer.num_workers
+        skipped = self.count_skipped()
         line: MeasurementLine = {
             "step": steps_done,
             **mean_over_images(self._sums, self.names),
@@ -97,6 +126,9 @@ class MetricAccumulator:
             "data_wait_share": wait_s / max(step_s, 1e-9),
             "checkpoint_s": self.checkpoint_s,
             "mfu": flops / self.peak_flops if self.peak_flops else None,
+            "skipped_unusable_image": skipped["unusable_image"],
+            "skipped_altered_text": skipped["altered_text"],
+            "skipped_too_long": skipped["too_long"],
         }
         self._clear()
         if report_now:

@@ -1,6 +1,6 @@
 """Examples as tensors: what the processor makes of a micro-batch, and the masks beside it.
 
-Shapes: B images of the micro-batch, R their texts, T tokens of a text.
+Shapes: B images of the micro-batch, R their texts, T tokens of a text, S SKIP_REASONS.
 """
 
 import io
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from c3l_ray import chat
-from c3l_ray.train.reading.chat_text import Example, Span, token_spans
+from c3l_ray.train.reading.chat_text import SKIP_REASONS, Example, SkipReason, Span, token_spans
 
 MicroBatch = dict[str, Tensor]
 
@@ -24,11 +24,15 @@ MASK_NAMES = (
     "is_turn_R",
     "positive_B",
     "weight_B",
+    "skipped_S",
 )
 
 
 def make_micro_batch(
-    examples: Sequence[Example], weights: Sequence[float], processor: Any
+    examples: Sequence[Example],
+    weights: Sequence[float],
+    processor: Any,
+    skipped: Sequence[SkipReason] = (),
 ) -> MicroBatch:
     """A micro-batch's tensors: the processor's own, and
 
@@ -38,12 +42,14 @@ def make_micro_batch(
     owner_R: which image of the micro-batch a text belongs to;
     is_turn_R: False for a description;
     positive_B: the first text of each image;
-    weight_B: 1, or 0 for an image that only fills its place.
+    weight_B: 1, or 0 for an image that only fills its place;
+    skipped_S: the number of records of the micro-batch that are not learnt from, by reason.
 
     Args:
         examples: of the micro-batch.
         weights: of each.
         processor: of the model.
+        skipped: why the records are not learnt from in whose places other images stand.
     """
     chat_texts = [chat_text for example in examples for chat_text in example.texts]
     texts = [chat_text.text for chat_text in chat_texts]
@@ -82,6 +88,7 @@ def make_micro_batch(
         ),
         "positive_B": num_texts_B.cumsum(0) - num_texts_B,
         "weight_B": torch.tensor(list(weights), dtype=torch.float32),
+        "skipped_S": torch.tensor([skipped.count(reason) for reason in SKIP_REASONS]),
     }
 
 

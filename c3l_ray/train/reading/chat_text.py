@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
 from c3l_ray import chat
 
 Span = tuple[int, int]  # characters [start, end) of a text
+
+SkipReason = Literal["unusable_image", "altered_text", "too_long"]
+"""Why a record is not learnt from: its image, its text in the model's tokens, or their number."""
+
+SKIP_REASONS: tuple[SkipReason, ...] = get_args(SkipReason)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.model_files import resolve_model
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
-from c3l_ray.train.reading.chat_text import Example
+from c3l_ray.train.reading.chat_text import Example, SkipReason
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.mixture import TurnDraw
 from c3l_ray.train.reading.order import split_batch
@@ -28,7 +28,7 @@ def encode_batch(
     """The micro-batches of one batch: all workers' first ones, then their second ones, and so on.
 
     All have the same number of images: places that are left over, and those of records that the
-    model cannot read as they are, hold another example at weight 0.
+    model cannot read as they are, hold another example at weight 0. The latter are counted.
 
     Args:
         records: of the batch, with their images.
@@ -49,23 +49,25 @@ def encode_batch(
     size = -(-len(records) // (num_workers * accumulation_steps))
     for part in split_batch(len(records), num_workers, accumulation_steps):
         while True:
-            filler = next((example for example in examples if example is not None), None)
+            filler = next((example for example in examples if isinstance(example, Example)), None)
             if filler is None:
                 raise C3LError(
                     f"none of the {len(records)} images of a batch can be learnt from: undecodable "
                     f"images, texts that the model's tokenizer does not take as they are, or more "
                     f"tokens than --model.max-len {config.model.max_len}"
                 )
-            chosen = [*examples[part], *[None] * size][:size]
+            own = [example if isinstance(example, Example) else None for example in examples[part]]
+            chosen = [*own, *[None] * (size - len(own))]
             micro_batch = make_micro_batch(
                 [example or filler for example in chosen],
                 [float(example is not None) for example in chosen],
                 processor,
+                [reason for reason in examples[part] if not isinstance(reason, Example)],
             )
             too_long = find_too_long(micro_batch, config.model.max_len)
             if not too_long:
                 break
-            _drop_examples(examples, [chosen[number] or filler for number in too_long])
+            _skip_examples(examples, [chosen[number] or filler for number in too_long])
         yield micro_batch
 
 
@@ -76,10 +78,10 @@ def find_too_long(micro_batch: MicroBatch, max_len: int) -> list[int]:
     return sorted(set(owners))
 
 
-def _drop_examples(examples: list[Example | None], dropped: list[Example]) -> None:
+def _skip_examples(examples: list[Example | SkipReason], too_long: list[Example]) -> None:
     for number, example in enumerate(examples):
-        if any(example is other for other in dropped):
-            examples[number] = None
+        if any(example is long_example for long_example in too_long):
+            examples[number] = "too_long"
 
 
 @cache

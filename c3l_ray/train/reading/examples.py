@@ -17,7 +17,13 @@ from c3l_ray.methods import c3l, cgvlm, ranking, vigc
 from c3l_ray.methods.labels import PseudoLabels, ScoreQuantiles, choose_labels
 from c3l_ray.schema import Record, Turn
 from c3l_ray.train.mixture_config import Mixture
-from c3l_ray.train.reading.chat_text import ChatText, Example, reply_text, token_spans
+from c3l_ray.train.reading.chat_text import (
+    ChatText,
+    Example,
+    SkipReason,
+    reply_text,
+    token_spans,
+)
 from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
 from c3l_ray.train.training_config import TrainConfig
 
@@ -81,8 +87,8 @@ def make_example(
     config: TrainConfig,
     quantiles: ScoreQuantiles,
     draw: TurnDraw | None = None,
-) -> Example | None:
-    """What is learnt from a usable record, or None where the model cannot read it as it is.
+) -> Example | SkipReason:
+    """What is learnt from a usable record, or why the model cannot read it as it is.
 
     Args:
         record: a row of the schema RECORDS, with its image.
@@ -94,7 +100,7 @@ def make_example(
     try:
         image = decode_image(record["image"], config.max_pixels)
     except UnusableImage:
-        return None
+        return "unusable_image"
     try:
         match config.objective:
             case "c3l":
@@ -107,7 +113,7 @@ def make_example(
         text = reply_text(processor, instruction, reply, target=True)
         return Example(image=image, texts=(text,), num_turns=1)
     except ValueError:  # the chat template or the tokenizer reads a text as something else
-        return None
+        return "altered_text"
 
 
 def make_instruction_and_reply(
@@ -133,11 +139,10 @@ def _make_contrast(
     processor: Any,
     config: TrainConfig,
     quantiles: ScoreQuantiles,
-) -> Example | None:
-    """The texts that c3l compares, or None where the record has no labels."""
+) -> Example:
+    """The texts that c3l compares."""
     labels = find_labels(record, config, quantiles)
-    if labels is None:
-        return None
+    assert labels is not None, "a usable record has labels"
     turns = record["turns"]
     # A turn made elsewhere has no instruction: it is learnt as a reply to one of ours.
     default_instruction = c3l.plan_requests(record["image_id"], 1)[0].instruction

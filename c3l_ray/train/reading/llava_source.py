@@ -106,14 +106,14 @@ class LlavaSource:
 
 
 def _make_record(unit: Unit, row: int, sample: Sample) -> Record:
-    """A sample as the record that scoring would make of it, without its scores and its `meta`."""
+    """A sample as the record that scoring would make of it, without its scores."""
     return {
         "image_id": image_id_of(unit, row, sample),
         "key": sample.key,
         "source": unit.source,
         "image": sample.image,
         "caption": sample.caption,
-        "meta": None,
+        "meta": sample.meta,
         "turns": sample.turns or [],
         "status": "ok" if sample.error is None else "failed",
         "error": sample.error,

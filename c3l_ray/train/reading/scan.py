@@ -1,11 +1,13 @@
 """What of records can be learnt from, seen without their images: passes over some columns."""
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from c3l_ray.inputs.formats import llava_json
 from c3l_ray.methods import labels, ranking
 from c3l_ray.methods.i2c import Floats
 from c3l_ray.methods.scores import RankedBy
@@ -56,8 +58,8 @@ def find_usable_rows(
 ) -> tuple[tuple[FileRows, ...], tuple[FileRows, ...]]:
     """The rows to learn from, and those to evaluate on.
 
-    An image is held out by its id: the same ones in every run, whatever the order of files. Those
-    beyond the limit are left out of both.
+    A picture is held out by its name: the same ones in every run, whatever the order of files, with
+    all records that name it (`name_picture`). Those beyond the limit are left out of both.
 
     Args:
         files: of the records.
@@ -104,6 +106,20 @@ def find_turns_by_set(
     return dict(sorted(turns.items())), _take_first(held_out, max_held_out)
 
 
+def name_picture(record: Record) -> str:
+    """What names a record's picture: its file as a LLaVA sample names it, else the image's id.
+
+    The files of LLaVA's data are about the same pictures, and their samples have other ids.
+
+    Args:
+        record: with `image_id` and `meta`.
+    """
+    file_name = llava_json.find_image_name(record["meta"])
+    if file_name is None:
+        return record["image_id"]
+    return posixpath.normpath(file_name).encode("utf-8", "replace").decode()
+
+
 def _split_rows(
     records: Sequence[Record], usable: Iterable[int], held_out_share: float
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -111,7 +127,7 @@ def _split_rows(
     learnt_rows: list[int] = []
     held_out_rows: list[int] = []
     for row in usable:
-        number = ranking.uniform_from(f"held out {records[row]['image_id']}")
+        number = ranking.uniform_from(f"held out {name_picture(records[row])}")
         (held_out_rows if number < held_out_share else learnt_rows).append(row)
     return tuple(learnt_rows), tuple(held_out_rows)
 

@@ -1,8 +1,9 @@
 """What a training reads: the records of a run, or a LLaVA dataset as it lies."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from c3l_ray.schema import Record
 from c3l_ray.train.reading.llava_source import LlavaSource, is_llava_json
 from c3l_ray.train.reading.scan import RecordFiles
 from c3l_ray.train.training_config import TrainConfig
+
+NUM_READERS = 8  # of files, at the same time
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Source(Protocol):
         """
 
     def texts(self) -> RecordFiles:
-        """All records with their questions and answers, without images and scores.
+        """All records with their `meta`, questions and answers, without images and scores.
 
         Raises:
             PreflightError: a file cannot be read.
@@ -73,7 +76,7 @@ class RecordsSource:
 
     def texts(self) -> RecordFiles:
         turn_fields = ("kind", "status", "question", "answer")
-        return self.read_columns(("image_id", "source", "status"), turn_fields)
+        return self.read_columns(("image_id", "source", "status", "meta"), turn_fields)
 
     def read_columns(
         self, columns: Sequence[str], turn_fields: Sequence[str]
@@ -89,10 +92,20 @@ class RecordsSource:
         """
         nested = (f"turns.list.element.{field}" for field in turn_fields)
         read_table = partial(read_records, self.folder, columns=[*columns, *nested])
-        with ThreadPoolExecutor(8) as readers:
-            tables = readers.map(read_table, self.manifests)
-            for manifest, table in zip(self.manifests, tables, strict=True):
-                yield file_address(manifest), table.to_pylist()
+        pending: deque[tuple[Manifest, Future[Any]]] = deque()
+
+        def take_first() -> tuple[str, list[Record]]:
+            manifest, table = pending.popleft()
+            records: list[Record] = table.result().to_pylist()
+            return file_address(manifest), records
+
+        with ThreadPoolExecutor(NUM_READERS) as readers:
+            for manifest in self.manifests:
+                pending.append((manifest, readers.submit(read_table, manifest)))
+                if len(pending) > 2 * NUM_READERS:  # more would fill the memory
+                    yield take_first()
+            while pending:
+                yield take_first()
 
     def read(self, address: str, rows: Sequence[int]) -> list[Record]:
         file, digest = address.split(" ")
@@ -124,6 +137,12 @@ def open_source(config: TrainConfig) -> Source:
         raise PreflightError(
             f"--input {folder.path}: its records hold no images (they were made with "
             "--no-keep-images), and training needs them"
+        )
+    weighs_tokens = config.objective == "c3l" and config.contrast.token_weights == "vig"
+    if weighs_tokens and not report["identity"].get("token_gains"):
+        raise PreflightError(
+            f"--contrast.token-weights vig: the records in {folder.path} hold no token gains; make "
+            "them with --token-gains of jobs.generate or jobs.score"
         )
     if report["finished"] is None:
         log.warning("the run in %s is not finished; training uses what it has now", folder.path)

@@ -74,7 +74,8 @@ def _load_whole_records(source: RecordsSource, config: TrainConfig) -> TrainingD
     scores = (f"scores.{name}" for name in sorted({by, "gain"}))
     files, held_out = scan.find_usable_rows(
         source.read_columns(
-            ("image_id", "status", "caption"), ("kind", "status", "question", "answer", *scores)
+            ("image_id", "status", "caption", "meta"),
+            ("kind", "status", "question", "answer", *scores),
         ),
         partial(examples.is_usable, config=config, quantiles=quantiles),
         held_out_share=config.progress.held_out,

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from c3l_ray.errors import C3LError
 from c3l_ray.scenes import world
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.chat_text import SKIP_REASONS
 from c3l_ray.train.reading.encode import encode_batch
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
@@ -37,6 +39,14 @@ def encode(
     )
 
 
+def count_skipped(micro_batches: list[MicroBatch]) -> dict[str, int]:
+    counts = sum(micro_batch["skipped_S"] for micro_batch in micro_batches)
+    assert isinstance(counts, Tensor)
+    return {
+        reason: count for reason, count in zip(SKIP_REASONS, counts.tolist(), strict=True) if count
+    }
+
+
 @pytest.mark.parametrize("spoilt", ["damaged image", "no image", "answers of special tokens"])
 def test_records_that_the_model_cannot_read_fill_their_place_at_weight_0(
     train_config: MakeTrainConfig, processor: Any, spoilt: str
@@ -48,10 +58,12 @@ def test_records_that_the_model_cannot_read_fill_their_place_at_weight_0(
     else:
         record["image"] = b"not an image" if spoilt == "damaged image" else None
     config = train_config()
-    assert make_example(record, processor, config, {}) is None
+    reason = "altered_text" if spoilt == "answers of special tokens" else "unusable_image"
+    assert make_example(record, processor, config, {}) == reason
     records = [make_record(1), record, make_record(2)]
     micro_batches = encode(records, config, num_workers=2)
     assert [micro_batch["weight_B"].tolist() for micro_batch in micro_batches] == [[1, 0], [0, 1]]
+    assert count_skipped(micro_batches) == {reason: 1}
     with pytest.raises(C3LError, match="none of the 1 images"):
         encode(records[1:2], config)
 
@@ -62,6 +74,7 @@ def test_texts_over_the_limit_are_skipped(train_config: MakeTrainConfig) -> None
     config = train_config(model=ModelToTune(name=str(world.LLAVA), max_len=200))
     (micro_batch,) = encode([long, short], config)
     assert micro_batch["weight_B"].tolist() == [0, 1]
+    assert count_skipped([micro_batch]) == {"too_long": 1}
     assert micro_batch["input_ids"].shape[1] <= 200
     with pytest.raises(C3LError, match="max-len 200"):
         encode([long], config)
@@ -72,6 +85,16 @@ def test_micro_batches_have_the_same_number_of_images(train_config: MakeTrainCon
     micro_batches = encode(records, train_config(), num_workers=2, accumulation_steps=2)
     weights = [micro_batch["weight_B"].tolist() for micro_batch in micro_batches]
     assert weights == [[1, 0], [1, 0], [1, 0], [1, 1]]
+
+
+def test_a_skipped_image_is_counted_once_by_its_reason(train_config: MakeTrainConfig) -> None:
+    records = [make_record(number) for number in range(7)]
+    records[0]["turns"][1]["answer"] = records[5]["turns"][1]["answer"] = "red " * 300
+    records[2]["image"] = b""
+    config = train_config(model=ModelToTune(name=str(world.LLAVA), max_len=200))
+    micro_batches = encode(records, config, num_workers=2, accumulation_steps=2)
+    assert count_skipped(micro_batches) == {"too_long": 2, "unusable_image": 1}
+    assert sum(int(micro_batch["weight_B"].sum()) for micro_batch in micro_batches) == 4
 
 
 def target_ids(micro_batch: MicroBatch) -> list[list[int]]:

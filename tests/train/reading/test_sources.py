@@ -1,5 +1,6 @@
 """What --input may name, and a run's records as training reads them."""
 
+import dataclasses
 import json
 import logging
 import pickle
@@ -9,6 +10,7 @@ import pytest
 
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.train.objectives import Contrast
 from c3l_ray.train.reading.sources import RecordsSource, file_address, open_source
 from tests.train.records import MakeTrainConfig, make_record, write_run
 
@@ -30,7 +32,7 @@ def test_rows_are_read_by_their_numbers_in_any_order(source: RecordsSource) -> N
 def test_texts_have_no_images(source: RecordsSource) -> None:
     records = [record for _, records in source.texts() for record in records]
     assert [record["image_id"] for record in records] == [f"scene-{i:04d}" for i in range(5)]
-    assert set(records[0]) == {"image_id", "source", "status", "turns"}
+    assert set(records[0]) == {"image_id", "source", "status", "meta", "turns"}
     assert set(records[0]["turns"][0]) == {"kind", "status", "question", "answer"}
 
 
@@ -55,6 +57,25 @@ def test_records_without_images_are_refused(train_config: MakeTrainConfig, tmp_p
     write_run(*config.input, num_scenes=1, keep_images=False)
     with pytest.raises(PreflightError, match=r"hold no images .* --no-keep-images"):
         open_source(config)
+
+
+def test_token_weights_without_stored_token_gains_are_refused(
+    train_config: MakeTrainConfig,
+) -> None:
+    config = train_config(contrast=Contrast(token_weights="vig"))
+    write_run(*config.input, num_scenes=1)
+    with pytest.raises(
+        PreflightError, match=r"token-weights vig: .* hold no token gains.*--token-g"
+    ):
+        open_source(config)
+    assert open_source(train_config())
+    for objective in ("cgvlm", "vigc"):  # which do not weigh tokens
+        assert open_source(dataclasses.replace(config, objective=objective))
+    report_path = Path(config.input[0]) / "run.json"
+    report = json.loads(report_path.read_text())
+    report["identity"]["token_gains"] = True
+    report_path.write_text(json.dumps(report))
+    assert open_source(config)
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -15,7 +15,7 @@ from c3l_ray.methods import c3l, vigc
 from c3l_ray.schema import STAGED_ROWS, Turn, conform
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.chat_text import token_spans
+from c3l_ray.train.reading.chat_text import Example, token_spans
 from c3l_ray.train.reading.encode import encode_batch
 from c3l_ray.train.reading.examples import (
     find_turn_sets,
@@ -81,7 +81,7 @@ def test_the_prompts_are_those_of_generation(
     ):
         config_ = train_config(objective="vigc")
         example = make_example(record, processor, config_, {}, TurnDraw(0, number))
-        assert example is not None
+        assert isinstance(example, Example)
         (text,) = example.texts
         assert chat.tokenize(processor.tokenizer, text.text)[: len(prompt)] == prompt
         assert text.target is not None

@@ -1,0 +1,143 @@
+"""Which turns of a run rank highest: a pass over its ids and scores."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from c3l_ray.config import SelectConfig
+from c3l_ray.errors import PreflightError
+from c3l_ray.methods import ranking
+from c3l_ray.methods.scores import LOWER_IS_BETTER
+from c3l_ray.runs.commit import Manifest, read_records
+from c3l_ray.runs.folder import RunFolder
+
+Choice = dict[str, dict[int, list[int]]]
+"""By unit and row, the places of the chosen turns."""
+
+
+class ChosenTurns(NamedTuple):
+    """What a ranking keeps.
+
+    Attributes:
+        choice: the turns.
+        num_scored: turns that had the score.
+        num_refuted: of these, those left out because their gain is below 0.
+        threshold: the lowest chosen score of a ranking of the whole dataset.
+    """
+
+    choice: Choice
+    num_scored: int
+    num_refuted: int
+    threshold: float | None
+
+
+def choose_turns(
+    source: RunFolder, manifests: Mapping[str, Manifest], config: SelectConfig
+) -> ChosenTurns:
+    """The turns that rank highest among those that are not left out.
+
+    Ties fall by image id and place, so that the same records give the same choice. Percentile ranks
+    and shares are of all scored turns: a turn that is left out gives its place to the next.
+
+    Args:
+        source: the run.
+        manifests: of its files, by unit.
+        config: of the selection.
+
+    Raises:
+        PreflightError: no turn has the score, or the image refutes all that have it.
+    """
+    tables = [_read_scored_turns(source, manifest, config) for manifest in manifests.values()]
+    scored = pa.concat_tables(tables) if tables else None
+    if scored is None or not scored.num_rows:
+        raise PreflightError(f"--by {config.by}: no turn in {source.path} has this score")
+    image = np.unique(scored["image_id"].to_numpy(), return_inverse=True)[1]
+    turn, scores = scored["turn"].to_numpy(), scored["score"].to_numpy()
+    is_refuted = scored["is_refuted"].to_numpy()
+    if is_refuted.all():
+        raise PreflightError(
+            f"--require-gain: the image refutes all {len(scores)} scored turns in {source.path} "
+            "(gain < 0); --no-require-gain selects among them"
+        )
+    if config.within != "dataset":
+        strata = scored["kind"].to_numpy()
+        if config.within == "kind_and_length":
+            strata = ranking.length_strata(scored["length"].to_numpy(), strata)
+        scores = ranking.percentile_rank(scores, strata)
+    if config.per == "image":
+        ranked = np.lexsort((turn, -scores, image))
+        ranked = ranked[~is_refuted[ranked]]
+        images, first, counts = np.unique(image[ranked], return_index=True, return_counts=True)
+        position = np.arange(len(ranked)) - np.repeat(first, counts)
+        num_kept = _count_kept(config.top, np.bincount(image)[images])
+        chosen = ranked[position < num_kept.repeat(counts)]
+    else:
+        ranked = np.lexsort((turn, image, -scores))
+        ranked = ranked[~is_refuted[ranked]]
+        chosen = ranked[: int(_count_kept(config.top, np.array(len(scores))))]
+    choice: Choice = defaultdict(lambda: defaultdict(list))
+    for place in scored.select(["unit", "row", "turn"]).take(chosen).to_pylist():
+        choice[place["unit"]][place["row"]].append(place["turn"])
+    threshold = None
+    if config.per == "dataset" and config.by != "random":
+        threshold = float(scores[chosen[-1]])
+        if config.by in LOWER_IS_BETTER and config.within == "dataset":
+            threshold = -threshold
+    return ChosenTurns(choice, len(scores), int(is_refuted.sum()), threshold)
+
+
+def _count_kept(top: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of so many turns are kept: a share of them, at least one, or a number from 1 on."""
+    kept = top if top >= 1 else np.maximum(1, np.round(top * count))
+    return np.minimum(kept, count).astype(np.int64)
+
+
+def _read_scored_turns(source: RunFolder, manifest: Manifest, config: SelectConfig) -> pa.Table:
+    """Every turn of a unit that has the score: higher is better, whatever the score."""
+    by = "i2c" if config.by == "random" else config.by
+    fields = {"kind", "answer", "status", f"scores.{by}"}
+    if config.leaves_out_refuted:
+        fields.add("scores.gain")
+    columns = ["image_id", *(f"turns.list.element.{field}" for field in sorted(fields))]
+    table = read_records(source, manifest, columns).combine_chunks()
+    lists = table["turns"].chunk(0)
+    turns = lists.flatten()
+    row = pc.list_parent_indices(lists)
+    score = pc.cast(pc.struct_field(turns, ["scores", by]), pa.float64())
+    image_id = table["image_id"].take(row).combine_chunks()
+    first = np.asarray(lists.offsets)[:-1]
+    turn = np.arange(len(turns)) - (first - first[0])[row]
+    if config.by == "random":
+        random_scores = [
+            ranking.uniform_from(f"{config.seed} {image} {place}")
+            for image, place in zip(image_id.to_pylist(), turn, strict=True)
+        ]
+        score = pc.if_else(pc.is_valid(score), pa.array(random_scores, pa.float64()), score)
+    elif config.by in LOWER_IS_BETTER:
+        score = pc.negate(score)
+    scored = pa.table(
+        {
+            "unit": pa.array([manifest.unit] * len(turns), pa.string()),
+            "row": row,
+            "turn": pa.array(turn, pa.int64()),
+            "image_id": image_id,
+            "kind": turns.field("kind"),
+            "length": pc.utf8_length(turns.field("answer")),
+            "score": score,
+            "is_refuted": _find_refuted(turns, config),
+        }
+    )
+    is_ok = pc.equal(turns.field("status"), "ok")
+    return scored.filter(pc.and_(is_ok, pc.fill_null(pc.is_finite(score), False)))
+
+
+def _find_refuted(turns: pa.StructArray, config: SelectConfig) -> pa.Array:
+    """For each turn whether it is left out because the image refutes it."""
+    if not config.leaves_out_refuted:
+        return pa.array(np.zeros(len(turns), dtype=bool))
+    return pc.fill_null(pc.less(pc.struct_field(turns, ["scores", "gain"]), 0), False)

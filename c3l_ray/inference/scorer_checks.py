@@ -1,0 +1,219 @@
+"""What is proved of a scoring model on two small turns, before it scores any other.
+
+A wrong score looks like a right one, so each shortcut of the scorers is compared with the model's
+own computation: the output head with the model's own forward pass, the packs with plain rows, and
+the prompt that answers are scored after with the one that the model answers after.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from c3l_ray import chat
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.logit_transform import LogitTransform, declared_transforms
+from c3l_ray.inference.model_check import first_line
+from c3l_ray.inference.packing import PackingError
+from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.methods.i2c import AnswerEvidence
+
+_IMAGE = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
+TRIAL_TURNS = (
+    TurnToScore(image=_IMAGE, question="What is in the image?", answer="A grey ramp."),
+    TurnToScore(image=_IMAGE, question="Is it dark?", answer="Yes, at the top it is."),
+)
+SIDES = ("image_logprobs", "text_logprobs")
+
+# The largest difference that rounding explains in float32: of a logit, or of a token's ln p.
+ROUNDING = 1e-3
+# The largest difference of a token's ln p, packed against plain, in half precision, in nats.
+ROUNDING_IN_HALF = 0.25
+# In half precision, the mean difference of a side's tokens, packed against plain, is also at most
+# this many times the mean change by `perturb_rounding`. On a CPU, in bfloat16 and float16, it was
+# 0.00 to 1.12 times that for the shipped LLaVA (at most 0.11 nats) and the tiny checkpoints of
+# eight families. For the tiny Gemma 3 whose image tokens do not see each other (at most 0.12 nats)
+# it was 3.5 times in bfloat16 and 35 times in float16; where turns see each other, or places stand
+# for positions, 7.6 times or more.
+ROUNDINGS = 2.0
+NUM_PERTURBATIONS = 4
+CHARACTERS_SHOWN = 40  # of what two prompts share before they differ
+
+
+class AnswerScorer(Protocol):
+    """What `TurnScorer` needs of a scorer: `PackedScorer` or `PlainScorer`."""
+
+    def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]: ...
+
+
+def find_logit_transform(model: ScoringModel) -> LogitTransform:
+    """The declared transform that makes the scorer's logits those of the model's own forward pass.
+
+    Raises:
+        PreflightError: none does, or the model cannot compute the trial turns at all.
+    """
+    try:
+        return _find_logit_transform(model)
+    except PreflightError:
+        raise
+    except Exception as error:  # whatever an unknown model's code or processor raises
+        raise PreflightError(f"{model.name} cannot be scored with: {first_line(error)}") from error
+
+
+def _find_logit_transform(model: ScoringModel) -> LogitTransform:
+    samples = [
+        _compute_logits(model, turn, image) for turn in TRIAL_TURNS for image in (turn.image, None)
+    ]
+    if any(head_NV.shape != own_NV.shape for head_NV, own_NV in samples):
+        head_NV, own_NV = samples[0]
+        raise PreflightError(
+            f"{model.name} cannot be scored with: it computes {own_NV.shape[-1]} logits a token, "
+            f"and its output head {head_NV.shape[-1]}"
+        )
+    own_logits = torch.cat([own_NV.float() for _, own_NV in samples])
+    head_logits = torch.cat([head_NV for head_NV, _ in samples])
+
+    def differences(transform: LogitTransform) -> Tensor:
+        return (transform.apply(head_logits.clone()) - own_logits).abs()
+
+    transforms = declared_transforms(model.vlm.config.get_text_config())
+    # Rounding has no direction and a wrong transform has, so the mean tells them apart also where
+    # the logits of these turns are too small for the largest difference to.
+    closest = min(transforms, key=lambda transform: float(differences(transform).mean()))
+    difference = float(differences(closest).max())
+    rounding = 2 * torch.finfo(model.vlm.dtype).eps * float(own_logits.abs().max())
+    if not difference <= max(ROUNDING, rounding):  # a difference may be NaN
+        raise PreflightError(
+            f"{model.name} cannot be scored with: it changes its logits after the output head in "
+            f"a way that its config does not declare (they are up to {difference:.2g} off)"
+        )
+    return closest
+
+
+@torch.inference_mode()
+def _compute_logits(
+    model: ScoringModel, turn: TurnToScore, image: Image.Image | None
+) -> tuple[Tensor, Tensor]:
+    """The logits [N, V] from the answer's first token on: by the head alone, by the model itself.
+
+    The model's own head is made to multiply in float32 as the scorer's does, so that the two differ
+    by what happens after it only.
+    """
+    tokenized = model.tokenize_turn(turn, with_image=image is not None)
+    num_places = len(tokenized.ids) - tokenized.answer_start + 1
+    inputs = model.process_turn(turn, image)
+    head_NV = model.head_logits(model.hidden_states(inputs)[0, -num_places:])
+
+    def multiply_in_float32(_head: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        if output.dtype in (torch.float32, torch.float64):
+            return output
+        return model.head_logits(args[0].flatten(0, -2)).unflatten(0, args[0].shape[:-1])
+
+    has_choice = "logits_to_keep" in inspect.signature(model.vlm.forward).parameters
+    options = {"logits_to_keep": num_places} if has_choice else {}
+    hook = model.head.register_forward_hook(multiply_in_float32)
+    try:
+        own_BTV = model.vlm(**model.move_inputs(inputs), **options, use_cache=False).logits
+    finally:
+        hook.remove()
+    return head_NV, own_BTV[0, -num_places:]
+
+
+def compare_prompts(model: ScoringModel) -> list[str]:
+    """A note where the model answers after other tokens than its answers are scored after.
+
+    Templates of models that think aloud open a thought where an answer is asked for, and leave it
+    out, or an empty one in, where the answer is given. A blank of the template's own is no
+    difference.
+    """
+    tokenizer = model.processor.tokenizer
+    for with_image in (True, False):
+        for turn in TRIAL_TURNS:
+            prompt = chat.answer_prompt(model.processor, turn.question, with_image=with_image)
+            asked_ids = chat.tokenize(tokenizer, prompt)
+            tokenized = model.tokenize_turn(turn, with_image=with_image)
+            scored_ids = tokenized.ids[: tokenized.answer_start]
+            pairs = zip(asked_ids, scored_ids, strict=False)
+            num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            extra = tokenizer.decode(scored_ids[num_shared:])
+            if num_shared == len(asked_ids) and not extra.strip():
+                continue
+            shared = tokenizer.decode(scored_ids[:num_shared])[-CHARACTERS_SHOWN:]
+            asked = shared + tokenizer.decode(asked_ids[num_shared:])
+            scored = shared + extra
+            return [
+                f"{model.name} continues after {asked!r} when it generates, but is scored after "
+                f"{scored!r}; its scores are of another prompt"
+            ]
+    return []
+
+
+def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer) -> None:
+    """Compares the two on the trial turns.
+
+    Raises:
+        PackingError: they differ by more than rounding.
+    """
+    packed_evidence, plain_evidence = packed.measure(TRIAL_TURNS), plain.measure(TRIAL_TURNS)
+    differences = {side: _differences(packed_evidence, plain_evidence, side) for side in SIDES}
+    largest = max(float(values.max()) for values in differences.values())
+    is_half = torch.finfo(model.vlm.dtype).bits < 32
+    if not largest <= (ROUNDING_IN_HALF if is_half else ROUNDING):  # a difference may be NaN
+        raise PackingError(f"its scores would differ by {largest:.2g} nats")
+    if not is_half:
+        return
+    perturbed_evidence = []
+    for seed in range(NUM_PERTURBATIONS):
+        with perturb_rounding(model.vlm, seed):
+            perturbed_evidence.append(plain.measure(TRIAL_TURNS))
+    for side, values in differences.items():
+        changes = [
+            _differences(perturbed, plain_evidence, side) for perturbed in perturbed_evidence
+        ]
+        mean, rounding = float(values.mean()), float(np.mean(changes))
+        if not mean <= max(ROUNDING, ROUNDINGS * rounding):
+            raise PackingError(
+                f"its scores would differ by {mean:.2g} nats a token, and rounding explains "
+                f"{rounding:.2g}"
+            )
+
+
+@contextmanager
+def perturb_rounding(vlm: Any, seed: int) -> Iterator[None]:
+    """Inside, what each layer with weights returns is moved at random by about one rounding.
+
+    Results then differ by as much as those of two computations that only round differently. This
+    measures what a model makes of its rounding, without a copy of it in float32.
+    """
+
+    generator = torch.Generator(vlm.device).manual_seed(seed)
+
+    def perturb(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return output
+        noise = torch.randn(output.shape, generator=generator, device=output.device)
+        # A rounding is uniform in a step of eps / 2 to eps: its deviation is about eps / 4.
+        return (output.float() * (1 + torch.finfo(output.dtype).eps / 4 * noise)).to(output.dtype)
+
+    layers = [layer for layer in vlm.modules() if [*layer.parameters(recurse=False)]]
+    hooks = [layer.register_forward_hook(perturb) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _differences(
+    left: Sequence[AnswerEvidence], right: Sequence[AnswerEvidence], side: str
+) -> NDArray[np.floating[Any]]:
+    """By how much the ln p of each token of the answers differ on one side, in nats."""
+    pairs = zip(left, right, strict=True)
+    return np.concatenate([np.abs(getattr(a, side) - getattr(b, side)) for a, b in pairs])

@@ -1,0 +1,74 @@
+"""Whether the first images fit into --model.max-len, seen before the start."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+from c3l_ray.errors import PreflightError
+from c3l_ray.schema import Record
+from c3l_ray.train.reading.batches import make_micro_batch
+from c3l_ray.train.reading.chat_text import Example
+from c3l_ray.train.reading.encode import load_processor
+from c3l_ray.train.reading.examples import make_example
+from c3l_ray.train.reading.training_data import TrainingData
+from c3l_ray.train.training_config import TrainConfig
+
+NUM_CHECKED_IMAGES = 8
+
+log = logging.getLogger(__name__)
+
+
+def check_lengths(data: TrainingData, config: TrainConfig) -> None:
+    """Counts the tokens of the first images, before all of them are skipped one by one.
+
+    Warns where some of them will be skipped.
+
+    Args:
+        data: to learn from.
+        config: of the run.
+
+    Raises:
+        PreflightError: all of them need more tokens than --model.max-len.
+        C3LError: they cannot be read.
+    """
+    processor = load_processor(config.model.name)
+    max_len = config.model.max_len
+    lengths: list[int] = []
+    skipped: Counter[str] = Counter()
+    for record in _read_first(data):
+        example = make_example(record, processor, config, data.quantiles)
+        if isinstance(example, Example):
+            micro_batch = make_micro_batch([example], [1.0], processor)
+            lengths.append(int(micro_batch["attention_mask"].sum(dim=1).max()))
+        else:
+            skipped[example] += 1
+    if lengths and min(lengths) > max_len:
+        raise PreflightError(
+            f"--model.max-len {max_len}: the first {len(lengths)} images need "
+            f"{_format_range(lengths)} tokens with their texts, and longer ones are skipped"
+        )
+    skipped["too_long"] = sum(length > max_len for length in lengths)
+    if skipped.total():
+        num_images = len(lengths) + skipped.total() - skipped["too_long"]
+        counts = ", ".join(f"{reason} {count}" for reason, count in skipped.items() if count)
+        longest = f", and they need up to {max(lengths):,} tokens" if skipped["too_long"] else ""
+        log.warning(
+            "of the first %d images %d will be skipped (%s); --model.max-len is %d%s",
+            *(num_images, skipped.total(), counts, max_len, longest),
+        )
+
+
+def _read_first(data: TrainingData) -> Iterator[Record]:
+    """The first records to learn from, with their images."""
+    num_left = NUM_CHECKED_IMAGES
+    for file in data.files:
+        rows = file.rows[:num_left]
+        yield from data.read(file.address, rows)
+        num_left -= len(rows)
+        if not num_left:
+            break
+
+
+def _format_range(lengths: list[int]) -> str:
+    shortest, longest = min(lengths), max(lengths)
+    return f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"

@@ -1,0 +1,149 @@
+"""What is proved at the start: the logits are the model's own, packs err no more than rounding."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from c3l_ray.config import ScorerModel
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.plain_scorer import PlainScorer
+from c3l_ray.inference.scorer_checks import (
+    TRIAL_TURNS,
+    check_packing,
+    compare_prompts,
+    find_logit_transform,
+    perturb_rounding,
+)
+from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.inference.turn_scorer import TurnScorer
+from c3l_ray.scenes import world
+from tests.inference.builders import MakeConfig
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def model(request: pytest.FixtureRequest) -> ScoringModel:
+    return ScoringModel(ScorerModel(dtype=request.param), str(world.LLAVA))
+
+
+def change_own_logits(model: ScoringModel, change: Callable[[Tensor], Tensor]) -> None:
+    """Makes the model's own forward pass end with this; like older classes, it keeps all places."""
+    forward = model.vlm.forward
+
+    def forward_and_change(**inputs: Any) -> Any:
+        output = forward(**inputs)
+        output.logits = change(output.logits)
+        return output
+
+    model.vlm.forward = forward_and_change
+
+
+def test_a_model_whose_logits_are_its_heads_keeps_them(model: ScoringModel) -> None:
+    assert find_logit_transform(model) == LogitTransform()
+
+
+@pytest.mark.parametrize(
+    ("declared", "transform"),
+    [
+        ({"final_logit_softcapping": 30.0}, LogitTransform(cap=30.0)),
+        ({"logits_scaling": 8.0}, LogitTransform(scale=1 / 8)),  # Granite
+        ({"logits_scaling": 0.25}, LogitTransform(scale=0.25)),  # HyperCLOVA X
+        ({"logit_scale": 0.0625}, LogitTransform(scale=0.0625)),  # Cohere
+        (
+            {"output_multiplier": 0.5, "final_logit_softcapping": 20.0},  # Muse Glimmer
+            LogitTransform(scale=0.5, cap=20.0),
+        ),
+    ],
+)
+def test_the_declared_transform_that_the_model_applies_is_taken(
+    model: ScoringModel, declared: dict[str, float], transform: LogitTransform
+) -> None:
+    for name, value in declared.items():
+        setattr(model.vlm.config.text_config, name, value)
+    change_own_logits(model, transform.apply)
+    assert find_logit_transform(model) == transform
+
+
+def test_a_declared_transform_that_the_model_does_not_apply_is_not_taken(
+    model: ScoringModel,
+) -> None:
+    """Gemma 3's class for images leaves out the cap that its class for text has."""
+    model.vlm.config.text_config.final_logit_softcapping = 30.0
+    assert find_logit_transform(model) == LogitTransform()
+
+
+def test_an_unknown_transform_is_refused_in_one_line(model: ScoringModel) -> None:
+    change_own_logits(model, lambda logits: logits.clamp(max=5))
+    with pytest.raises(PreflightError) as refusal:
+        find_logit_transform(model)
+    line = str(refusal.value)
+    assert line.startswith(
+        f"{world.LLAVA} cannot be scored with: it changes its logits after the output head in a "
+        f"way that its config does not declare (they are up to "
+    )
+    assert "\n" not in line
+
+
+def test_another_number_of_logits_is_refused(model: ScoringModel) -> None:
+    change_own_logits(model, lambda logits: logits[..., :-3])
+    num_logits = len(model.head.weight)
+    message = f"it computes {num_logits - 3} logits a token, and its output head {num_logits}"
+    with pytest.raises(PreflightError, match=message):
+        find_logit_transform(model)
+
+
+def test_a_model_that_cannot_compute_is_refused_by_its_own_words(model: ScoringModel) -> None:
+    def fail(logits: Tensor) -> Tensor:
+        raise NotImplementedError("no image without its video\nand more")
+
+    change_own_logits(model, fail)
+    message = rf"^{world.LLAVA} cannot be scored with: no image without its video$"
+    with pytest.raises(PreflightError, match=message):
+        find_logit_transform(model)
+
+
+def test_the_scoring_actor_does_not_start_with_an_unproved_model(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = ScoringModel.__init__
+
+    def load_with_clamped_logits(self: ScoringModel, *args: Any) -> None:
+        load(self, *args)
+        change_own_logits(self, lambda logits: logits.clamp(max=5))
+
+    monkeypatch.setattr(ScoringModel, "__init__", load_with_clamped_logits)
+    with pytest.raises(PreflightError, match="cannot be scored with"):
+        TurnScorer(config())
+
+
+def test_a_blank_before_the_answer_is_no_other_prompt(model: ScoringModel) -> None:
+    assert compare_prompts(model) == []
+
+
+def test_the_shipped_model_packs_in_every_precision(model: ScoringModel) -> None:
+    check_packing(model, PackedScorer(model), PlainScorer(model))
+
+
+def test_perturbed_rounding_is_small_repeats_and_ends() -> None:
+    model = ScoringModel(ScorerModel(dtype="bfloat16"), str(world.LLAVA))
+    scorer = PlainScorer(model)
+
+    def measure() -> list[np.ndarray[Any, Any]]:
+        return [answer.image_logprobs for answer in scorer.measure(TRIAL_TURNS)]
+
+    before = measure()
+    random_state = torch.random.get_rng_state()
+    with perturb_rounding(model.vlm, 0):
+        perturbed = measure()
+    with perturb_rounding(model.vlm, 0):
+        again = measure()
+    for left, right, other in zip(before, perturbed, again, strict=True):
+        assert 0 < np.abs(left - right).max() < 0.5
+        assert np.array_equal(right, other)
+    assert all(map(np.array_equal, before, measure()))
+    assert torch.equal(torch.random.get_rng_state(), random_state)

@@ -38,7 +38,7 @@ def summarize_records(report: RecordsReport, output: str) -> str:
         f"  records  {os.path.join(output, 'records')}",
         f"  report   {os.path.join(output, REPORT)}",
         f"  next     python -m jobs.select --input {shlex.quote(output)} --output DATASET "
-        "--top 0.1 --by i2c",
+        "--top 0.1 --by visual_ifd --within kind",
     ]
     return "\n".join(lines)
 
@@ -53,6 +53,11 @@ def summarize_selection(report: SelectionReport) -> str:
     lines = [
         f"selected {report.turns} of {report.scored_turns} scored turns "
         f"({report.images} images) by {report.by}{threshold}",
+        *(
+            [f"  left out {report.refuted_turns} turns that the image refutes (gain below 0)"]
+            if report.refuted_turns
+            else []
+        ),
         f"  dataset  {report.output}/part-*.parquet",
         f"  LLaVA    {report.output}/llava.json",
         f"  report   {report.output}/{SELECTION}",

@@ -4,7 +4,7 @@ PYTHON_IN := $(VENV)/bin/python
 KIND ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 # Options and paths for pytest: make test ARGS='tests/test_chat.py -x'
 ARGS ?=
-# Test files that run at once. A file's tests share their engines and runs, so it stays in one process.
+# Test files that run at once; the tests of a file share their engines and runs.
 JOBS ?= 2
 CACHES := .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

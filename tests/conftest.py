@@ -169,6 +169,7 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     s3fs.S3FileSystem.clear_instance_cache()
 
 
+JOB_TIMEOUT_S = 1500
 SLOWEST_FIRST = (
     *("jobs/test_train.py", "jobs/test_generate.py", "jobs/test_c3l.py", "jobs/test_c3l_s3.py"),
     *("jobs/test_train_s3.py", "families/test_families.py", "train/test_families.py"),
@@ -179,6 +180,13 @@ SLOWEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the slowest files first, so that processes that share the suite end together."""
+    """Puts the slowest files first, so that processes that share the suite end together.
+
+    Tests of jobs get more time than others: a job is many processes, and another test may run on
+    the same cores.
+    """
     ranks = {TESTS / file: rank for rank, file in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+    for item in items:
+        if item.path.parent == TESTS / "jobs" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(JOB_TIMEOUT_S))

@@ -92,14 +92,15 @@ class RunFolder:
                 f"{self.flag} {self.path}: not the output of a run: it has no {REPORT}"
             )
         self._refuse_other_version(report)
-        if report["job"] == "c3l":
+        job = report.get("job")
+        if job == "c3l":
             rounds = [name for name in report.get("stages", {}) if name.startswith("round-")]
             latest = f"{self.path.rstrip('/')}/{rounds[-1] if rounds else 'round-0'}"
             raise PreflightError(
                 f"{self.flag} {self.path}: is the output of jobs.c3l, whose rounds are runs of "
                 f"their own; name one, such as {latest}"
             )
-        if report["job"] == "train":
+        if job == "train":
             raise PreflightError(
                 f"{self.flag} {self.path}: is the output of jobs.train and holds no records"
             )

@@ -104,7 +104,7 @@ def _list_files(path: str, location: Location) -> tuple[str, Listing]:
     if location.fs.isfile(location.path):
         return _list_one_file(path, location)
     if location.fs.isdir(f"{location.path}/manifests"):
-        return location.path, _list_run(path, location)
+        return location.path, _list_run(RunFolder(location, path, "--input"))
     return location.path, location.fs.find(location.path, detail=True)
 
 
@@ -130,15 +130,15 @@ def _list_one_file(path: str, location: Location) -> tuple[str, Listing]:
     return location.parent.path, {name: {**location.fs.info(name), "named": True}}
 
 
-def _list_run(path: str, location: Location) -> Listing:
+def _list_run(folder: RunFolder) -> Listing:
     """The files of an earlier run that its manifests name."""
-    folder = RunFolder.open(path, "--input")
     folder.read_run()
+    location = folder.location
     committed = {f"{location.path}/{manifest.file}" for manifest in read_manifests(folder)}
     files: Listing = location.fs.find(f"{location.path}/records", detail=True)
     files = {name: info for name, info in files.items() if name in committed}
     if not files:
-        raise PreflightError(f"--input {path}: a run without records")
+        raise PreflightError(f"--input {folder.path}: a run without records")
     return files
 
 

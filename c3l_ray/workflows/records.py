@@ -1,4 +1,4 @@
-"""What the workflows share that write records: between what defines the rows and the report."""
+"""What workflows share: absolute paths, and records between their identity and their report."""
 
 import dataclasses
 import logging
@@ -12,8 +12,9 @@ from c3l_ray.inputs.units import Shard
 from c3l_ray.runs.commit import delete_lost_files, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.train.training_config import TrainConfig
 
-Config = TypeVar("Config", bound=RecordsConfig)
+Config = TypeVar("Config", bound=RecordsConfig | TrainConfig)
 
 LOCAL_PATHS = {"layout": "image_root", "scorer": "name", "clip": "name", "model": "name"}
 """Concerns of a config, and the field of each that may be a local path."""

@@ -53,11 +53,6 @@ def summarize_selection(report: SelectionReport) -> str:
     lines = [
         f"selected {report.turns} of {report.scored_turns} scored turns "
         f"({report.images} images) by {report.by}{threshold}",
-        *(
-            [f"  left out {report.refuted_turns} turns that the image refutes (gain below 0)"]
-            if report.refuted_turns
-            else []
-        ),
         f"  dataset  {report.output}/part-*.parquet",
         f"  LLaVA    {report.output}/llava.json",
         f"  report   {report.output}/{SELECTION}",

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from c3l_ray import __version__
@@ -12,6 +11,7 @@ from c3l_ray.errors import C3LError, last_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.workflows.records import make_paths_absolute
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         C3LError: it cannot go on; run again, it resumes from the latest checkpoint.
     """
     started = time.monotonic()
-    config = _with_absolute_model(config)
+    config = make_paths_absolute(config)
     from c3l_ray.inference.model_check import check_model
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
@@ -143,14 +143,6 @@ def train_model(config: TrainConfig) -> TrainingReport:
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     return report
-
-
-def _with_absolute_model(config: TrainConfig) -> TrainConfig:
-    """The config with the absolute path of a local model, for workers that run in other folders."""
-    if not Path(config.model.name).is_dir():
-        return config
-    name = str(Path(config.model.name).absolute())
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name))
 
 
 def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:

@@ -35,6 +35,8 @@ def connect(num_actors: int) -> None:
     # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
     # none is left for reading and writing.
     size = {"num_cpus": max(num_actors + 2, os.cpu_count() or 1)} if address == "local" else {}
+    # Ray would start an idle worker for each of these CPUs.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
         ray.init(
             address=address,

@@ -33,6 +33,10 @@ class Engine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         on_cpu = current_platform.is_cpu()
+        if on_cpu and model.tensor_parallel == 1:
+            # The engine's process then computes itself: one process and half of the start less.
+            # vLLM has a worker so that it can bind threads to cores, which is off.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         # A seeded request whose prompt is cut in chunks fails on the CPU, so there the budget of a
         # step holds whole prompts.
         whole_prompts = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}

@@ -104,8 +104,8 @@ def test_the_manifest_is_strictly_valid(list_errors: ListErrors) -> None:
 
 MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a mistyped field": (
-        lambda job: job["spec"].update(shutdownAfterJobFinish=True),
-        "shutdownAfterJobFinish",
+        lambda job: job["spec"].update(preRunningDeadlineSecond=60),
+        "preRunningDeadlineSecond",
     ),
     "a mistyped field of a container": (
         lambda job: list_pods(job)[1]["containers"][0].update(volumeMount=[]),
@@ -142,12 +142,25 @@ def test_the_check_of_the_manifest_finds_a_mistake(mistake: str, list_errors: Li
     assert message in error
 
 
-def test_a_lost_cluster_is_made_again_and_a_finished_one_goes() -> None:
+def test_a_failed_cluster_is_made_again_and_none_outlives_its_use() -> None:
     spec = read_manifest()["spec"]
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode")
-    assert spec["backoffLimit"] > 0
-    assert spec["shutdownAfterJobFinishes"] and spec["ttlSecondsAfterFinished"] > 0
+    assert spec["backoffLimit"] > 0 and spec["preRunningDeadlineSeconds"] > 0
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    # The operator refuses deletion rules beside these.
+    assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished"} & {*spec}
+    seconds_of_policy: dict[tuple[str, str], int] = {}
+    for rule in spec["deletionStrategy"]["deletionRules"]:
+        condition = dict(rule["condition"])
+        seconds = condition.pop("ttlSeconds")
+        ((_, end),) = condition.items()  # the operator takes one of the two statuses
+        seconds_of_policy[end, rule["policy"]] = seconds
+    assert {end for end, policy in seconds_of_policy if policy == "DeleteCluster"} == {
+        *("SUCCEEDED", "FAILED", "Failed")
+    }
+    for end in ("FAILED", "Failed"):  # GPUs go back, and the logs stay for the morning
+        assert seconds_of_policy[end, "DeleteWorkers"] == 0
+        assert seconds_of_policy[end, "DeleteCluster"] >= 24 * 3600
 
 
 def test_the_entrypoint_is_a_command_that_the_job_takes_and_its_pools_fill_the_workers() -> None:

@@ -46,7 +46,7 @@ PARTS = {
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
         "config errors images inputs methods methods.scores runs schema storage",
-        "numpy pyarrow PIL",
+        "numpy pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(

@@ -36,6 +36,7 @@ BLUR_RATIO = 8
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 JPEG_2000_SIGNATURES = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 PLAIN_MODES = ("RGB", "L", "P", "1")
 
 
@@ -84,7 +85,7 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
 
 
 def inspect_image(data: bytes) -> StoredImage:
-    """How an image lies in its file, of which only the header is read.
+    """How an image lies in its file, of which little more than the header is read.
 
     Raises:
         UnusableImage: as `decode_image`.
@@ -94,12 +95,18 @@ def inspect_image(data: bytes) -> StoredImage:
         is_plain = (
             opened.mode in PLAIN_MODES
             and not opened.has_transparency_data
-            and opened.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
+            and not _is_rotated(opened, data)
             and format_ != "HEIF"
             and (format_ != "PNG" or drop_refused_chunks(data) is data)
         )
         profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
     return StoredImage(format_, is_plain, profile)
+
+
+def _is_rotated(opened: ImageFile.ImageFile, data: bytes) -> bool:
+    if opened.format == "PNG" and not any(name in data for name in PNG_EXIF):
+        return False  # Pillow decodes a PNG to find out
+    return opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 @contextmanager

@@ -162,7 +162,9 @@ def _find_worse(scores: NDArray[np.float64], config: SelectConfig) -> NDArray[np
     if config.at_least is None:
         return np.zeros(len(scores), dtype=bool)
     # Scores are stored in 32 bits, and 0.7 there is a little less than 0.7.
-    return scores < _restore_sign(float(np.float32(config.at_least)), config)
+    with np.errstate(over="ignore"):
+        bound = float(np.float32(config.at_least))
+    return scores < _restore_sign(bound, config)
 
 
 def _restore_sign(score: float, config: SelectConfig) -> float:

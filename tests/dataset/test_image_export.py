@@ -1,6 +1,7 @@
 """What a loader shows that ignores EXIF and depth is what the scoring model saw."""
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from c3l_ray.errors import C3LError
 from c3l_ray.images import decode_image
 from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
 from tests.examples import EncodeImage
-from tests.test_png_chunks import LARGE, insert
+from tests.test_png_chunks import LARGE, insert, make_chunk
 
 MILLION = 1_000_000
 SHADES = np.linspace(0, 1, 1200).reshape(30, 40)
@@ -49,7 +50,11 @@ def make_translucent() -> Image.Image:
     return image
 
 
+XMP = make_chunk(
+    b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b'<x tiff:Orientation="6"/>')
+)
 DIFFERENT = {
+    "a PNG rotated in XMP": insert(encode(make_picture(), "PNG"), XMP, is_after_pixels=True),
     "a rotated JPEG": encode(make_picture(), "JPEG", exif=rotated()),
     "a rotated PNG": encode(make_picture(), "PNG", exif=rotated()),
     "a rotated WebP": encode(make_picture(), "WEBP", exif=rotated()),

@@ -13,6 +13,8 @@ below a sixteenth of white is refused, not guessed at, as is one with values tha
 above white or not finite. An image of zeros is black.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
@@ -43,7 +45,7 @@ def prepare_tiff(opened: ImageFile.ImageFile) -> None:
     """
     if not isinstance(opened, TiffImagePlugin.TiffImageFile):
         return
-    if SIGNED in opened.tag_v2.get(SAMPLE_FORMAT, ()) and not is_deep_grey(opened.mode):
+    if _is_signed(opened) and not is_deep_grey(opened.mode):
         raise UnusableImage("undecodable", "TIFF of signed 8-bit values: what is white?")
     opened.tile = [
         tile._replace(args=(NATIVE_ORDER.get(tile.args[0], tile.args[0]), *tile.args[1:]))
@@ -69,8 +71,7 @@ def scale_grey(image: Image.Image, opened: ImageFile.ImageFile) -> Image.Image:
         grey = np.rint(values * np.float32(255 / white)).astype(np.uint8)
     else:
         grey = (values >> (white.bit_length() - 8)).astype(np.uint8)
-    is_tiff = isinstance(opened, TiffImagePlugin.TiffImageFile)
-    if is_tiff and opened.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+    if _read_tag(opened, PHOTOMETRIC) == WHITE_IS_ZERO:
         grey = 255 - grey
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -80,22 +81,19 @@ def scale_grey(image: Image.Image, opened: ImageFile.ImageFile) -> Image.Image:
 
 def _read_values(
     image: Image.Image, opened: ImageFile.ImageFile
-) -> tuple[NDArray[np.generic], tuple[int, ...]]:
+) -> tuple[NDArray[Any], tuple[int, ...]]:
     """The values [height, width], and what may be white among values of their type."""
     values = np.asarray(image)
     if image.mode == "F":
         return values, (1, 255, 65_535)
-    bits, is_signed = 16, False
-    if isinstance(opened, TiffImagePlugin.TiffImageFile):
-        bits = opened.tag_v2.get(BITS_PER_SAMPLE, (bits,))[0]
-        is_signed = SIGNED in opened.tag_v2.get(SAMPLE_FORMAT, ())
+    bits, is_signed = (_read_tag(opened, BITS_PER_SAMPLE) or (16,))[0], _is_signed(opened)
     if bits == 32 and not is_signed:
         values = values.view(np.uint32)
     declared = 2 ** (bits - is_signed) - 1
     return values, (*(white for white in (255, 65_535) if white < declared >> 4), declared)
 
 
-def _find_white(values: NDArray[np.generic], whites: tuple[int, ...]) -> int:
+def _find_white(values: NDArray[Any], whites: tuple[int, ...]) -> int:
     darkest, brightest = float(values.min()), float(values.max())
     if not np.isfinite(darkest) or not np.isfinite(brightest):
         raise UnusableImage("undecodable", "a grey image with values that are not finite")
@@ -113,3 +111,14 @@ def _find_white(values: NDArray[np.generic], whites: tuple[int, ...]) -> int:
             "known; scale it to 8 bits",
         )
     return white
+
+
+def _read_tag(opened: ImageFile.ImageFile, tag: int) -> Any:
+    """A tag of a TIFF; None where it has none, or is no TIFF."""
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
+        return opened.tag_v2.get(tag)
+    return None
+
+
+def _is_signed(opened: ImageFile.ImageFile) -> bool:
+    return SIGNED in (_read_tag(opened, SAMPLE_FORMAT) or ())

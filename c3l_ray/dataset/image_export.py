@@ -44,11 +44,14 @@ def export_images(table: pa.Table) -> ExportedImages:
     images: list[bytes | None] = table["image"].to_pylist()
     with ThreadPoolExecutor(NUM_THREADS) as encoders:
         exported = list(encoders.map(_try_to_export, images))
-    failed = [row for row, image in enumerate(exported) if isinstance(image, UnusableImage)]
-    failures = [f"{table['source'][row]} {table['key'][row]}: {exported[row]}" for row in failed]
+    failures = [
+        f"{table['source'][row]} {table['key'][row]}: {image}"
+        for row, image in enumerate(exported)
+        if isinstance(image, UnusableImage)
+    ]
     kept = [row for row, image in enumerate(exported) if not isinstance(image, UnusableImage)]
     num_rewritten = sum(exported[row] is not images[row] for row in kept)
-    if failed:
+    if failures:
         table = table.take(pa.array(kept, pa.int64()))
     if num_rewritten:
         table = replace_columns(table, image=[exported[row] for row in kept])

@@ -22,7 +22,7 @@ from c3l_ray.dataset.image_export import export_images
 from c3l_ray.dataset.llava_export import LlavaWriter
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests, read_records
-from c3l_ray.runs.folder import SELECTION, RunFolder
+from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.schema import Record, replace_columns
 
@@ -95,6 +95,8 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     """
     source = RunFolder.open(config.input, "--input")
     run = source.read_run()
+    if "origin" not in run:
+        raise PreflightError(f"--input {config.input}: its {REPORT} is not that of a run")
     if run.get("finished") is None:
         log.warning("the run in %s is not finished; this selects from what it has", config.input)
     manifests = {manifest.unit: manifest for manifest in read_manifests(source) if manifest.file}
@@ -126,17 +128,18 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     _clear_folder(target, report)
 
     tables = selected_tables(source, manifests, chosen.choice)
-    report = dataclasses.replace(report, **_write_tables(target, tables, config.group))
-    report = dataclasses.replace(report, finished=now())
+    report = dataclasses.replace(_write_tables(target, tables, report), finished=now())
     target.write(CARD, make_card(dataclasses.asdict(report)).encode())
     target.write_json(SELECTION, dataclasses.asdict(report))
     return report
 
 
-def _write_tables(target: RunFolder, tables: Iterable[pa.Table], group: str) -> dict[str, int]:
-    """Writes Parquet files, images and llava.json; returns what the report counts of them."""
-    llava = LlavaWriter(target, group)
-    counts = dict.fromkeys(("turns", "images", "files", "rewritten_images"), 0)
+def _write_tables(
+    target: RunFolder, tables: Iterable[pa.Table], report: SelectionReport
+) -> SelectionReport:
+    """Writes Parquet files, images and llava.json; returns the report with their counts."""
+    llava = LlavaWriter(target, report.group)
+    turns, images, files, rewritten_images = 0, 0, 0, 0
     failures: list[str] = []
     for table, num_rewritten, failures_of_table in map(export_images, tables):
         failures += failures_of_table
@@ -144,21 +147,28 @@ def _write_tables(target: RunFolder, tables: Iterable[pa.Table], group: str) -> 
             continue
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        target.write(f"part-{counts['files']:05d}.parquet", buffer.getvalue())
+        target.write(f"part-{files:05d}.parquet", buffer.getvalue())
         llava.add(table)
-        counts["turns"] += sum(len(turns) for turns in table["turns"].to_pylist())
-        counts["images"] += table.num_rows
-        counts["files"] += 1
-        counts["rewritten_images"] += num_rewritten
+        turns += sum(len(row) for row in table["turns"].to_pylist())
+        images += table.num_rows
+        files += 1
+        rewritten_images += num_rewritten
     llava.close()
-    if failures and not counts["images"]:
+    if failures and not images:
         raise C3LError(f"no image of a chosen turn can be decoded here, for example {failures[0]}")
     if failures:
         log.warning(
             "left out %d images that cannot be decoded here, for example %s",
             *(len(failures), failures[0]),
         )
-    return {**counts, "unusable_images": len(failures)}
+    return dataclasses.replace(
+        report,
+        turns=turns,
+        images=images,
+        files=files,
+        rewritten_images=rewritten_images,
+        unusable_images=len(failures),
+    )
 
 
 def selected_tables(

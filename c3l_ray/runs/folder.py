@@ -110,8 +110,6 @@ class RunFolder:
             raise PreflightError(
                 f"{self.flag} {self.path}: is the output of jobs.train and holds no records"
             )
-        if "origin" not in report:
-            raise PreflightError(f"{self.flag} {self.path}: its {REPORT} is not that of a run")
         return report
 
     def _refuse_other_content(self) -> None:

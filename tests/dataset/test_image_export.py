@@ -99,7 +99,7 @@ def test_what_decodes_differently_is_written_as_decoded(name: str) -> None:
         assert not opened.getexif()
     assert np.abs(shown - seen).max() <= (8 if is_jpeg else 0)
     assert np.abs(shown - seen).mean() <= (1 if is_jpeg else 0)
-    assert np.array_equal(decode_image(exported, MILLION), load_as_llava_does(exported))
+    assert np.array_equal(np.asarray(decode_image(exported, MILLION)), shown)
     assert export_image(exported) is exported
 
 
@@ -107,7 +107,7 @@ def test_what_decodes_differently_is_written_as_decoded(name: str) -> None:
 def test_what_decodes_as_it_lies_keeps_its_bytes(name: str) -> None:
     data = ALIKE[name]
     assert export_image(data) is data
-    assert np.array_equal(load_as_llava_does(data), decode_image(data, MILLION))
+    assert np.array_equal(load_as_llava_does(data), np.asarray(decode_image(data, MILLION)))
 
 
 def test_a_color_profile_stays_with_colours_and_not_with_inks() -> None:

@@ -111,11 +111,10 @@ def test_a_run_is_read_from_its_report(tmp_path: Path, job: str) -> None:
         ),
         ("run.json", [], r"its run\.json is not that of a run$"),
         ("run.json", {"identity": [VERSION]}, r"its run\.json is not that of a run$"),
-        ("run.json", {"identity": {"schema": VERSION}}, r"its run\.json is not that of a run$"),
     ],
     ids=[
         *("a dataset", "a folder", "c3l", "train", "another schema"),
-        *("a list", "another identity", "no origin"),
+        *("a list", "another identity"),
     ],
 )
 def test_a_folder_that_is_no_run_says_what_it_is(

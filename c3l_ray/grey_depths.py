@@ -46,7 +46,7 @@ def prepare_tiff(opened: ImageFile.ImageFile) -> None:
     if not isinstance(opened, TiffImagePlugin.TiffImageFile):
         return
     if _is_signed(opened) and not is_deep_grey(opened.mode):
-        raise UnusableImage("undecodable", "TIFF of signed 8-bit values: what is white?")
+        raise UnusableImage("undecodable", "TIFF of signed 8-bit values, whose scale is unknown")
     opened.tile = [
         tile._replace(args=(NATIVE_ORDER.get(tile.args[0], tile.args[0]), *tile.args[1:]))
         if tile.codec_name == "libtiff" and isinstance(tile.args, tuple)

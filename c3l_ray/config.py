@@ -4,6 +4,7 @@ A job's whole config is checked when it is made (`ranges.check_config`), before 
 Which of its fields define a row's content is said in `identity`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -195,8 +196,10 @@ class SelectConfig:
     """Output folder of a jobs.generate or jobs.score run, local or s3://."""
     output: Annotated[str | None, optional("STR")] = None
     """Folder for the dataset, local or s3://, made afresh (default: `dataset` in the input)."""
-    top: Annotated[float, Range(above=0)] = 0.1
-    """Share of the scored turns to keep, below 1, or a number of turns, from 1 on."""
+    top: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    """Share of scored turns to keep, or a number from 1 on (default: 0.1, or all of --at-least)."""
+    at_least: Annotated[float | None, optional("FLOAT")] = None
+    """Leave out turns whose score is worse: below this, or above it where lower is better."""
     by: RankedBy = "i2c"
     """Score that ranks the turns; random, clip and image_logprob are controls."""
     within: Within = "dataset"
@@ -219,10 +222,21 @@ class SelectConfig:
         """Whether turns that the image refutes are left out."""
         return self.require_gain and self.by not in BLIND_TO_GAIN
 
-    def conflicts(self) -> Conflicts:
-        if not is_share_or_count(self.top):
-            yield "top", SHARE_OR_COUNT
+    @property
+    def kept(self) -> float | None:
+        """The share or number of the scored turns to keep; None is all that are good enough."""
+        return DEFAULT_TOP if self.top is None and self.at_least is None else self.top
 
+    def conflicts(self) -> Conflicts:
+        if self.top is not None and not is_share_or_count(self.top):
+            yield "top", SHARE_OR_COUNT
+        if self.at_least is not None and not math.isfinite(self.at_least):
+            yield "at_least", "must be a finite number"
+        if self.at_least is not None and self.by == "random":
+            yield "at_least", "--by random has no score to compare with it; drop it"
+
+
+DEFAULT_TOP = 0.1
 
 BLIND_TO_GAIN = frozenset({"random", "clip", "image_logprob", "min_logprob", "text_logprob"})
 """What turns are ranked by without comparing an answer with and without its image."""

@@ -4,7 +4,8 @@
 
 Reads the output folder of jobs.generate or jobs.score. Writes part-*.parquet
 (the columns of the records, with the chosen turns only), llava.json in LLaVA's
-conversation format with its images/, and selection.json, which says what was
+conversation format with its images/, README.md, a dataset card by which the
+datasets library loads the folder, and selection.json, which says what was
 chosen and how. --group image makes one sample of all the chosen turns of an
 image. A useful score selects better turns than the controls --by random, --by
 clip and --by image_logprob do.

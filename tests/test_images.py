@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from c3l_ray import images
 from c3l_ray.errors import UnusableImage
@@ -48,6 +48,28 @@ def test_transparency_lies_on_white(encoded: Encoded) -> None:
     assert decode_image(buffer.getvalue(), MILLION).getpixel((0, 0)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize(
+    ("format_", "transparency"), [("GIF", 0), ("PNG", 0), ("PNG", bytes([0, 127]))]
+)
+def test_a_transparent_palette_lies_on_white(format_: str, transparency: int | bytes) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 0, 0, 255] + [0] * 42)
+    image.putpixel((0, 0), 0)
+    buffer = io.BytesIO()
+    image.save(buffer, format_, transparency=transparency)
+    decoded = decode_image(buffer.getvalue(), MILLION)
+    assert decoded.getpixel((0, 0)) == (255, 255, 255)
+    assert decoded.getpixel((1, 1)) == ((0, 0, 255) if transparency == 0 else (128, 128, 255))
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_inks_become_their_colours(format_: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(buffer, format_)
+    red = np.asarray(decode_image(buffer.getvalue(), MILLION), dtype=float)[8, 8]
+    assert np.abs(red - (255, 0, 0)).max() <= 2
+
+
 def test_rotation_in_the_exif_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -78,6 +100,10 @@ def test_a_line_of_pixels_is_refused(encoded: Encoded) -> None:
         (None, "no_image: the sample has"),
         (b"", "empty: the image has no bytes"),
         (b"this is text", "undecodable: not an image of a known format"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(9), "undecodable: PNG that cannot be read: broken PNG file"),
+        (b"II*\0" + bytes(9), "undecodable: TIFF that cannot be read: "),
+        (b"GIF89a" + bytes(3), "undecodable: GIF that cannot be read: "),
+        (b"\xff\xd8\xff" + bytes(9), "undecodable: JPEG that cannot be read: "),
     ],
 )
 def test_bytes_that_are_no_image_say_so(data: bytes | None, error: str) -> None:
@@ -85,10 +111,39 @@ def test_bytes_that_are_no_image_say_so(data: bytes | None, error: str) -> None:
         decode_image(data, MILLION)
 
 
-def test_avif_is_read_and_heic_says_what_to_do(encoded: Encoded) -> None:
-    assert decode_image(encoded(format_="AVIF"), MILLION).size == (40, 30)
-    with pytest.raises(UnusableImage, match=r"^unsupported: HEIC; convert it to JPEG"):
-        decode_image(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100), MILLION)
+@pytest.mark.parametrize("format_", ["AVIF", "JPEG2000", "TIFF", "BMP", "GIF"])
+def test_less_common_formats_are_read(encoded: Encoded, format_: str) -> None:
+    decoded = np.asarray(decode_image(encoded(format_=format_), MILLION), dtype=float)
+    expected = np.asarray(decode_image(encoded(), MILLION), dtype=float)
+    assert np.abs(decoded - expected).max() <= 4
+
+
+HEIC = b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heic" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("format_", "message"),
+    [
+        ("HEIC", "HEIC; convert it to JPEG, PNG or WebP, or install pillow-heif on every node"),
+        ("AVIF", "AVIF; convert it to JPEG, PNG or WebP, or install pillow 11.3 or later on"),
+        ("JPEG2000", "JPEG 2000; convert it to JPEG, PNG or WebP, or install a pillow with Open"),
+    ],
+)
+def test_a_format_that_this_pillow_lacks_is_named(
+    encoded: Encoded, format_: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = HEIC if format_ == "HEIC" else encoded(format_=format_)
+    lacking = tuple(name for name in images.IMAGE_FORMATS if name not in (format_, "HEIF"))
+    monkeypatch.setattr(images, "IMAGE_FORMATS", lacking)
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(UnusableImage, match=f"^unsupported: {message}"):
+        decode_image(data, MILLION)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2, 10])
+def test_a_jpeg_that_lacks_its_end_is_undecodable(encoded: Encoded, num_bytes: int) -> None:
+    with pytest.raises(UnusableImage, match=r"^undecodable: OSError: image file is truncated"):
+        decode_image(encoded(format_="JPEG")[:-num_bytes], MILLION)
 
 
 def test_a_hundred_megapixels_are_read_and_more_are_not() -> None:
@@ -132,8 +187,9 @@ def test_a_baseline_image_keeps_the_size_and_loses_the_things() -> None:
     assert blurred.min() > 200 and blurred.mean() == pytest.approx(np.asarray(image).mean(), abs=3)
 
 
-def test_animated_images_give_their_first_frame() -> None:
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
+def test_animated_images_give_their_first_frame(format_: str) -> None:
     buffer = io.BytesIO()
     frames = [Image.new("RGB", (8, 6), (shade, shade, shade)) for shade in (10, 200)]
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    frames[0].save(buffer, format_, save_all=True, append_images=frames[1:])
     assert decode_image(buffer.getvalue(), MILLION).getpixel((0, 0)) == (10, 10, 10)

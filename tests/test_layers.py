@@ -29,7 +29,9 @@ PARTS = {
     "ranges": Part("errors"),
     "flags": Part("", "tyro"),
     "storage": Part("errors", "fsspec botocore"),
-    "images": Part("errors", "PIL"),
+    "png_chunks": Part("errors", "PIL"),
+    "grey_depths": Part("errors", "numpy PIL"),
+    "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
     "model_files": Part("", "fsspec"),
     "chat": Part(),
     "schema": Part("methods.scores", "pyarrow"),
@@ -44,7 +46,7 @@ PARTS = {
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
         "config errors images inputs methods methods.scores runs schema storage",
-        "numpy pyarrow PIL",
+        "numpy pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(

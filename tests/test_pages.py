@@ -152,7 +152,8 @@ def test_the_table_of_statuses_has_every_status_and_every_word_of_an_error() -> 
 def find_error_words() -> set[str]:
     """The words that errors of rows begin with, where the sources write them."""
     package = ROOT / "c3l_ray"
-    files = [package / "images.py", *(package / "inputs").rglob("*.py")]
+    files = [package / f"{name}.py" for name in ("images", "grey_depths", "png_chunks")]
+    files += [*(package / "inputs").rglob("*.py")]
     files += (package / "inference" / f"turn_{name}.py" for name in ("generator", "scorer"))
     words = set()
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):

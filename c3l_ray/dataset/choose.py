@@ -27,12 +27,14 @@ class ChosenTurns(NamedTuple):
         choice: the turns.
         num_scored: turns that had the score.
         num_refuted: of these, those left out because their gain is below 0.
-        threshold: the lowest chosen score of a ranking of the whole dataset.
+        num_worse: of the scored turns, those left out because they are worse than --at-least.
+        threshold: the worst chosen score of a ranking of the whole dataset.
     """
 
     choice: Choice
     num_scored: int
     num_refuted: int
+    num_worse: int
     threshold: float | None
 
 
@@ -50,11 +52,14 @@ def choose_turns(
         config: of the selection.
 
     Raises:
-        PreflightError: no turn has the score, or the image refutes all that have it.
+        PreflightError: no turn has the score, the image refutes all that have it, or none is good
+            enough.
     """
+    if not manifests:
+        raise PreflightError(f"{source.flag} {source.path}: holds no committed images yet")
     tables = [_read_scored_turns(source, manifest, config) for manifest in manifests.values()]
-    scored = pa.concat_tables(tables) if tables else None
-    if scored is None or not scored.num_rows:
+    scored = pa.concat_tables(tables)
+    if not scored.num_rows:
         raise PreflightError(f"--by {config.by}: no turn in {source.path} has this score")
     image = np.unique(scored["image_id"].to_numpy(), return_inverse=True)[1]
     turn, scores = scored["turn"].to_numpy(), scored["score"].to_numpy()
@@ -64,6 +69,14 @@ def choose_turns(
             f"--require-gain: the image refutes all {len(scores)} scored turns in {source.path} "
             "(gain < 0); --no-require-gain selects among them"
         )
+    is_worse = _find_worse(scores, config)
+    is_left_out = is_refuted | is_worse
+    if is_left_out.all():
+        best = _restore_sign(float(scores[~is_refuted].max()), config)
+        raise PreflightError(
+            f"--at-least {config.at_least:g}: no scored turn in {source.path} is as good; the "
+            f"best {config.by} is {best:g}"
+        )
     if config.within != "dataset":
         strata = scored["kind"].to_numpy()
         if config.within == "kind_and_length":
@@ -71,28 +84,36 @@ def choose_turns(
         scores = ranking.percentile_rank(scores, strata)
     if config.per == "image":
         ranked = np.lexsort((turn, -scores, image))
-        ranked = ranked[~is_refuted[ranked]]
+        ranked = ranked[~is_left_out[ranked]]
         images, first, counts = np.unique(image[ranked], return_index=True, return_counts=True)
         position = np.arange(len(ranked)) - np.repeat(first, counts)
-        num_kept = _count_kept(config.top, np.bincount(image)[images])
+        num_kept = _count_kept(config.kept, np.bincount(image)[images])
         chosen = ranked[position < num_kept.repeat(counts)]
     else:
         ranked = np.lexsort((turn, image, -scores))
-        ranked = ranked[~is_refuted[ranked]]
-        chosen = ranked[: int(_count_kept(config.top, np.array(len(scores))))]
+        ranked = ranked[~is_left_out[ranked]]
+        chosen = ranked[: int(_count_kept(config.kept, np.array(len(scores))))]
     choice: Choice = defaultdict(lambda: defaultdict(list))
     for place in scored.select(["unit", "row", "turn"]).take(chosen).to_pylist():
         choice[place["unit"]][place["row"]].append(place["turn"])
     threshold = None
     if config.per == "dataset" and config.by != "random":
         threshold = float(scores[chosen[-1]])
-        if config.by in LOWER_IS_BETTER and config.within == "dataset":
-            threshold = -threshold
-    return ChosenTurns(choice, len(scores), int(is_refuted.sum()), threshold)
+        if config.within == "dataset":
+            threshold = _restore_sign(threshold, config)
+    return ChosenTurns(
+        choice=choice,
+        num_scored=len(scores),
+        num_refuted=int(is_refuted.sum()),
+        num_worse=int(is_worse.sum()),
+        threshold=threshold,
+    )
 
 
-def _count_kept(top: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of so many turns are kept: a share of them, at least one, or a number from 1 on."""
+def _count_kept(top: float | None, count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of so many turns are kept: a share of them, at least one, a number, or all."""
+    if top is None:
+        return count
     kept = top if top >= 1 else np.maximum(1, np.round(top * count))
     return np.minimum(kept, count).astype(np.int64)
 
@@ -134,6 +155,21 @@ def _read_scored_turns(source: RunFolder, manifest: Manifest, config: SelectConf
     )
     is_ok = pc.equal(turns.field("status"), "ok")
     return scored.filter(pc.and_(is_ok, pc.fill_null(pc.is_finite(score), False)))
+
+
+def _find_worse(scores: NDArray[np.float64], config: SelectConfig) -> NDArray[np.bool_]:
+    """For each turn whether it is left out because its score, higher is better, is not enough."""
+    if config.at_least is None:
+        return np.zeros(len(scores), dtype=bool)
+    # Scores are stored in 32 bits, and 0.7 there is a little less than 0.7.
+    with np.errstate(over="ignore"):
+        bound = float(np.float32(config.at_least))
+    return scores < _restore_sign(bound, config)
+
+
+def _restore_sign(score: float, config: SelectConfig) -> float:
+    """A score as it is stored from one of which higher is better, and the other way round."""
+    return -score if config.by in LOWER_IS_BETTER else score
 
 
 def _find_refuted(turns: pa.StructArray, config: SelectConfig) -> pa.Array:

@@ -1,21 +1,24 @@
 """LLaVA's conversation format: llava.json, and the images that it names."""
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
-from c3l_ray.images import IMAGE_FORMATS
+from c3l_ray.images import inspect_image
 from c3l_ray.inputs.formats import llava_json
 from c3l_ray.inputs.units import digest_text, is_digest
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import Record, Turn
 
-EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # others are named as their format
+EXTENSIONS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "TIFF": "tif",
+    "JPEG2000": "jp2",
+}  # others are named as their format
 
 
 class LlavaWriter:
@@ -64,8 +67,7 @@ class LlavaWriter:
         if record["image"] is None:
             image_name = llava_json.find_image_name(record["meta"])
             return image_name or f"{record['source']}/{record['key']}"
-        with Image.open(io.BytesIO(record["image"]), formats=IMAGE_FORMATS) as opened:
-            format_ = str(opened.format)
+        format_ = inspect_image(record["image"]).format
         extension = EXTENSIONS.get(format_, format_.lower())
         name = f"images/{stem}.{extension}"
         self.target.write(name, record["image"])

@@ -17,6 +17,7 @@ from c3l_ray.evaluation.judgement import parse_scene
 from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy
 from c3l_ray.methods.sentences import split_sentences
 from c3l_ray.runs.commit import read_manifests, read_records
+from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.truth import TRUE, Truth, judge_turn
@@ -62,8 +63,8 @@ def report_corrections(path: str) -> str:
         PreflightError: the path is no run, or the run contains no corrected answers about scenes.
     """
     folder = RunFolder.open(path, "RUN")
-    run = folder.read_run()
-    manifests = (manifest for manifest in read_manifests(folder) if manifest.file)
+    folder.read_run()
+    manifests = [manifest for manifest in read_manifests(folder) if manifest.file]
     tables = (read_records(folder, manifest, ["meta", "turns"]) for manifest in manifests)
     corrections = list(judge_corrections(tables))
     if not corrections:
@@ -71,7 +72,7 @@ def report_corrections(path: str) -> str:
             f"{path}: contains no corrected answers about scenes; this report needs the synthetic "
             "world and a run with --correct or --method vigc"
         )
-    tokens = run["correction_tokens"]
+    tokens = sum((manifest.counts for manifest in manifests), Counts()).correction_tokens
     return (
         f"{format_corrections(corrections)}\n\n"
         f"correction generated {tokens['generated']} tokens and kept {tokens['kept']}"

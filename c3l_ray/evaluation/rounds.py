@@ -110,7 +110,10 @@ def judge_selection(
     """
     # What is judged is the score alone.
     config = SelectConfig(input=folder.path, by=by, within=within, top=TOP, require_gain=False)
-    choice = choose_turns(folder, manifests, config).choice
+    try:
+        choice = choose_turns(folder, manifests, config).choice
+    except PreflightError:  # no turn has the score
+        return []
     return list(judge_turns(selected_tables(folder, manifests, choice)))
 
 

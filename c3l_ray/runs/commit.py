@@ -100,10 +100,21 @@ def commit_unit(
 
 
 def read_manifests(folder: RunFolder) -> Iterator[Manifest]:
-    """Every committed unit's manifest, in the order of their names."""
+    """Every committed unit's manifest, in the order of their names.
+
+    Raises:
+        C3LError: a file among them is no manifest.
+        OSError: the storage failed.
+    """
+    files = folder.list_json("manifests")
     with ThreadPoolExecutor(16) as readers:
-        for content in readers.map(storage.Location.read, folder.list_json("manifests")):
-            yield Manifest.from_json(content)
+        for file, content in zip(files, readers.map(storage.Location.read, files), strict=True):
+            try:
+                yield Manifest.from_json(content)
+            except (ValueError, KeyError, TypeError) as error:
+                raise C3LError(
+                    f"{file.address} is not a manifest of this version: {error!r}"
+                ) from error
 
 
 def delete_lost_files(folder: RunFolder) -> int:
@@ -150,14 +161,17 @@ def read_file(
         columns: to read; all of them where none are named.
 
     Raises:
-        C3LError: the file cannot be read, or is not what its writer committed (which only a
-            read of all columns sees).
+        C3LError: the file cannot be read, holds no records, or is not what its writer committed
+            (which only a read of all columns sees).
     """
     location = folder.location / file
     try:
         if columns is not None:
             with location.open() as opened:
-                return pq.ParquetFile(opened).read(columns)
+                parquet = pq.ParquetFile(opened)
+                if not parquet.schema_arrow.equals(RECORDS):
+                    raise C3LError(f"{location.address} is no file of records of this version")
+                return parquet.read(columns)
         content = location.read()
     except (*storage.ERRORS, pa.ArrowException) as error:
         raise C3LError(f"{location.address} cannot be read: {error}") from error

@@ -80,9 +80,13 @@ class RunFolder:
         try:
             report: dict[str, Any] | None = self.read_json(REPORT)
             selection = self.read_json(SELECTION) if report is None else None
+        except NotADirectoryError as error:
+            raise PreflightError(
+                f"{self.flag} {self.path}: is a file, not the output folder of a run"
+            ) from error
         except storage.ERRORS as error:
             raise PreflightError(f"{self.flag} {self.path}: cannot be read: {error}") from error
-        if selection is not None:
+        if isinstance(selection, dict):
             raise PreflightError(
                 f"{self.flag} {self.path}: is a dataset written by jobs.select, not a run; the run "
                 f"that it was selected from is {selection.get('input')}"
@@ -91,6 +95,8 @@ class RunFolder:
             raise PreflightError(
                 f"{self.flag} {self.path}: not the output of a run: it has no {REPORT}"
             )
+        if not isinstance(report, dict) or not isinstance(report.get("identity", {}), dict):
+            raise PreflightError(f"{self.flag} {self.path}: its {REPORT} is not that of a run")
         self._refuse_other_version(report)
         job = report.get("job")
         if job == "c3l":

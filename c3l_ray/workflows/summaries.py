@@ -53,11 +53,21 @@ def summarize_selection(report: SelectionReport) -> str:
     lines = [
         f"selected {report.turns} of {report.scored_turns} scored turns "
         f"({report.images} images) by {report.by}{threshold}",
+        *_describe_exported_images(report),
         f"  dataset  {report.output}/part-*.parquet",
         f"  LLaVA    {report.output}/llava.json",
         f"  report   {report.output}/{SELECTION}",
     ]
     return "\n".join(lines)
+
+
+def _describe_exported_images(report: SelectionReport) -> list[str]:
+    counts = {
+        "written as decoded": report.rewritten_images,
+        "left out, since they cannot be decoded here": report.unusable_images,
+    }
+    fates = [f"{count} {fate}" for fate, count in counts.items() if count]
+    return [f"  images   {', '.join(fates)}"] if fates else []
 
 
 def summarize_training(report: TrainingReport, output: str) -> str:

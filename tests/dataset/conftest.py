@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,25 @@ def write_run(tmp_path: Path, encoded: EncodeImage) -> WriteRun:
     """Writes a run whose units hold these images' turns: lists of units of lists of turns."""
 
     def write(
-        *units: list[list[dict[str, Any]]], keep_images: bool = True, meta: str | None = None
+        *units: list[list[dict[str, Any]]],
+        keep_images: bool = True,
+        meta: str | None = None,
+        images: list[bytes] | None = None,
     ) -> Path:
+        """`images` are those of each unit; else an image of a format by its row."""
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
         folder = RunFolder.open(str(tmp_path / "run"))
         folder.write_json("run.json", make_report())
         for number, turns_of_images in enumerate(units):
             unit, num_rows = f"u-{number:05d}", len(turns_of_images)
             formats = [("JPEG", "PNG", "WEBP")[row % 3] for row in range(num_rows)]
+            encoded_images = images or [encoded(format_=name) for name in formats]
             staged = conform(
                 {
                     "image_id": [f"{unit}-{row}" for row in range(num_rows)],
                     "key": [str(row) for row in range(num_rows)],
                     "source": ["a.tar"] * num_rows,
-                    "image": [encoded(format_=name) if keep_images else None for name in formats],
+                    "image": [image if keep_images else None for image in encoded_images],
                     "meta": [meta] * num_rows,
                     "turns": turns_of_images,
                     "unit": [unit] * num_rows,

@@ -124,6 +124,46 @@ def test_the_lowest_ratio_of_losses_is_the_best(write_run: WriteRun, within: Any
     assert report.threshold == pytest.approx(0.1 if within == "dataset" else 5 / 6)
 
 
+@pytest.mark.parametrize(
+    ("flags", "kept", "num_worse"),
+    [
+        ({"at_least": 0.7}, ["q 0.9", "q 0.7"], 2),  # 0.7 in 32 bits is a little less
+        ({"at_least": 0.7, "top": 1.0}, ["q 0.9"], 2),
+        ({"at_least": 0.2, "top": 0.5, "per": "image"}, ["q 0.9", "q 0.7"], 1),
+        ({"at_least": 0.2, "within": "kind", "top": 0.75}, ["q 0.9", "q 0.2", "q 0.7"], 1),
+        ({"at_least": -1.0}, ["q 0.9", "q 0.1", "q 0.2", "q 0.7"], 0),
+    ],
+)
+def test_turns_that_are_not_good_enough_are_left_out_and_counted(
+    write_run: WriteRun, flags: dict[str, Any], kept: list[str], num_worse: int
+) -> None:
+    path = write_run([[make_turn(0.9), make_turn(0.1)], [make_turn(0.2), make_turn(0.7)]])
+    report = select_turns(SelectConfig(input=str(path), **flags))
+    assert sorted(read_questions(path / "dataset")) == sorted(kept)
+    assert (report.scored_turns, report.worse_turns) == (4, num_worse)
+    assert (report.at_least, report.top) == (flags["at_least"], flags.get("top"))
+
+
+def test_where_lower_is_better_good_enough_is_low(write_run: WriteRun) -> None:
+    turns = [make_turn(ratio) for ratio in (0.5, 0.1, 2.0)]
+    for turn in turns:
+        turn["scores"]["visual_ifd"] = turn["scores"]["i2c"]
+    path = write_run([turns])
+    report = select_turns(SelectConfig(input=str(path), by="visual_ifd", at_least=0.5))
+    assert read_questions(path / "dataset") == ["q 0.5", "q 0.1"]
+    assert (report.threshold, report.worse_turns) == (0.5, 1)
+    message = r"^--at-least 0\.05: no scored turn in .* is as good; the best visual_ifd is 0\.1$"
+    with pytest.raises(PreflightError, match=message):
+        select_turns(SelectConfig(input=str(path), by="visual_ifd", at_least=0.05))
+    assert len(read_questions(path / "dataset")) == 2  # the earlier selection stays
+
+
+def test_a_refuted_turn_is_not_the_best_that_is_good_enough(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.9, gain=-1.0), make_turn(0.1)]])
+    with pytest.raises(PreflightError, match=r"is as good; the best i2c is 0\.1"):
+        select_turns(SelectConfig(input=str(path), at_least=0.5))
+
+
 def test_turns_that_are_not_ok_or_have_no_score_are_never_chosen(write_run: WriteRun) -> None:
     path = write_run(
         [

@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,8 +8,10 @@ from typing import Any
 import pytest
 
 from c3l_ray.scenes.world import CLIP, LLAVA
+from c3l_ray.schema import VERSION
 from jobs.evaluate import run_command
 from tests.evaluation.builders import write_run
+from tests.examples import RECORD
 
 
 def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -70,6 +74,58 @@ def test_what_cannot_be_evaluated_is_refused(
         evaluate(monkeypatch, *arguments)
     assert ending.value.code == 2
     assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize("arguments", ["rounds", "corrections"])
+@pytest.mark.parametrize(
+    ("file", "content", "status", "message"),
+    [
+        ("run.json", "[]", 2, "its run.json is not that of a run"),
+        ("run.json", '{"job": "gen', 2, "cannot be read: "),
+        ("manifests/unit.json", "", 1, "is not a manifest of this version"),
+        ("manifests/unit.json", '{"unit": "unit"}', 1, "is not a manifest of this version"),
+        (".", "", 2, "is a file, not the output folder of a run"),
+    ],
+)
+def test_a_broken_run_is_told_in_a_line(
+    arguments: str,
+    file: str,
+    content: str,
+    status: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(tmp_path / "run", {})
+    if file == ".":
+        shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    with pytest.raises(SystemExit) as ending:
+        evaluate(monkeypatch, arguments, str(tmp_path / "run"))
+    assert ending.value.code == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_run_that_is_not_finished_is_judged_by_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, {})
+    claimed = {"job": "generate", "identity": {"schema": VERSION}, "origin": "o", "finished": None}
+    (tmp_path / "run.json").write_text(json.dumps(claimed))
+    evaluate(monkeypatch, "corrections", str(tmp_path))
+    assert "correction generated 8 tokens and kept 5" in capsys.readouterr().out
+
+
+def test_a_score_that_a_run_lacks_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turn = RECORD["turns"][0]
+    write_run(tmp_path, {"turns": [{**turn, "scores": {**turn["scores"], "clip": None}}]})
+    evaluate(monkeypatch, "rounds", str(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if "by clip" in line] == [["by", "clip", "-", "-"]]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["world", "--help"]], ids=" ".join)

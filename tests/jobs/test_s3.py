@@ -36,6 +36,6 @@ def test_from_s3_to_s3(s3: str, tmp_path: Path) -> None:
 
     selected = run_job("select", "--input", f"{s3}/run", "--output", f"{s3}/set", "--top", "0.5")
     assert selected.returncode == 0, selected.stderr
-    assert {"llava.json", "part-00000.parquet", "selection.json", "images"} == {
+    assert {"llava.json", "README.md", "part-00000.parquet", "selection.json", "images"} == {
         child.name for child in Location.connect(f"{s3}/set").list_children()
     }

@@ -109,11 +109,16 @@ def test_a_run_is_read_from_its_report(tmp_path: Path, job: str) -> None:
             make_report(identity={"schema": VERSION + 1}),
             f"another version of c3l-ray .schema {VERSION + 1}",
         ),
+        ("run.json", [], r"its run\.json is not that of a run$"),
+        ("run.json", {"identity": [VERSION]}, r"its run\.json is not that of a run$"),
     ],
-    ids=["a dataset", "a folder", "c3l", "train", "another schema"],
+    ids=[
+        *("a dataset", "a folder", "c3l", "train", "another schema"),
+        *("a list", "another identity"),
+    ],
 )
 def test_a_folder_that_is_no_run_says_what_it_is(
-    tmp_path: Path, file: str, content: dict[str, Any], message: str
+    tmp_path: Path, file: str, content: Any, message: str
 ) -> None:
     folder = RunFolder.open(str(tmp_path), "--input")
     folder.write_json(file, content)

@@ -78,6 +78,13 @@ def test_a_selection_says_from_which_score_on_it_keeps(fields: dict[str, Any], t
     assert summary.startswith("selected 1 of 10 scored turns (1 images) ")
 
 
+def test_a_selection_says_which_images_left_otherwise_than_they_came() -> None:
+    assert "images  " not in summarize_selection(make_selection_report())
+    report = make_selection_report(rewritten_images=3, unusable_images=2)
+    line = "\n  images   3 written as decoded, 2 left out, since they cannot be decoded here\n"
+    assert line in summarize_selection(report)
+
+
 def test_the_rounds_of_c3l_stand_in_a_table() -> None:
     turns = {"turns": 60, "questions": 30, "kinds": 5, **dict.fromkeys(SCORE_NAMES, 0.5)}
     stages: dict[str, dict[str, Any]] = {

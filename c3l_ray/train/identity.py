@@ -33,7 +33,7 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
             "learning_rate": config.peak_learning_rate,
         },
         "held_out": [config.progress.held_out, config.progress.max_held_out],
-        "max_pixels": config.max_pixels,
+        "max_pixels": config.image_pixels,
     }
     if config.objective_spec.draws_single_turns:
         content["mixture"] = dataclasses.asdict(config.mixture)

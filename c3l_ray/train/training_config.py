@@ -24,6 +24,8 @@ from c3l_ray.train.objectives import (
 LEARNING_RATES: dict[TuneMode, float] = {"lora": 2e-4, "full": 2e-5, "adapter": 1e-3}
 """Peaks by default: [L], stage 2 for the first two, and stage 1."""
 
+DEFAULT_MAX_PIXELS = 1_048_576  # where no run says how large its images were
+
 
 @dataclass(frozen=True, kw_only=True)
 class TuningOptions:
@@ -144,8 +146,6 @@ class TrainingOptions:
     labels: LabelRules = field(default_factory=LabelRules)
     contrast: Contrast = field(default_factory=Contrast)
     alignment: Alignment = field(default_factory=Alignment)
-    max_pixels: Annotated[int, Range(min=1)] = 1_048_576
-    """Shrink larger images to this many pixels, as the generator saw them."""
     verify: bool = True
     """Load the tuned model in vLLM at the end, and have it answer once."""
 
@@ -184,6 +184,8 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
 
     mixture: Mixture = field(default_factory=Mixture)
     layout: ConversationLayout = field(default_factory=ConversationLayout)
+    max_pixels: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -198,6 +200,11 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
         """Which weights learn."""
         tune = self.model.tune
         return self.objective_spec.tune_mode if tune == "auto" else tune
+
+    @property
+    def image_pixels(self) -> int:
+        """To how many pixels a larger image is shrunk."""
+        return self.max_pixels or DEFAULT_MAX_PIXELS
 
     @property
     def peak_learning_rate(self) -> float:

@@ -10,6 +10,7 @@ from c3l_ray import __version__
 from c3l_ray.errors import C3LError, last_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
+from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.records import make_paths_absolute
 
@@ -37,6 +38,7 @@ class TrainingReport:
         seconds: "train", and "wall" with the check in vLLM.
         last_measurements: the latest value of every measurement.
         skipped: images that were drawn and not learnt from, by reason, as often as they were drawn.
+        notes: what to know of the training, a sentence each.
         verified_reply: what the tuned model replied in vLLM, where that was checked.
         finished: when, or None while steps are left to do.
     """
@@ -56,6 +58,7 @@ class TrainingReport:
     seconds: dict[str, float] = field(default_factory=dict)
     last_measurements: dict[str, float | None] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     verified_reply: str | None = None
     finished: str | None = None
 
@@ -75,10 +78,10 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.length_check import check_lengths
-    from c3l_ray.train.reading.sources import open_source
     from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
 
     source = open_source(config)
+    config, notes = _take_max_pixels(config, source)
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
     check_exportable(config.model.name)
@@ -113,6 +116,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         origin=identity.origin,
         identity=identity.content,
         config=dataclasses.asdict(config),
+        notes=notes,
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     log.info(
@@ -145,6 +149,21 @@ def train_model(config: TrainConfig) -> TrainingReport:
     return report
 
 
+def _take_max_pixels(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:
+    """The config with images as large as those of the run, and a note where it has others."""
+    if config.max_pixels is None:
+        return dataclasses.replace(config, max_pixels=source.max_pixels), []
+    if source.max_pixels in (None, config.max_pixels):
+        return config, []
+    note = (
+        f"--max-pixels {config.max_pixels}: the run in {' '.join(config.input)} was made with "
+        f"images of at most {source.max_pixels} pixels, so that the model learns from others than "
+        "its turns were written about"
+    )
+    log.warning(note)
+    return config, [note]
+
+
 def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     """The report of a training of this origin that an earlier command finished, or None."""
     content = folder.read_json(REPORT)
@@ -164,7 +183,7 @@ def _verify(config: TrainConfig, source: Any, data: Any, tuned: str) -> str:
         tuned,
         image=record["image"],
         instruction=turn["instruction"] or turn["question"],
-        max_pixels=config.max_pixels,
+        max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
     )
 

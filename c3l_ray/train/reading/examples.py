@@ -98,7 +98,7 @@ def make_example(
         draw: of the mixture; None draws by the image's id, the same at every evaluation.
     """
     try:
-        image = decode_image(record["image"], config.max_pixels)
+        image = decode_image(record["image"], config.image_pixels)
     except UnusableImage:
         return "unusable_image"
     try:

@@ -38,6 +38,7 @@ class LlavaSource:
     """
 
     origin = ""  # no run made it
+    max_pixels = None
 
     def __init__(self, inputs: tuple[str, ...], layout: TurnsLayout) -> None:
         root = layout.image_root

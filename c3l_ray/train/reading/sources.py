@@ -29,6 +29,10 @@ class Source(Protocol):
     def origin(self) -> str:
         """Of the run that made the records; empty for a dataset."""
 
+    @property
+    def max_pixels(self) -> int | None:
+        """To how many pixels the run that made the records shrank larger images; else None."""
+
     def digests(self) -> list[str]:
         """Names for the content of each file.
 
@@ -58,13 +62,19 @@ class RecordsSource:
     Attributes:
         folder: of the run.
         origin: of its records.
+        max_pixels: to which its models saw larger images shrunk, where its report says so.
     """
 
     folder: RunFolder
     origin: str
+    max_pixels: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordsSource, (self.folder, self.origin)  # tasks that read need no manifests
+        return RecordsSource, (
+            self.folder,
+            self.origin,
+            self.max_pixels,
+        )  # tasks that read need no manifests
 
     @cached_property
     def manifests(self) -> list[Manifest]:
@@ -146,4 +156,4 @@ def open_source(config: TrainConfig) -> Source:
         )
     if report["finished"] is None:
         log.warning("the run in %s is not finished; training uses what it has now", folder.path)
-    return RecordsSource(folder, report["origin"])
+    return RecordsSource(folder, report["origin"], report["identity"].get("max_pixels"))

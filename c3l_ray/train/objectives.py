@@ -92,6 +92,8 @@ class ObjectiveSpec:
         tune_mode: which weights learn by default.
         requirement: what an image must have to be learnt from, in words.
         loss_parts: what is measured of a micro-batch beside its `loss`, as sums over its images.
+        settings: fields of the training's config that define what this objective learns, and that
+            no other one looks at.
         draws_single_turns: it learns turns drawn from a mixture of sets, in place of whole records
             in their order.
     """
@@ -99,6 +101,7 @@ class ObjectiveSpec:
     tune_mode: TuneMode
     requirement: str
     loss_parts: tuple[str, ...]
+    settings: tuple[str, ...]
     draws_single_turns: bool = False
 
     @property
@@ -112,11 +115,13 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
         tune_mode="lora",
         requirement="a positive turn by the score of --labels.by, and a negative one",
         loss_parts=_CONTRAST_PARTS,
+        settings=("labels", "contrast"),
     ),
     "cgvlm": ObjectiveSpec(
         tune_mode="adapter",
         requirement="a caption, or a detail turn",
         loss_parts=_CONTRAST_PARTS,
+        settings=("alignment",),
     ),
     # The paper trains its Q-Former, which reads the prompt, and the projection behind it, under a
     # frozen language model. LLaVA and its kin have no adapter that reads text, so that what the
@@ -125,6 +130,7 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
         tune_mode="lora",
         requirement="a turn that is ok, of a kind that has instructions or made elsewhere",
         loss_parts=("nll",),
+        settings=("mixture",),
         draws_single_turns=True,
     ),
 }

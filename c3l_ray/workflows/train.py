@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from c3l_ray import __version__
@@ -104,7 +105,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
-    run = fit.TrainingRun(config=config, data=data, write=folder.write)
+    run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
     report = TrainingReport(
         images=count_images(data.files),
         held_out_images=count_images(data.held_out),

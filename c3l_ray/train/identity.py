@@ -35,8 +35,10 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
         "held_out": config.progress.held_out,
         "max_pixels": config.image_pixels,
     }
-    if spec.draws_single_turns:
-        content["history"] = config.layout.history
+    if source.layout is not None:
+        layout = dataclasses.asdict(source.layout)
+        del layout["image_root"]  # where the data lies is not what it says
+        content["layout"] = layout
     return Identity(content)
 
 

@@ -27,10 +27,11 @@ class TrainingReport:
         version: of c3l-ray.
         images: to learn from.
         held_out_images: to evaluate on.
+        left_out_images: of the input, with nothing for the objective to learn.
         mixture: by set of turns, their number and the share of the draws; empty where records are
             learnt whole.
         steps: of the optimizer.
-        objective: "c3l", "cgvlm" or "vigc".
+        objective: "c3l", "cgvlm", "vigc" or "conversations".
         tune: which weights learn: "lora", "full" or "adapter".
         model: identities of the weights: "initial" ones, and "tuned" ones once they are written.
         origin: digest of the identity.
@@ -48,6 +49,7 @@ class TrainingReport:
     version: str = __version__
     images: int
     held_out_images: int
+    left_out_images: int = 0
     mixture: dict[str, dict[str, Any]]
     steps: int
     objective: str
@@ -109,6 +111,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     report = TrainingReport(
         images=count_images(data.files),
         held_out_images=count_images(data.held_out),
+        left_out_images=data.num_left_out,
         mixture=summarize_mixture(data, config),
         steps=run.num_steps,
         objective=config.objective,
@@ -121,8 +124,9 @@ def train_model(config: TrainConfig) -> TrainingReport:
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     log.info(
-        "%d images to learn from, %d held out; %d steps of %d images",
-        *(report.images, report.held_out_images, run.num_steps, config.optim.batch_size),
+        "%d images to learn from, %d held out, %d left out; %d steps of %d images",
+        *(report.images, report.held_out_images, report.left_out_images),
+        *(run.num_steps, config.optim.batch_size),
     )
     try:
         fit.fit(run, folder.location.address)
@@ -135,7 +139,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
-    reply = _verify(config, source, data, tuned) if config.verify else None
+    reply = _verify(config, data, tuned) if config.verify else None
     measurements = _last_measurements(folder.read_json("measurements.json") or [])
     report = dataclasses.replace(
         report,
@@ -173,17 +177,21 @@ def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     return TrainingReport(**content)
 
 
-def _verify(config: TrainConfig, source: Any, data: Any, tuned: str) -> str:
+def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
     """Asks the tuned model in vLLM for a turn that it has learnt."""
+    from c3l_ray.train.reading.training_data import choose_prompt
     from c3l_ray.workflows.verify import ask_tuned_model
 
-    first = data.files[0]
-    (record,) = source.read(first.address, first.rows[:1])
-    turn = next(turn for turn in record["turns"] if turn["status"] == "ok")
+    prompt = choose_prompt(data, config.image_pixels)
+    if prompt is None:
+        log.warning("the tuned model was not asked: none of the first images can be decoded")
+        return None
+    record, instruction = prompt
+    assert record["image"] is not None, "it was decoded"
     return ask_tuned_model(
         tuned,
         image=record["image"],
-        instruction=turn["instruction"] or turn["question"],
+        instruction=instruction,
         max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
     )

@@ -54,7 +54,7 @@ def source(train_config: MakeTrainConfig) -> RecordsSource:
         ("c3l", {"contrast": Contrast(nll_weight=2.0)}, True),
         ("cgvlm", {"alignment": Alignment(windows=4)}, True),
         ("vigc", {"mixture": Mixture(weighting="even")}, True),
-        ("vigc", {"layout": ConversationLayout(history="no")}, True),
+        ("vigc", {"layout": ConversationLayout(history="no")}, False),  # a run needs no layout
         ("c3l", {"layout": ConversationLayout(history="no")}, False),
         ("c3l", {"progress": Progress(max_held_out=3, log_every=1, checkpoint_every=1)}, False),
         ("c3l", {"progress": Progress(held_out=0.3)}, True),  # other images are learnt

@@ -1,4 +1,4 @@
-"""A LLaVA dataset read as records are, without a run before it."""
+"""Datasets read as records are, without a run before them."""
 
 import json
 import pickle
@@ -13,7 +13,7 @@ from c3l_ray.inputs import read
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.schema import Record
 from c3l_ray.train.reading import scan
-from c3l_ray.train.reading.llava_source import LlavaSource, is_llava_json
+from c3l_ray.train.reading.dataset_source import DatasetSource
 from tests.examples import EncodeImage
 from tests.inputs.messages import llava_messages
 
@@ -39,9 +39,9 @@ def make_samples(num: int) -> list[dict[str, Any]]:
     return [{"id": i % 7, "image": f"{i % 10}.png", "conversations": TWO_TURNS} for i in range(num)]
 
 
-def open_lists(*paths: Path, **layout: Any) -> LlavaSource:
+def open_lists(*paths: Path, **layout: Any) -> DatasetSource:
     root = str(paths[0].parent / "coco")
-    return LlavaSource(tuple(map(str, paths)), TurnsLayout(image_root=root, **layout))
+    return DatasetSource(tuple(map(str, paths)), TurnsLayout(image_root=root, **layout), "turns")
 
 
 def test_rows_are_the_records_that_scoring_would_make(
@@ -50,7 +50,7 @@ def test_rows_are_the_records_that_scoring_would_make(
     monkeypatch.setattr(read, "UNIT_ROWS", 8)
     paths = write_list("a.json", make_samples(20)), write_list("b.json", make_samples(3))
     monkeypatch.chdir(tmp_path)
-    source = LlavaSource(tuple(map(str, paths)), TurnsLayout(image_root="coco"))
+    source = DatasetSource(tuple(map(str, paths)), TurnsLayout(image_root="coco"), "turns")
     monkeypatch.chdir("/")
     source = pickle.loads(pickle.dumps(source))  # as reading tasks have it
     expected = [
@@ -146,11 +146,3 @@ def test_a_damaged_list_is_refused(write_list: WriteList, content: str, message:
     path.write_text(content)
     with pytest.raises(PreflightError, match=message):
         list(open_lists(path).texts())
-
-
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [(("a.json", "b/*.jsonl"), True), (("run",), False), (("run", "a.json"), False)],
-)
-def test_lists_are_recognized_by_their_names(inputs: tuple[str, ...], expected: bool) -> None:
-    assert is_llava_json(inputs) == expected

@@ -145,7 +145,7 @@ def test_the_loss_falls(source: str, llava: Path, tmp_path: Path) -> None:
         ({"objective": "c3l"}, "must be the output folder of one run"),
         ({"input": ()}, "must be the output folder of one run"),
         ({"input": ("/nowhere.json",)}, "--input /nowhere.json: does not exist"),
-        ({"input": ("/nowhere",)}, "--input /nowhere: not the output of a run"),
+        ({"input": ("/nowhere",)}, "--input /nowhere: does not exist"),
     ],
 )
 def test_an_impossible_training_is_refused_before_the_start(

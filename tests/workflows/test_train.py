@@ -101,7 +101,7 @@ def test_a_report_counts_the_skipped_images_and_has_notes() -> None:
 def test_images_are_learnt_at_the_size_that_their_run_saw(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    of_run: dict[str, int],
+    of_run: dict[str, Any],
     asked: int | None,
     expected: int,
     num_notes: int,

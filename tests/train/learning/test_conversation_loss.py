@@ -11,8 +11,8 @@ from c3l_ray.scenes import world
 from c3l_ray.schema import Record
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.learning.loading import load_learner
+from c3l_ray.train.objectives import TuneMode
 from c3l_ray.train.reading.encode import encode_batch
-from c3l_ray.train.training_config import TuneMode
 from tests.train.learning.builders import CPU, SHIPPED_MODEL
 from tests.train.records import MakeTrainConfig, make_record
 

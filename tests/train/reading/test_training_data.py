@@ -104,7 +104,7 @@ def write_captions(folder: Path, encoded: EncodeImage) -> dict[str, Path]:
 def test_captions_are_learnt_as_they_lie(
     train_config: MakeTrainConfig, tmp_path: Path, encoded: EncodeImage, processor: Any, name: str
 ) -> None:
-    layout: dict[str, str] = {}
+    layout: dict[str, Any] = {}
     if name == "558k.json":
         layout = {"image_root": str(tmp_path / "folder")}
     if name == "captions.parquet":

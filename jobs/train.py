@@ -8,7 +8,11 @@ loads.
 --labels.by, lowers the others, and learns the likelihood of the best one.
 --objective cgvlm aligns the patches of the vision adapter with captions.
 --objective vigc teaches a model to write turns and to correct their answers,
-from turns of status ok; it also reads LLaVA's JSON:
+from turns of status ok.
+--objective conversations fine-tunes a model on a dataset: all turns of an image
+in one text, the loss on the replies.
+
+All but c3l also read LLaVA's JSON, Parquet and, for captions, tars:
 
     python -m jobs.train --objective vigc --output s3://bucket/tuned \\
         --input conversation_58k.json detail_23k.json --layout.image-root coco/train2017 \\

@@ -58,12 +58,14 @@ PARTS = {
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
-    "train.training_config": Part("flags methods ranges train.mixture_config train.objectives"),
+    "train.training_config": Part(
+        "flags inputs.layout methods ranges train.mixture_config train.objectives"
+    ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
         "chat errors images inputs inputs.layout methods methods.scores model_files runs schema "
-        "storage train.mixture_config train.training_config",
-        "numpy PIL torch transformers",
+        "storage train.mixture_config train.objectives train.training_config",
+        "numpy PIL pyarrow torch transformers",
     ),
     "train.learning": Part(
         "errors model_files train.reading train.training_config",

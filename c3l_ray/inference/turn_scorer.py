@@ -1,8 +1,9 @@
 """Scores turns: every answer's probability with and without the image, under the scoring model."""
 
+import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -26,6 +27,11 @@ from c3l_ray.inference.scorer_checks import (
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
+
+NO_OTHER_PICTURE = (
+    "turns without scores: with --scorer.baseline mismatched an image is compared with another "
+    "picture of its unit, and a unit held one picture only"
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +57,7 @@ class TurnScorer:
     Each turn of status "ok" is scored: its answer and its draft. A turn of the kind "follow_up" is
     scored given the turns before it that came as "ok". A turn that the scoring model cannot read as
     it is gets the status that says why (`ScoringModel.unscorable_status`). The turns of a block
-    with one good image keep null scores where the side without the image takes another image.
+    with one picture keep null scores where the side without the image takes another picture.
 
     Attributes:
         notes: what the user should know about the scores, a sentence each.
@@ -83,7 +89,9 @@ class TurnScorer:
                 except UnusableImage as unusable:
                     errors[row] = str(unusable)
         targets: list[ScoreTarget] = []
-        for row, baseline_image in self.baseline_images(images).items():
+        baseline_images = self.baseline_images(images)
+        unit_notes = self.notes + ([NO_OTHER_PICTURE] if len(baseline_images) < len(images) else [])
+        for row, baseline_image in baseline_images.items():
             targets += self.find_targets(turns[row], images[row], baseline_image)
             statuses = {turn["status"] for turn in turns[row]}
             if "ok" not in statuses:
@@ -95,7 +103,7 @@ class TurnScorer:
             turns=turns,
             error=errors,
             score_s=[seconds] * len(errors),
-            notes=[list(dict.fromkeys([*(earlier or []), *self.notes])) for earlier in notes],
+            notes=[list(dict.fromkeys([*(earlier or []), *unit_notes])) for earlier in notes],
         )
 
     def baseline_images(self, images: dict[int, Image.Image]) -> dict[int, Image.Image | None]:
@@ -105,9 +113,7 @@ class TurnScorer:
             return dict.fromkeys(images)
         if baseline != "mismatched":
             return {row: make_baseline_image(image, baseline) for row, image in images.items()}
-        rows = list(images)
-        next_row = dict(zip(rows, rows[1:] + rows[:1], strict=True))
-        return {row: images[following] for row, following in next_row.items() if following != row}
+        return pair_with_other_pictures(images)
 
     def find_targets(
         self, turns: list[Turn], image: Image.Image, baseline_image: Image.Image | None
@@ -152,6 +158,32 @@ class TurnScorer:
             target.turn[target.column] = scores
             if self.config.token_gains and target.column == "scores":
                 target.turn["token_gains"] = answer.token_gains.tolist()
+
+
+def pair_with_other_pictures(images: Mapping[int, Image.Image]) -> dict[int, Image.Image | None]:
+    """By row, the image of the next row with another picture, the first row after the last one.
+
+    Rows may show one picture: a Parquet file of one question a row, lists about the same files.
+    Pictures are told apart by their pixels. A row without another picture is left out.
+
+    Args:
+        images: decoded, by row.
+    """
+    rows = list(images)
+    picture = {row: _digest_pixels(image) for row, image in images.items()}
+    pairs: dict[int, Image.Image | None] = {}
+    for place, row in enumerate(rows):
+        following = rows[place + 1 :] + rows[:place]
+        other = next((other for other in following if picture[other] != picture[row]), None)
+        if other is not None:
+            pairs[row] = images[other]
+    return pairs
+
+
+def _digest_pixels(image: Image.Image) -> bytes:
+    content = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
+    content.update(image.tobytes())
+    return content.digest()
 
 
 def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, list[str]]:

@@ -71,6 +71,7 @@ def commit_unit(
 
     Raises:
         OSError: the storage failed.
+        C3LError: the folder, or this unit, is of another origin.
     """
     attempt = uuid.uuid4().hex[:12]
     manifest = Manifest(unit=unit, source=source, origin=origin, attempt=attempt)
@@ -93,10 +94,26 @@ def commit_unit(
             ),
         )
         folder.write(file, content)
+    folder.check_owner(origin)
     name = f"manifests/{unit}.json"
     if folder.write_if_absent(name, manifest.to_json().encode()):
         return manifest
-    return Manifest.from_json((folder.location / name).read())
+    first = Manifest.from_json((folder.location / name).read())
+    check_origin(folder, first, origin)
+    return first
+
+
+def check_origin(folder: RunFolder, manifest: Manifest, origin: str) -> None:
+    """Makes sure that a committed unit is of this origin.
+
+    Raises:
+        C3LError: it is of another, whose job was still at work when the folder was begun anew.
+    """
+    if manifest.origin != origin:
+        raise C3LError(
+            f"{folder.flag} {folder.path}: unit {manifest.unit} was committed by a job of origin "
+            f"{manifest.origin}, and this run is of origin {origin}; choose another folder"
+        )
 
 
 def read_manifests(folder: RunFolder) -> Iterator[Manifest]:

@@ -1,16 +1,24 @@
 """A job's output folder: whose it is, and the files in it."""
 
 import json
+import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from c3l_ray import __version__, schema, storage
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.identity import Identity
 from c3l_ray.storage import Location
 
 REPORT = "run.json"
 SELECTION = "selection.json"
+
+_STAGE = re.compile(r"(round|train)-\d+")  # folders of jobs.c3l
+_RESULTS = {"manifests": "", "model": "", "checkpoints": "checkpoint_"}  # folder, name in it
+_INDEXES = ("shards", "joins")  # of the input that the folder was claimed for
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ class RunFolder:
     def claim(self, identity: Identity, job: str) -> None:
         """Takes the folder for a job of this identity; the same one may take it again.
 
+        Another identity of the job may take it while it holds no committed rows, no checkpoint and
+        no model. A process that still works for the earlier one stops at its next commit.
+
         Raises:
             PreflightError: it holds a run of another identity, something else, or cannot be
                 written.
@@ -58,6 +69,11 @@ class RunFolder:
         except (*storage.ERRORS, KeyError, TypeError) as error:
             raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
         self._refuse_other_version(theirs)
+        if theirs.get("job") == job and not _holds_results(self.location):
+            log.info("%s holds no results yet; it is begun anew with other settings", self.path)
+            self.write_json(REPORT, mine)
+            self._remove_indexes()
+            return
         before = theirs.get("identity", {})
         now = identity.content
         changes = [
@@ -70,6 +86,31 @@ class RunFolder:
             f"origin {identity.origin}. Choose another folder, or run as before. They differ in\n  "
             + "\n  ".join(changes)
         )
+
+    def check_owner(self, origin: str) -> None:
+        """Makes sure that the folder was not claimed by another job since.
+
+        Args:
+            origin: of the job that is about to commit.
+
+        Raises:
+            C3LError: it was.
+        """
+        report = self.read_json(REPORT)
+        if report is not None and report.get("origin") != origin:
+            raise C3LError(
+                f"{self.flag} {self.path}: another command has begun it anew with other settings "
+                f"(origin {report.get('origin')}, not {origin}); this job stops"
+            )
+
+    def write_as(self, origin: str, name: str, content: bytes) -> None:
+        """Writes a whole file of the job that owns the folder.
+
+        Raises:
+            C3LError: another job owns it now.
+        """
+        self.check_owner(origin)
+        self.write(name, content)
 
     def read_run(self) -> dict[str, Any]:
         """run.json of a job that wrote records.
@@ -121,6 +162,11 @@ class RunFolder:
         if (self.location / "manifests").list_children():
             raise PreflightError(f"{self.flag} {self.path}: has manifests but no {REPORT}")
 
+    def _remove_indexes(self) -> None:
+        for child in self.location.list_children():
+            if child.name in _INDEXES:
+                child.remove(recursive=True)
+
     def _refuse_other_version(self, report: dict[str, Any]) -> None:
         version = report.get("identity", report.get("facts", {})).get("schema")
         if version != schema.VERSION:
@@ -150,3 +196,15 @@ class RunFolder:
         children = (self.location / name).list_children()
         files = [child for child in children if child.name.endswith(".json")]
         return sorted(files, key=lambda file: file.name)
+
+
+def _holds_results(folder: Location) -> bool:
+    """Whether a job's folder, or that of a stage in it, holds what the job was to make."""
+    for child in folder.list_children():
+        if _STAGE.fullmatch(child.name) and _holds_results(child):
+            return True
+        if child.name in _RESULTS:
+            names = (result.name for result in child.list_children())
+            if any(name.startswith(_RESULTS[child.name]) for name in names):
+                return True
+    return False

@@ -123,7 +123,11 @@ class RunProgress:
         )
 
     def write(self, *, finished: bool = False) -> RecordsReport:
-        """Writes run.json, and returns it; a finished one measures the scores too."""
+        """Writes run.json, and returns it; a finished one measures the scores too.
+
+        Raises:
+            C3LError: the folder is now of another origin.
+        """
         wall_s = time.monotonic() - self._started
         with self._lock:
             counts, manifests = self.counts, list(self.manifests)
@@ -146,6 +150,7 @@ class RunProgress:
                 if counts.correction_outcomes
                 else None,
             )
+        self.folder.check_owner(self.identity.origin)
         self.folder.write_json(REPORT, dataclasses.asdict(report))
         return report
 

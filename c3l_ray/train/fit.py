@@ -2,7 +2,8 @@
 
 A worker that dies takes its group with it. Ray Train starts the group again, smaller or larger
 where `--workers.min` allows, and it resumes from the latest checkpoint. The same command does so
-after the death of the driver. Steps since that checkpoint are done again, and come out the same.
+after the death of the driver. Steps since that checkpoint are done again, and come out the same up
+to rounding: on a CPU bit for bit, on a GPU not, as its backward passes add in no fixed order.
 """
 
 import dataclasses

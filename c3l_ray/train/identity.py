@@ -10,13 +10,18 @@ from c3l_ray.train.training_config import TrainConfig
 
 
 def training_identity(config: TrainConfig, source: Source, initial_model: str) -> Identity:
-    """What defines the tuned weights up to rounding: not how many workers, nor where.
+    """What defines the tuned weights up to rounding and what dropout draws.
+
+    How many workers there are, where the data lies, how many images are computed at once, what is
+    kept in memory, and how many held-out images are evaluated on is no part of it. The share that
+    is held out is: what is held out is not learnt.
 
     Args:
         config: of the run.
         source: of the records.
         initial_model: the identity of the model that is tuned.
     """
+    spec = config.objective_spec
     content: dict[str, Any] = {
         "schema": schema.VERSION,
         "job": "train",
@@ -24,18 +29,42 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
         "input_origin": source.origin,
         "input_digest": digest_json(sorted(source.digests())),
         "model": initial_model,
-        "tuning": {**dataclasses.asdict(config.model), "name": None, "tune": config.tune_mode},
-        "labels": dataclasses.asdict(config.labels),
-        "contrast": dataclasses.asdict(config.contrast),
-        "alignment": dataclasses.asdict(config.alignment),
-        "optim": {
-            **dataclasses.asdict(config.optim),
-            "learning_rate": config.peak_learning_rate,
-        },
-        "held_out": [config.progress.held_out, config.progress.max_held_out],
-        "max_pixels": config.max_pixels,
+        "tuning": _list_tuning(config),
+        **{name: dataclasses.asdict(getattr(config, name)) for name in spec.settings},
+        "optim": _list_optimization(config),
+        "held_out": config.progress.held_out,
+        "max_pixels": config.image_pixels,
     }
-    if config.objective_spec.draws_single_turns:
-        content["mixture"] = dataclasses.asdict(config.mixture)
-        content["history"] = config.layout.history
+    if source.layout is not None:
+        layout = dataclasses.asdict(source.layout)
+        del layout["image_root"]  # where the data lies is not what it says
+        content["layout"] = layout
     return Identity(content)
+
+
+def _list_tuning(config: TrainConfig) -> dict[str, Any]:
+    """The settings of the tuning that define the weights."""
+    tuning = {**dataclasses.asdict(config.model), "tune": config.tune_mode}
+    del tuning["name"], tuning["activation_checkpointing"]
+    if config.tune_mode != "lora":
+        tuning = {name: value for name, value in tuning.items() if not name.startswith("lora_")}
+    return tuning
+
+
+def _list_optimization(config: TrainConfig) -> dict[str, Any]:
+    """The settings of the optimization that define the weights."""
+    optim = {**dataclasses.asdict(config.optim), "learning_rate": config.peak_learning_rate}
+    if not _contrasts_micro_batches(config):
+        del optim["micro_batch"]
+    return optim
+
+
+def _contrasts_micro_batches(config: TrainConfig) -> bool:
+    """Whether the images that a worker computes at once are each other's negatives."""
+    match config.objective:
+        case "c3l":
+            return config.contrast.in_batch_negatives
+        case "cgvlm":
+            return config.alignment.negatives == "micro-batch"
+        case _:
+            return False

@@ -2,7 +2,7 @@
 
 Which texts a record is learnt from is in `reading.examples`, how their loss is computed in
 `learning.learner`. Sources in brackets: [C-com] a community reproduction of C3L, whose own values
-are not public; [CG] our reading of CG-VLM.
+are not public; [CG] our reading of CG-VLM; [L] the LLaVA-1.5 recipes.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from c3l_ray.ranges import Conflicts, Range
 
-ObjectiveName = Literal["c3l", "cgvlm", "vigc"]
+ObjectiveName = Literal["c3l", "cgvlm", "vigc", "conversations"]
+DatasetContent = Literal["turns", "captions"]
 TuneMode = Literal["lora", "full", "adapter"]
 
 _CONTRAST_PARTS = (
@@ -92,6 +93,10 @@ class ObjectiveSpec:
         tune_mode: which weights learn by default.
         requirement: what an image must have to be learnt from, in words.
         loss_parts: what is measured of a micro-batch beside its `loss`, as sums over its images.
+        dataset_content: what it learns of datasets as they lie, without a run before it; None where
+            it needs the scores of a run.
+        settings: fields of the training's config that define what this objective learns, and that
+            no other one looks at.
         draws_single_turns: it learns turns drawn from a mixture of sets, in place of whole records
             in their order.
     """
@@ -99,6 +104,8 @@ class ObjectiveSpec:
     tune_mode: TuneMode
     requirement: str
     loss_parts: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    dataset_content: DatasetContent | None = None
     draws_single_turns: bool = False
 
     @property
@@ -112,11 +119,14 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
         tune_mode="lora",
         requirement="a positive turn by the score of --labels.by, and a negative one",
         loss_parts=_CONTRAST_PARTS,
+        settings=("labels", "contrast"),
     ),
     "cgvlm": ObjectiveSpec(
         tune_mode="adapter",
-        requirement="a caption, or a detail turn",
+        requirement="a caption, a detail turn, or one turn made elsewhere and no other",
+        dataset_content="captions",
         loss_parts=_CONTRAST_PARTS,
+        settings=("alignment",),
     ),
     # The paper trains its Q-Former, which reads the prompt, and the projection behind it, under a
     # frozen language model. LLaVA and its kin have no adapter that reads text, so that what the
@@ -125,6 +135,16 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
         tune_mode="lora",
         requirement="a turn that is ok, of a kind that has instructions or made elsewhere",
         loss_parts=("nll",),
+        settings=("mixture",),
+        dataset_content="turns",
         draws_single_turns=True,
+    ),
+    # LLaVA's second stage [L]. It trains the whole language model and the projection: tune full
+    # trains the former.
+    "conversations": ObjectiveSpec(
+        tune_mode="lora",
+        requirement="a turn that is ok, and no system message",
+        loss_parts=("nll",),
+        dataset_content="turns",
     ),
 }

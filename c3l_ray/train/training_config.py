@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from c3l_ray.flags import optional
+from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.train.mixture_config import Mixture
@@ -23,6 +24,8 @@ from c3l_ray.train.objectives import (
 
 LEARNING_RATES: dict[TuneMode, float] = {"lora": 2e-4, "full": 2e-5, "adapter": 1e-3}
 """Peaks by default: [L], stage 2 for the first two, and stage 1."""
+
+DEFAULT_MAX_PIXELS = 1_048_576  # where no run says how large its images were
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +147,6 @@ class TrainingOptions:
     labels: LabelRules = field(default_factory=LabelRules)
     contrast: Contrast = field(default_factory=Contrast)
     alignment: Alignment = field(default_factory=Alignment)
-    max_pixels: Annotated[int, Range(min=1)] = 1_048_576
-    """Shrink larger images to this many pixels, as the generator saw them."""
     verify: bool = True
     """Load the tuned model in vLLM at the end, and have it answer once."""
 
@@ -155,14 +156,15 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConversationLayout:
-    """Where a LLaVA JSON's images are, and which of its turns are learnt."""
+class ConversationLayout(TurnsLayout):
+    """Where the images, captions and turns of a dataset are found, and which turns vigc learns.
 
-    image_root: Annotated[str | None, optional("STR")] = None
-    """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
+    A run needs none of this. Columns of Parquet files are found by their usual names.
+    """
+
     # The sizes of VIGC's sets suggest that it takes every turn.
     history: Literal["auto", "no"] = "auto"
-    """Learn only the first turn of a conversation (auto), or each as if it stood alone (no)."""
+    """With vigc learn a conversation's first turn (auto), or each as if it stood alone (no)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,12 +172,12 @@ class TrainingTask:
     """What is trained, on what, and where the result is written."""
 
     input: tuple[str, ...]
-    """Output folder of a jobs.generate or jobs.score run; for vigc also LLaVA .json or .jsonl."""
+    """Output folder of a run; but for c3l also LLaVA JSON, Parquet, tars, folders, as they lie."""
     output: str
     """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
     model: ModelToTune
     objective: ObjectiveName = "c3l"
-    """c3l contrasts turns, cgvlm aligns patches with captions, vigc learns to write good turns."""
+    """Learn to tell good turns (c3l), align captions (cgvlm), write turns (vigc), or converse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +186,8 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
 
     mixture: Mixture = field(default_factory=Mixture)
     layout: ConversationLayout = field(default_factory=ConversationLayout)
+    max_pixels: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -198,6 +202,11 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
         """Which weights learn."""
         tune = self.model.tune
         return self.objective_spec.tune_mode if tune == "auto" else tune
+
+    @property
+    def image_pixels(self) -> int:
+        """To how many pixels a larger image is shrunk."""
+        return self.max_pixels or DEFAULT_MAX_PIXELS
 
     @property
     def peak_learning_rate(self) -> float:

@@ -5,8 +5,9 @@ Each stage is a folder of the output and a workflow of its own: round-0, train-0
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 from c3l_ray import __version__, schema
@@ -18,6 +19,7 @@ from c3l_ray.config import (
     is_share_or_count,
 )
 from c3l_ray.dataset.select import select_turns
+from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
@@ -30,9 +32,6 @@ from c3l_ray.workflows.records import check_failures, make_paths_absolute
 
 SEEDS_PER_RUN = 1000
 """Seeds of the rounds of one --sampling.seed, so that no round of another one has them too."""
-
-NO_PART_OF_IDENTITY = ("workers", "progress", "verify", "max_pixels")
-"""Options of training that do not define the dataset, or are those of the generation."""
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class C3LReport:
         job: "c3l".
         version: of c3l-ray.
         origin: digest of the identity.
-        identity: what defines the rounds.
+        identity: what defines the first round; each stage's own is in its run.json.
         config: of the latest command.
         stages: by folder: each one's origin, the time it finished and its seconds; of a round what
             its turns are like; of the dataset its selection.json.
@@ -106,8 +105,10 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
 
     if config.reply_format == "auto":
         config = dataclasses.replace(config, reply_format=choose_reply_format(config.model.name))
-    identity = c3l_identity(config)
+    models = identify_models(config)
+    identity = c3l_identity(config, models)
     folder.claim(identity, "c3l")
+    check_stages(config, models)
     from c3l_ray.distributed import cluster
     from c3l_ray.train.fit import MODEL_FOLDER
     from c3l_ray.workflows.train import train_model
@@ -149,7 +150,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         if number < config.rounds:
             run_stage(
                 training_name,
-                lambda: train_model(_training_config(config, model, round_name, training_name)),  # noqa: B023
+                lambda: train_model(training_config(config, model, number)),  # noqa: B023
             )
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
     report.stages["dataset"] = dataclasses.asdict(select_turns(_selection_config(config)))
@@ -158,35 +159,84 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     return report
 
 
-def c3l_identity(config: C3LConfig) -> Identity:
-    """What defines the rounds: all that defines the first generation, and the trainings.
+def identify_models(config: C3LConfig) -> dict[str, str]:
+    """The identities of the "model", "scorer" and "clip" that a run begins with.
 
-    How many rounds there are and which turns of the last are kept is no part of it: another number
-    goes on from the rounds that are there, and the selection is made afresh.
+    Raises:
+        PreflightError: one of them cannot be used.
     """
     from c3l_ray.inference.model_check import check_clip, check_model
 
-    model = check_model("--model.name", config.model.name)
-    scorer = config.scorer.name
-    generation = generation_identity(
-        config,
-        model=model,
-        scorer=model if scorer is None else check_model("--scorer.name", scorer),
-        clip=check_clip(config.clip.name, config.clip.weights),
-    )
-    training = dataclasses.asdict(config.training)
-    return Identity(
-        {
-            "schema": schema.VERSION,
-            "job": "c3l",
-            "generation": generation.content,
-            "tuning": dataclasses.asdict(config.tuning),
-            "training": {
-                name: value for name, value in training.items() if name not in NO_PART_OF_IDENTITY
-            },
-            "fresh_seeds": config.fresh_seeds,
-        }
-    )
+    model, scorer = check_model("--model.name", config.model.name), config.scorer.name
+    return {
+        "model": model,
+        "scorer": model if scorer is None else check_model("--scorer.name", scorer),
+        "clip": check_clip(config.clip.name, config.clip.weights),
+    }
+
+
+def c3l_identity(config: C3LConfig, models: Mapping[str, str]) -> Identity:
+    """What defines the output as a whole: what defines its first generation.
+
+    Each stage has an identity of its own beside it, so that a finished run takes more rounds,
+    another selection, or other settings of a stage that is still to come.
+    """
+    generation = generation_identity(config, **models)
+    return Identity({"schema": schema.VERSION, "job": "c3l", "generation": generation.content})
+
+
+def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
+    """Makes sure that the stages that are there are those of this config, before another begins.
+
+    Args:
+        config: of all stages.
+        models: identities of the models that the run begins with.
+
+    Raises:
+        PreflightError: a stage is of other settings, or was made from one that is not there.
+    """
+    from c3l_ray.train.identity import training_identity
+    from c3l_ray.train.reading.sources import open_source
+
+    generator = models["model"]  # of the next round
+    gap: str | None = None  # the first stage that is still to be made
+
+    def check_stage(name: str, job: str, identify: Callable[[], Identity]) -> dict[str, Any]:
+        """The report of a stage, empty where it is not there."""
+        nonlocal gap
+        stage = RunFolder.open(f"{config.output}/{name}")
+        report: dict[str, Any] = stage.read_json(REPORT) or {}
+        if report and gap:
+            raise PreflightError(
+                f"--output {stage.path}: was made from {gap}, which is not there or not finished; "
+                f"remove {name}, and it is made anew"
+            )
+        identity = identify() if report else None
+        try:
+            if identity:
+                stage.claim(identity, job)
+        except PreflightError as error:
+            raise PreflightError(
+                f"{error}\nOr remove {name} and the stages after it, and they are made anew"
+            ) from error
+        if not report or (job == "train" and not report["finished"]):
+            gap = gap or name
+        return report
+
+    def identify_round(number: int) -> Identity:
+        of_round = generation_config(config, config.model.name, number)
+        return generation_identity(of_round, **{**models, "model": generator})
+
+    def identify_training(number: int) -> Identity:
+        of_training = training_config(config, config.model.name, number)
+        return training_identity(of_training, open_source(of_training), generator)
+
+    for number in range(config.rounds + 1):
+        check_stage(f"round-{number}", "generate", partial(identify_round, number))
+        if number < config.rounds:
+            identify = partial(identify_training, number)
+            report = check_stage(f"train-{number}", "train", identify)
+            generator = generator if gap else report["model"]["tuned"]
 
 
 def generation_config(config: C3LConfig, model: str, number: int) -> GenerateConfig:
@@ -203,13 +253,13 @@ def generation_config(config: C3LConfig, model: str, number: int) -> GenerateCon
     )
 
 
-def _training_config(config: C3LConfig, model: str, round_name: str, name: str) -> TrainConfig:
+def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
     """The training of a model on the turns of a round."""
     return TrainConfig(
         **{
             **_fields_of(TrainingOptions, config.training),
-            "input": (f"{config.output}/{round_name}",),
-            "output": f"{config.output}/{name}",
+            "input": (f"{config.output}/round-{number}",),
+            "output": f"{config.output}/train-{number}",
             "model": ModelToTune(name=model, **_fields_of(TuningOptions, config.tuning)),
             "max_pixels": config.max_pixels,
         }

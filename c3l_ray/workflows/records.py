@@ -9,7 +9,7 @@ from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import C3LError, TooManyFailures, last_line
 from c3l_ray.identity import Identity
 from c3l_ray.inputs.units import Shard
-from c3l_ray.runs.commit import delete_lost_files, read_manifests
+from c3l_ray.runs.commit import check_origin, delete_lost_files, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.train.training_config import TrainConfig
@@ -70,6 +70,7 @@ def write_records(
         progress.total_images = sum(unit.rows for unit in units)
         done = set()
         for manifest in read_manifests(folder):
+            check_origin(folder, manifest, identity.origin)
             progress.add(manifest, new=False)
             done.add(manifest.unit)
         remaining = [unit for unit in units if unit.name not in done]

@@ -90,7 +90,9 @@ def summarize_training(report: TrainingReport, output: str) -> str:
         f"  trained  {report.objective} ({report.tune}) on {report.images} images, "
         f"{report.steps} steps",
         *_describe_mixture(report.mixture),
+        *([f"  left out {report.left_out_images} images"] if report.left_out_images else []),
         *([f"  skipped  {_list_counts(report.skipped)}"] if report.skipped else []),
+        *(f"  note     {note}" for note in report.notes),
         f"  last     {list_values(losses)}",
         *([f"           {similarities}"] if similarities else []),
         f"  held out {list_values(f'held_out_{name}' for name in losses) or 'none'}",

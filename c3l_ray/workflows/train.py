@@ -4,12 +4,14 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from c3l_ray import __version__
 from c3l_ray.errors import C3LError, last_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
+from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.records import make_paths_absolute
 
@@ -25,10 +27,11 @@ class TrainingReport:
         version: of c3l-ray.
         images: to learn from.
         held_out_images: to evaluate on.
+        left_out_images: of the input, with nothing for the objective to learn.
         mixture: by set of turns, their number and the share of the draws; empty where records are
             learnt whole.
         steps: of the optimizer.
-        objective: "c3l", "cgvlm" or "vigc".
+        objective: "c3l", "cgvlm", "vigc" or "conversations".
         tune: which weights learn: "lora", "full" or "adapter".
         model: identities of the weights: "initial" ones, and "tuned" ones once they are written.
         origin: digest of the identity.
@@ -37,6 +40,7 @@ class TrainingReport:
         seconds: "train", and "wall" with the check in vLLM.
         last_measurements: the latest value of every measurement.
         skipped: images that were drawn and not learnt from, by reason, as often as they were drawn.
+        notes: what to know of the training, a sentence each.
         verified_reply: what the tuned model replied in vLLM, where that was checked.
         finished: when, or None while steps are left to do.
     """
@@ -45,6 +49,7 @@ class TrainingReport:
     version: str = __version__
     images: int
     held_out_images: int
+    left_out_images: int = 0
     mixture: dict[str, dict[str, Any]]
     steps: int
     objective: str
@@ -56,6 +61,7 @@ class TrainingReport:
     seconds: dict[str, float] = field(default_factory=dict)
     last_measurements: dict[str, float | None] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     verified_reply: str | None = None
     finished: str | None = None
 
@@ -75,10 +81,10 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.length_check import check_lengths
-    from c3l_ray.train.reading.sources import open_source
     from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
 
     source = open_source(config)
+    config, notes = _take_max_pixels(config, source)
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
     check_exportable(config.model.name)
@@ -101,10 +107,11 @@ def train_model(config: TrainConfig) -> TrainingReport:
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
-    run = fit.TrainingRun(config=config, data=data, write=folder.write)
+    run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
     report = TrainingReport(
         images=count_images(data.files),
         held_out_images=count_images(data.held_out),
+        left_out_images=data.num_left_out,
         mixture=summarize_mixture(data, config),
         steps=run.num_steps,
         objective=config.objective,
@@ -113,11 +120,13 @@ def train_model(config: TrainConfig) -> TrainingReport:
         origin=identity.origin,
         identity=identity.content,
         config=dataclasses.asdict(config),
+        notes=notes,
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     log.info(
-        "%d images to learn from, %d held out; %d steps of %d images",
-        *(report.images, report.held_out_images, run.num_steps, config.optim.batch_size),
+        "%d images to learn from, %d held out, %d left out; %d steps of %d images",
+        *(report.images, report.held_out_images, report.left_out_images),
+        *(run.num_steps, config.optim.batch_size),
     )
     try:
         fit.fit(run, folder.location.address)
@@ -130,7 +139,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
-    reply = _verify(config, source, data, tuned) if config.verify else None
+    reply = _verify(config, data, tuned) if config.verify else None
     measurements = _last_measurements(folder.read_json("measurements.json") or [])
     report = dataclasses.replace(
         report,
@@ -145,6 +154,21 @@ def train_model(config: TrainConfig) -> TrainingReport:
     return report
 
 
+def _take_max_pixels(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:
+    """The config with images as large as those of the run, and a note where it has others."""
+    if config.max_pixels is None:
+        return dataclasses.replace(config, max_pixels=source.max_pixels), []
+    if source.max_pixels in (None, config.max_pixels):
+        return config, []
+    note = (
+        f"--max-pixels {config.max_pixels}: the run in {' '.join(config.input)} was made with "
+        f"images of at most {source.max_pixels} pixels, so that the model learns from others than "
+        "its turns were written about"
+    )
+    log.warning(note)
+    return config, [note]
+
+
 def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     """The report of a training of this origin that an earlier command finished, or None."""
     content = folder.read_json(REPORT)
@@ -153,18 +177,22 @@ def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     return TrainingReport(**content)
 
 
-def _verify(config: TrainConfig, source: Any, data: Any, tuned: str) -> str:
+def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
     """Asks the tuned model in vLLM for a turn that it has learnt."""
+    from c3l_ray.train.reading.training_data import choose_prompt
     from c3l_ray.workflows.verify import ask_tuned_model
 
-    first = data.files[0]
-    (record,) = source.read(first.address, first.rows[:1])
-    turn = next(turn for turn in record["turns"] if turn["status"] == "ok")
+    prompt = choose_prompt(data, config.image_pixels)
+    if prompt is None:
+        log.warning("the tuned model was not asked: none of the first images can be decoded")
+        return None
+    record, instruction = prompt
+    assert record["image"] is not None, "it was decoded"
     return ask_tuned_model(
         tuned,
         image=record["image"],
-        instruction=turn["instruction"] or turn["question"],
-        max_pixels=config.max_pixels,
+        instruction=instruction,
+        max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
     )
 

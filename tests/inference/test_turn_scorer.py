@@ -11,12 +11,19 @@ from c3l_ray.images import decode_image
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
-from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
+from c3l_ray.inference.turn_scorer import (
+    NO_OTHER_PICTURE,
+    TurnScorer,
+    choose_scorer,
+    pair_with_other_pictures,
+)
 from c3l_ray.methods import i2c
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.scenes import world
+from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.schema import STAGED_ROWS, Turn, TurnStatus, replace_columns
 from tests.inference.builders import EncodeImage, MakeConfig, stage_turns
+from tests.train.records import encode_png
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,36 @@ def test_a_follow_up_is_scored_after_the_usable_turns_before_it(
     assert [turn["status"] for turn in apart["turns"]] == ["ok", "ok", "special_tokens"]
     assert apart["error"] is None
     assert [turn["status"] for turn in unusable["turns"]] == ["special_tokens"] * 2
+
+
+def test_an_image_is_paired_with_the_next_other_picture(encoded: EncodeImage) -> None:
+    data = {0: (40, 30), 2: (40, 30), 3: (20, 30), 5: (20, 30), 6: (40, 30)}
+    images = {row: decode_image(encoded(size), 10**6) for row, size in data.items()}
+    pairs = pair_with_other_pictures(images)
+    assert {row: image.size for row, image in pairs.items() if image} == {
+        0: (20, 30),
+        2: (20, 30),
+        3: (40, 30),
+        5: (40, 30),
+        6: (20, 30),
+    }
+    reencoded = decode_image(encoded((40, 30), format_="BMP"), 10**6)
+    assert encoded((40, 30), format_="BMP") != encoded((40, 30))
+    assert pair_with_other_pictures({0: images[0], 1: images[2], 2: reencoded}) == {}
+
+
+def test_a_mismatched_image_is_never_the_same_picture(config: MakeConfig) -> None:
+    scorer = TurnScorer(config(scorer=ScorerModel(baseline="mismatched")))
+    one, other = (encode_png(draw_scene(seed)) for seed in (1, 2))
+    table = stage_turns([one, one, other], [[make_turn()], [make_turn()], [make_turn()]])
+    rows = scorer(table).to_pylist()
+    gains = [row["turns"][0]["scores"]["gain"] for row in rows]
+    assert gains[0] == pytest.approx(gains[1], abs=1e-5) and abs(gains[0]) > 1e-3
+    assert all(NO_OTHER_PICTURE not in row["notes"] for row in rows)
+
+    rows = scorer(stage_turns([one, one], [[make_turn()], [make_turn()]])).to_pylist()
+    assert [row["turns"][0]["scores"] for row in rows] == [None, None]
+    assert all(NO_OTHER_PICTURE in row["notes"] for row in rows)
 
 
 def test_a_row_without_a_usable_turn_says_why(config: MakeConfig, encoded: EncodeImage) -> None:

@@ -30,10 +30,19 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(tmp_path: Path) -> 
     assert sum(len(turns) for table in tables for turns in table["turns"].to_pylist()) == 5
     assert (output / "dataset" / "selection.json").is_file() and "round-1" in done.stdout
 
-    again = run_c3l(images, output)
+    # What defines no stage may change.
+    again = run_c3l(
+        images,
+        output,
+        *("--by", "gain", "--training.optim.micro-batch", "2"),
+        *("--tuning.activation-checkpointing", "--training.progress.max-held-out", "3"),
+    )
     assert again.returncode == 0, again.stderr + again.stdout
     assert again.stderr.count(" is done") == 3
     assert read_report(output / "round-1")["finished"] == second["finished"]
+    assert read_report(output)["stages"]["dataset"]["by"] == "gain"
 
     refused = run_c3l(images, output, "--turns-per-image", "4")
     check_refusal(refused, "turns_per_image")
+    refused = run_c3l(images, output, "--training.optim.seed", "1")
+    check_refusal(refused, "train-0: belongs to origin")

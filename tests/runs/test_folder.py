@@ -1,12 +1,13 @@
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.identity import Identity
-from c3l_ray.runs.commit import commit_unit
+from c3l_ray.runs.commit import commit_unit, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import VERSION
 from tests.runs.tables import make_report, stage_three_images
@@ -23,9 +24,14 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
     return RunFolder.open(f"{request.getfixturevalue('s3')}/run")
 
 
+def write_result(folder: RunFolder, name: str) -> None:
+    folder.write(name, b"{}")
+
+
 def test_a_folder_belongs_to_one_origin(folder: RunFolder) -> None:
     folder.claim(ONE, "generate")
     folder.claim(ONE, "generate")
+    commit_unit(folder, "u-00000", "a.tar", None, ONE.origin)  # without rows, but committed
     with pytest.raises(PreflightError) as raised:
         folder.claim(TWO, "generate")
     message = str(raised.value)
@@ -40,6 +46,69 @@ def test_a_claim_writes_whose_the_folder_is(folder: RunFolder) -> None:
     assert report is not None
     assert (report["job"], report["origin"]) == ("score", ONE.origin)
     assert (report["identity"], report["finished"]) == (ONE.content, None)
+
+
+@pytest.mark.parametrize(
+    ("job", "left", "result"),
+    [
+        ("generate", "records/u-00000-attempt.parquet", "manifests/u-00000.json"),
+        ("train", "checkpoints/.validate_storage_marker", "checkpoints/checkpoint_2026/.metadata"),
+        ("train", "measurements.json", "model/config.json"),
+        ("c3l", "round-0/run.json", "round-0/manifests/u-00000.json"),
+        ("c3l", "train-1/run.json", "train-1/model/config.json"),
+    ],
+)
+def test_a_folder_without_results_is_begun_anew(
+    folder: RunFolder, job: str, left: str, result: str
+) -> None:
+    folder.claim(ONE, job)
+    write_result(folder, left)
+    folder.claim(TWO, job)
+    report = folder.read_json("run.json")
+    assert report is not None and report["identity"] == TWO.content
+    write_result(folder, result)
+    folder.claim(TWO, job)
+    with pytest.raises(PreflightError, match="turns_per_image: 3 there, 5 now"):
+        folder.claim(ONE, job)
+
+
+def test_another_job_does_not_take_a_folder(folder: RunFolder) -> None:
+    folder.claim(ONE, "generate")
+    with pytest.raises(PreflightError, match="belongs to origin"):
+        folder.claim(TWO, "train")
+
+
+def test_a_folder_that_is_begun_anew_forgets_what_input_it_indexed(folder: RunFolder) -> None:
+    folder.claim(ONE, "generate")
+    for name in ("shards/a.json", "joins/000000.json"):
+        folder.write(name, b"{}")
+    folder.claim(ONE, "generate")
+    assert folder.list_json("shards") and folder.list_json("joins")
+    folder.claim(TWO, "generate")
+    assert not folder.list_json("shards") and not folder.list_json("joins")
+
+
+def test_a_job_whose_folder_was_begun_anew_commits_nothing(folder: RunFolder) -> None:
+    folder.claim(ONE, "generate")
+    commit = partial(commit_unit, folder, "u-00000", "a.tar", stage_three_images())
+    folder.write_as(ONE.origin, "measurements.json", b"[]")
+    folder.claim(TWO, "generate")
+    for step in (
+        partial(commit, ONE.origin),
+        partial(folder.write_as, ONE.origin, "measurements.json", b"[]"),
+    ):
+        with pytest.raises(C3LError, match="has begun it anew with other settings"):
+            step()
+    assert not list(read_manifests(folder))
+    assert commit(TWO.origin).origin == TWO.origin
+
+
+def test_a_unit_of_another_origin_is_not_taken_for_ones_own(folder: RunFolder) -> None:
+    folder.claim(ONE, "generate")
+    commit_unit(folder, "u-00000", "a.tar", stage_three_images(), ONE.origin)
+    folder.write_json("run.json", {"origin": TWO.origin})  # claimed in the moment of the commit
+    with pytest.raises(C3LError, match=f"by a job of origin {ONE.origin}"):
+        commit_unit(folder, "u-00000", "a.tar", stage_three_images(), TWO.origin)
 
 
 def test_an_output_of_an_older_schema_is_refused_as_one(folder: RunFolder) -> None:

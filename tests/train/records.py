@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from c3l_ray import schema
 from c3l_ray.identity import Identity
@@ -85,11 +86,15 @@ def write_run(
     keep_images: bool = True,
     finished: bool = True,
     metas: Sequence[str] = (),
+    **identity: Any,
 ) -> None:
-    """A run of so many scenes, some to a file; `metas` replaces the first scenes' own."""
+    """A run of so many scenes, some to a file; `metas` replaces the first scenes' own.
+
+    `identity` adds to what the run says of itself.
+    """
     folder = RunFolder.open(str(path))
-    identity = Identity({"schema": schema.VERSION, "keep_images": keep_images})
-    folder.claim(identity, "generate")
+    run = Identity({"schema": schema.VERSION, "keep_images": keep_images, **identity})
+    folder.claim(run, "generate")
     for first in range(0, num_scenes, scenes_per_file):
         numbers = range(first, min(first + scenes_per_file, num_scenes))
         records = [make_record(number) for number in numbers]
@@ -108,7 +113,7 @@ def write_run(
             },
             STAGED_ROWS,
         )
-        commit_unit(folder, unit, "scenes.tar", staged, identity.origin)
+        commit_unit(folder, unit, "scenes.tar", staged, run.origin)
     if finished:
         report = folder.read_json(REPORT)
         assert report is not None

@@ -61,6 +61,14 @@ def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trai
         for turn in record["turns"]
     ]
     tokenizer = load_processor(str(checkpoint)).tokenizer
+    for record, ids_T, target_T in zip(
+        records, micro_batch["input_ids"], micro_batch["target_RT"], strict=False
+    ):
+        if objective == "conversations":
+            learnt = tokenizer.decode(ids_T[target_T > 0])
+            places = [learnt.find(str(turn["answer"])) for turn in record["turns"]]
+            assert -1 not in places and places[0] in (0, 1) and len(places) == 5
+            assert not any(str(turn["question"]) in learnt for turn in record["turns"])
     for ids_T, reply_T in zip(micro_batch["input_ids"], micro_batch["reply_RT"], strict=True):
         reply = tokenizer.decode(ids_T[reply_T])
         match objective:
@@ -78,7 +86,13 @@ def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trai
 
 @pytest.mark.parametrize(
     ("objective", "tune"),
-    [("c3l", "lora"), ("c3l", "full"), ("cgvlm", "adapter"), ("vigc", "lora")],
+    [
+        ("c3l", "lora"),
+        ("c3l", "full"),
+        ("cgvlm", "adapter"),
+        ("vigc", "lora"),
+        ("conversations", "lora"),
+    ],
 )
 def test_the_written_model_is_what_was_trained(
     checkpoint: Path, tmp_path: Path, objective: str, tune: str

@@ -1,3 +1,5 @@
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,9 +8,21 @@ import pytest
 
 from c3l_ray.config import GeneratorModel, Sampling, ScorerModel
 from c3l_ray.errors import PreflightError
-from c3l_ray.train.objectives import Contrast
-from c3l_ray.train.training_config import TrainingOptions
-from c3l_ray.workflows.c3l import C3LConfig, generation_config
+from c3l_ray.identity import Identity, generation_identity
+from c3l_ray.runs.commit import commit_unit
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.train.identity import training_identity
+from c3l_ray.train.objectives import Alignment, Contrast
+from c3l_ray.train.reading.sources import open_source
+from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions, TuningOptions
+from c3l_ray.workflows.c3l import (
+    C3LConfig,
+    c3l_identity,
+    check_stages,
+    generation_config,
+    training_config,
+)
+from tests.runs.tables import stage_three_images
 
 MakeC3LConfig = Callable[..., C3LConfig]
 
@@ -64,3 +78,104 @@ def test_every_round_is_scored_by_the_model_as_it_came(c3l_config: MakeC3LConfig
     config = c3l_config(scorer=ScorerModel(name="judge"))
     judged = generation_config(config, "out/train-0/model", 1)
     assert judged.scorer_name == "judge"
+
+
+MODELS = {"model": "as it came", "scorer": "as it came", "clip": "clip"}
+
+
+@pytest.fixture
+def finished(c3l_config: MakeC3LConfig) -> C3LConfig:
+    """The config of a run whose stages are finished: two rounds and a training."""
+    config = c3l_config(reply_format="text")
+    RunFolder.open(config.output).claim(c3l_identity(config, MODELS), "c3l")
+
+    def write_stage(name: str, job: str, identity: Identity, **report: Any) -> None:
+        stage = RunFolder.open(f"{config.output}/{name}")
+        stage.claim(identity, job)
+        if job == "generate":
+            commit_unit(stage, "u", "a.tar", stage_three_images(), identity.origin)
+        else:
+            stage.write("model/config.json", b"{}")
+        claimed = stage.read_json("run.json") or {}
+        stage.write_json("run.json", {**claimed, "finished": "today", **report})
+
+    for number, models in enumerate((MODELS, {**MODELS, "model": "tuned"})):
+        of_round = generation_config(config, "m", number)
+        write_stage(f"round-{number}", "generate", generation_identity(of_round, **models))
+    of_training = training_config(config, "m", 0)
+    identity = training_identity(of_training, open_source(of_training), MODELS["model"])
+    write_stage("train-0", "train", identity, model={"tuned": "tuned"})
+    return config
+
+
+def claim_again(config: C3LConfig) -> None:
+    """What a second command does before any stage."""
+    RunFolder.open(config.output).claim(c3l_identity(config, MODELS), "c3l")
+    check_stages(config, MODELS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"top": 10_000},
+        {"by": "gain", "within": "kind"},
+        {"rounds": 2},
+        {"rounds": 0},
+        {"training": TrainingOptions(optim=Optimization(micro_batch=1))},
+        {"training": TrainingOptions(alignment=Alignment(windows=4))},
+        {"training": TrainingOptions(progress=Progress(max_held_out=9, log_every=1))},
+        {"tuning": TuningOptions(activation_checkpointing=True)},
+    ],
+)
+def test_a_finished_run_takes_what_does_not_change_its_stages(
+    finished: C3LConfig, c3l_config: MakeC3LConfig, changes: dict[str, Any]
+) -> None:
+    claim_again(c3l_config(reply_format="text", **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage", "field"),
+    [
+        ({"turns_per_image": 3}, "", "turns_per_image"),
+        ({"fresh_seeds": False}, "round-1", "sampling"),
+        ({"training": TrainingOptions(optim=Optimization(seed=1))}, "train-0", "optim"),
+        ({"training": TrainingOptions(contrast=Contrast(nll_weight=2))}, "train-0", "contrast"),
+        ({"training": TrainingOptions(progress=Progress(held_out=0.5))}, "train-0", "held_out"),
+        ({"tuning": TuningOptions(lora_rank=4)}, "train-0", "tuning"),
+    ],
+)
+def test_a_stage_of_other_settings_is_refused_by_its_name(
+    finished: C3LConfig,
+    c3l_config: MakeC3LConfig,
+    changes: dict[str, Any],
+    stage: str,
+    field: str,
+) -> None:
+    with pytest.raises(PreflightError, match=f"{field}.* there") as raised:
+        claim_again(c3l_config(reply_format="text", **changes))
+    path = f"{finished.output}/{stage}".rstrip("/")
+    assert str(raised.value).startswith(f"--output {path}: belongs to origin")
+    assert (f"Or remove {stage} and the stages after it" in str(raised.value)) == bool(stage)
+
+
+def test_a_training_that_is_still_to_come_takes_other_settings(
+    finished: C3LConfig, c3l_config: MakeC3LConfig
+) -> None:
+    """Of a run that stopped in its first training, before the first checkpoint."""
+    output = Path(finished.output)
+    shutil.rmtree(output / "round-1")
+    shutil.rmtree(output / "train-0" / "model")
+    path = output / "train-0" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "finished": None}))
+    other = TrainingOptions(optim=Optimization(seed=1))
+    claim_again(c3l_config(reply_format="text", training=other))
+    claim_again(c3l_config(reply_format="text"))
+    shutil.rmtree(output / "train-0")
+    claim_again(c3l_config(reply_format="text", training=other))
+
+
+def test_a_round_of_a_training_that_is_gone_is_refused(finished: C3LConfig) -> None:
+    shutil.rmtree(Path(finished.output) / "train-0")
+    with pytest.raises(PreflightError, match=r"round-1: was made from train-0, which is not there"):
+        claim_again(finished)

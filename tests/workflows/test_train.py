@@ -1,6 +1,7 @@
 """Trainings that are refused before they start."""
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from c3l_ray.errors import PreflightError
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes import world
+from c3l_ray.train.identity import training_identity
+from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.training_config import ModelToTune, Optimization, Progress, TrainConfig
 from c3l_ray.workflows import train
 from c3l_ray.workflows.summaries import summarize_training
@@ -56,7 +59,7 @@ def test_an_impossible_training_is_refused_before_the_start(
     assert not (tmp_path / "tuned").exists()
 
 
-def test_a_report_counts_the_images_that_were_skipped() -> None:
+def test_a_report_counts_the_skipped_images_and_has_notes() -> None:
     lines: list[dict[str, float | None]] = [
         {"loss": 1.0, "skipped_too_long": 1, "skipped_altered_text": 0},
         {"held_out_loss": 2.0},
@@ -76,10 +79,41 @@ def test_a_report_counts_the_images_that_were_skipped() -> None:
         config={"model": {"name": "m"}},
         seconds={"wall": 1.0},
         skipped={"unusable_image": 1, "too_long": 3},
+        notes=["images are larger"],
     )
     assert "  skipped  too_long 3, unusable_image 1\n" in summarize_training(report, "out")
-    report = dataclasses.replace(report, skipped={})
+    assert "  note     images are larger\n" in summarize_training(report, "out")
+    report = dataclasses.replace(report, skipped={}, notes=[])
     assert "skipped" not in summarize_training(report, "out")
+    assert "note" not in summarize_training(report, "out")
+
+
+@pytest.mark.parametrize(
+    ("of_run", "asked", "expected", "num_notes"),
+    [
+        ({"max_pixels": 4096}, None, 4096, 0),
+        ({"max_pixels": 4096}, 4096, 4096, 0),
+        ({"max_pixels": 4096}, 9999, 9999, 1),
+        ({}, None, 1_048_576, 0),
+        ({}, 9999, 9999, 0),
+    ],
+)
+def test_images_are_learnt_at_the_size_that_their_run_saw(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    of_run: dict[str, Any],
+    asked: int | None,
+    expected: int,
+    num_notes: int,
+) -> None:
+    write_run(tmp_path / "run", num_scenes=1, **of_run)
+    config = make_config(tmp_path / "run", tmp_path / "tuned", max_pixels=asked)
+    source = pickle.loads(pickle.dumps(open_source(config)))
+    config, notes = train._take_max_pixels(config, source)
+    assert config.image_pixels == expected
+    assert training_identity(config, source, "m").content["max_pixels"] == expected
+    assert len(notes) == len(caplog.messages) == num_notes
+    assert all("--max-pixels 9999" in note and "at most 4096 pixels" in note for note in notes)
 
 
 def test_records_without_images_are_refused(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_the_loss_falls(source: str, llava: Path, tmp_path: Path) -> None:
         ({"objective": "c3l"}, "must be the output folder of one run"),
         ({"input": ()}, "must be the output folder of one run"),
         ({"input": ("/nowhere.json",)}, "--input /nowhere.json: does not exist"),
-        ({"input": ("/nowhere",)}, "--input /nowhere: not the output of a run"),
+        ({"input": ("/nowhere",)}, "--input /nowhere: does not exist"),
     ],
 )
 def test_an_impossible_training_is_refused_before_the_start(
@@ -162,5 +162,7 @@ def test_an_output_of_another_mixture_is_refused(llava: Path, tmp_path: Path) ->
     report = make_report(job="train", identity=identity, finished=None)
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / "run.json").write_text(json.dumps(report))
+    (tmp_path / "tuned" / "model").mkdir()
+    (tmp_path / "tuned" / "model" / "config.json").write_text("{}")
     with pytest.raises(PreflightError, match=r"mixture: \{'weighting': 'even'\} there"):
         train_model(make_llava_config(llava, tmp_path / "tuned"))

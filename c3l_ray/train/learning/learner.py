@@ -76,7 +76,7 @@ class Learner(nn.Module):
                 parts_B = self._contrast_turns(micro_batch, output.hidden_states, nll_R)
             case "cgvlm":
                 parts_B = self._align_captions(micro_batch, output.hidden_states[0], nll_B, align)
-            case "vigc":  # nothing but the likelihood of replies (VIGC, L_VIG and L_VIC)
+            case "vigc" | "conversations":  # nothing but the likelihood of replies
                 parts_B = {"loss": nll_B, "nll": nll_B}
         parts_B["images"] = torch.ones_like(nll_B)
         return {name: (parts_B[name] * micro_batch["weight_B"]).sum() for name in self.sum_names}

@@ -72,8 +72,8 @@ def make_micro_batch(
         reply_RT[row, _token_positions(spans, chat_text.reply, first)] = True
         if chat_text.anchor:
             anchor_RT[row, _token_positions(spans, chat_text.anchor, first)] = True
-        if chat_text.target:
-            target_RT[row, _token_positions(spans, chat_text.target, first)] = 1.0
+        for target in chat_text.targets:
+            target_RT[row, _token_positions(spans, target, first)] = 1.0
         for span in chat_text.ignored:
             target_RT[row, _token_positions(spans, span, first)] = 0.0
     num_texts_B = torch.tensor([len(example.texts) for example in examples])

@@ -23,14 +23,14 @@ class ChatText:
     Attributes:
         text: rendered by the chat template, up to the token that ends the reply.
         reply: where it stands.
-        target: what is learnt by its likelihood: the reply and its end, or None.
+        targets: what is learnt by its likelihood: replies, each with its end.
         anchor: what the turns are compared with, or None.
-        ignored: spans of the target that are not learnt.
+        ignored: spans of the targets that are not learnt.
     """
 
     text: str
     reply: Span
-    target: Span | None = None
+    targets: tuple[Span, ...] = ()
     anchor: Span | None = None
     ignored: tuple[Span, ...] = ()
 
@@ -79,7 +79,7 @@ def reply_text(
     return ChatText(
         text=text,
         reply=(start, end),
-        target=(start, len(text)) if target else None,
+        targets=((start, len(text)),) if target else (),
         anchor=(instruction_start, instruction_start + len(instruction)) if anchor else None,
     )
 

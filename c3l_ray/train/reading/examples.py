@@ -3,7 +3,8 @@
 For c3l, the positive and its negatives are written as replies to the positive's instruction, in the
 format that it asks for: the generator is what is tuned, and turns under one and the same prompt
 differ in nothing but what they say. For cgvlm, the caption is the reply. For vigc it is one turn:
-written as a reply to an instruction of its kind (VIG), or its answer to its question (VIC).
+written as a reply to an instruction of its kind (VIG), or its answer to its question (VIC). For
+conversations it is all turns in one text.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from c3l_ray.train.reading.chat_text import (
     reply_text,
     token_spans,
 )
+from c3l_ray.train.reading.conversation import conversation_text, find_exchanges
 from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
 from c3l_ray.train.training_config import TrainConfig
 
@@ -57,9 +59,11 @@ def is_usable(record: Record, config: TrainConfig, quantiles: ScoreQuantiles) ->
         case "c3l":
             return find_labels(record, config, quantiles) is not None
         case "cgvlm":
-            return cgvlm.find_caption(record["caption"], record["turns"]) is not None
+            return find_caption(record) is not None
         case "vigc":
             return bool(find_turn_sets(record, config.mixture))
+        case "conversations":
+            return bool(find_exchanges(record))
 
 
 def find_turn_sets(record: Record, mixture: Mixture) -> dict[int, str]:
@@ -72,6 +76,11 @@ def find_turn_sets(record: Record, mixture: Mixture) -> dict[int, str]:
         if turn["status"] == "ok" and turn["question"]  # "<image>" alone asks nothing
     }
     return {place: name for place, name in sets.items() if name is not None}
+
+
+def find_caption(record: Record) -> tuple[str, str] | None:
+    """The question and the caption that cgvlm learns, or None."""
+    return cgvlm.find_caption(record["caption"], record["turns"], take_given=True)
 
 
 def find_description(record: Record, positive: int) -> str | None:
@@ -98,7 +107,7 @@ def make_example(
         draw: of the mixture; None draws by the image's id, the same at every evaluation.
     """
     try:
-        image = decode_image(record["image"], config.max_pixels)
+        image = decode_image(record["image"], config.image_pixels)
     except UnusableImage:
         return "unusable_image"
     try:
@@ -106,10 +115,12 @@ def make_example(
             case "c3l":
                 return _make_contrast(record, image, processor, config, quantiles)
             case "cgvlm":
-                caption = cgvlm.find_caption(record["caption"], record["turns"])
-                instruction, reply = caption or ("", "")
+                instruction, reply = find_caption(record) or ("", "")
             case "vigc":
                 instruction, reply = make_instruction_and_reply(record, config.mixture, draw)
+            case "conversations":
+                text = conversation_text(processor, find_exchanges(record))
+                return Example(image=image, texts=(text,), num_turns=1)
         text = reply_text(processor, instruction, reply, target=True)
         return Example(image=image, texts=(text,), num_turns=1)
     except ValueError:  # the chat template or the tokenizer reads a text as something else

@@ -1,23 +1,22 @@
-"""What a training reads: the records of a run, or a LLaVA dataset as it lies."""
+"""What a training reads: the records of a run, or a dataset as it lies."""
 
+import dataclasses
 import logging
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
+from c3l_ray import storage
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.runs.commit import Manifest, read_file, read_manifests, read_records
-from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.schema import Record
-from c3l_ray.train.reading.llava_source import LlavaSource, is_llava_json
+from c3l_ray.train.reading.dataset_source import DatasetSource
+from c3l_ray.train.reading.read_ahead import read_ahead
 from c3l_ray.train.reading.scan import RecordFiles
 from c3l_ray.train.training_config import TrainConfig
-
-NUM_READERS = 8  # of files, at the same time
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +28,14 @@ class Source(Protocol):
     def origin(self) -> str:
         """Of the run that made the records; empty for a dataset."""
 
+    @property
+    def max_pixels(self) -> int | None:
+        """To how many pixels the run that made the records shrank larger images; else None."""
+
+    @property
+    def layout(self) -> TurnsLayout | None:
+        """Where images, captions and turns are found in a dataset; None for a run."""
+
     def digests(self) -> list[str]:
         """Names for the content of each file.
 
@@ -37,7 +44,7 @@ class Source(Protocol):
         """
 
     def texts(self) -> RecordFiles:
-        """All records with their `meta`, questions and answers, without images and scores.
+        """All records with their captions and turns, without images and scores.
 
         Raises:
             PreflightError: a file cannot be read.
@@ -58,13 +65,23 @@ class RecordsSource:
     Attributes:
         folder: of the run.
         origin: of its records.
+        max_pixels: to which its models saw larger images shrunk, where its report says so.
     """
 
     folder: RunFolder
     origin: str
+    max_pixels: int | None = None
+
+    @property
+    def layout(self) -> TurnsLayout | None:
+        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordsSource, (self.folder, self.origin)  # tasks that read need no manifests
+        return RecordsSource, (
+            self.folder,
+            self.origin,
+            self.max_pixels,
+        )  # tasks that read need no manifests
 
     @cached_property
     def manifests(self) -> list[Manifest]:
@@ -75,8 +92,9 @@ class RecordsSource:
         return [file_address(manifest) for manifest in self.manifests]
 
     def texts(self) -> RecordFiles:
-        turn_fields = ("kind", "status", "question", "answer")
-        return self.read_columns(("image_id", "source", "status", "meta"), turn_fields)
+        turn_fields = ("kind", "instruction", "status", "question", "answer")
+        columns = ("image_id", "source", "status", "caption", "meta")
+        return self.read_columns(columns, turn_fields)
 
     def read_columns(
         self, columns: Sequence[str], turn_fields: Sequence[str]
@@ -92,20 +110,8 @@ class RecordsSource:
         """
         nested = (f"turns.list.element.{field}" for field in turn_fields)
         read_table = partial(read_records, self.folder, columns=[*columns, *nested])
-        pending: deque[tuple[Manifest, Future[Any]]] = deque()
-
-        def take_first() -> tuple[str, list[Record]]:
-            manifest, table = pending.popleft()
-            records: list[Record] = table.result().to_pylist()
-            return file_address(manifest), records
-
-        with ThreadPoolExecutor(NUM_READERS) as readers:
-            for manifest in self.manifests:
-                pending.append((manifest, readers.submit(read_table, manifest)))
-                if len(pending) > 2 * NUM_READERS:  # more would fill the memory
-                    yield take_first()
-            while pending:
-                yield take_first()
+        for manifest, table in read_ahead(read_table, self.manifests):
+            yield file_address(manifest), table.to_pylist()
 
     def read(self, address: str, rows: Sequence[int]) -> list[Record]:
         file, digest = address.split(" ")
@@ -124,14 +130,21 @@ def open_source(config: TrainConfig) -> Source:
     Raises:
         PreflightError: it cannot be learnt from.
     """
-    spec = config.objective_spec
-    if spec.draws_single_turns and config.input and is_llava_json(config.input):
-        layout = TurnsLayout(image_root=config.layout.image_root, history=config.layout.history)
-        return LlavaSource(config.input, layout)
+    content = config.objective_spec.dataset_content
+    if content is not None and config.input and not _is_run(config.input):
+        layout = config.layout
+        if not config.objective_spec.draws_single_turns:
+            layout = dataclasses.replace(layout, history="auto")
+        return DatasetSource(config.input, layout, content)
     if len(config.input) != 1:
         paths = " ".join(config.input)
         raise PreflightError(f"--input {paths}: must be the output folder of one run")
     folder = RunFolder.open(config.input[0], "--input")
+    if folder.location.fs.isfile(folder.location.path):
+        raise PreflightError(
+            f"--input {folder.path}: is a file, and the objective {config.objective} learns from "
+            "the scores of a run; make them with jobs.score"
+        )
     report = folder.read_run()
     if not report["identity"]["keep_images"]:
         raise PreflightError(
@@ -146,4 +159,14 @@ def open_source(config: TrainConfig) -> Source:
         )
     if report["finished"] is None:
         log.warning("the run in %s is not finished; training uses what it has now", folder.path)
-    return RecordsSource(folder, report["origin"])
+    return RecordsSource(folder, report["origin"], report["identity"].get("max_pixels"))
+
+
+def _is_run(inputs: Sequence[str]) -> bool:
+    """Whether an input is the output folder of one job that reports in run.json."""
+    if len(inputs) != 1:
+        return False
+    try:
+        return RunFolder.open(inputs[0], "--input").read_json(REPORT) is not None
+    except storage.ERRORS:
+        return False

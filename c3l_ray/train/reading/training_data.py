@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import PreflightError, UnusableImage
+from c3l_ray.images import decode_image
+from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.methods.scores import RankedBy
-from c3l_ray.schema import GIVEN, Record
+from c3l_ray.schema import FOLLOW_UP, GIVEN, Record
 from c3l_ray.train.reading import examples, scan
 from c3l_ray.train.reading.mixture import TurnSet, compute_set_shares
 from c3l_ray.train.reading.order import FileRows, count_images
 from c3l_ray.train.reading.sources import RecordsSource, Source
 from c3l_ray.train.training_config import TrainConfig
+
+NUM_FIRST_IMAGES = 8  # of which one is asked about
 
 ReadRows = Callable[[str, Sequence[int]], list[Record]]
 """Rows of a file of records, by the file's address and their numbers in it."""
@@ -29,6 +32,7 @@ class TrainingData:
         quantiles: of the scores, for --labels.within kind.
         read: rows of a file.
         sets: turns of the files to learn from, where the objective draws from a mixture.
+        num_left_out: images of the source that have nothing for the objective to learn.
     """
 
     files: tuple[FileRows, ...]
@@ -36,6 +40,7 @@ class TrainingData:
     quantiles: ScoreQuantiles
     read: ReadRows
     sets: tuple[TurnSet, ...] = ()
+    num_left_out: int = 0
 
     def set_shares(self, config: TrainConfig) -> list[float]:
         """The share of the draws that each set has."""
@@ -53,45 +58,67 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
     if spec.draws_single_turns:
         data = _load_single_turns(source, config)
     else:
-        assert isinstance(source, RecordsSource)
         data = _load_whole_records(source, config)
     images = count_images(data.files)
     if images < config.optim.batch_size:
         raise PreflightError(
             f"--input {' '.join(config.input)}: {images} images to learn from, fewer than "
-            f"--optim.batch-size {config.optim.batch_size}; an image needs {spec.requirement}"
+            f"--optim.batch-size {config.optim.batch_size}; an image needs {spec.requirement}, "
+            f"and {data.num_left_out} images have none"
         )
     return data
 
 
-def _load_whole_records(source: RecordsSource, config: TrainConfig) -> TrainingData:
+def _load_whole_records(source: Source, config: TrainConfig) -> TrainingData:
     """Whole records, each once an epoch."""
-    by: RankedBy = "i2c" if config.labels.by == "random" else config.labels.by
     quantiles: ScoreQuantiles = {}
-    if config.objective == "c3l" and config.labels.within == "kind":
-        scored = source.read_columns((), ("kind", "status", f"scores.{by}"))
-        quantiles = scan.collect_score_quantiles(scored, by)
-    scores = (f"scores.{name}" for name in sorted({by, "gain"}))
-    files, held_out = scan.find_usable_rows(
-        source.read_columns(
+    records = source.texts()
+    if config.objective == "c3l":
+        assert isinstance(source, RecordsSource), "only a run has scores"
+        by: RankedBy = "i2c" if config.labels.by == "random" else config.labels.by
+        if config.labels.within == "kind":
+            scored = source.read_columns((), ("kind", "status", f"scores.{by}"))
+            quantiles = scan.collect_score_quantiles(scored, by)
+        scores = (f"scores.{name}" for name in sorted({by, "gain"}))
+        records = source.read_columns(
             ("image_id", "status", "caption", "meta"),
             ("kind", "status", "question", "answer", *scores),
-        ),
-        partial(examples.is_usable, config=config, quantiles=quantiles),
+        )
+    num_left_out = 0
+
+    def is_usable(record: Record) -> bool:
+        nonlocal num_left_out
+        usable = examples.is_usable(record, config, quantiles)
+        num_left_out += not usable
+        return usable
+
+    files, held_out = scan.find_usable_rows(
+        records,
+        is_usable,
         held_out_share=config.progress.held_out,
         max_held_out=config.progress.max_held_out,
     )
-    return TrainingData(files=files, held_out=held_out, quantiles=quantiles, read=source.read)
+    return TrainingData(
+        files=files,
+        held_out=held_out,
+        quantiles=quantiles,
+        read=source.read,
+        num_left_out=num_left_out,
+    )
 
 
 def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
     """Single turns of records, in their sets."""
     sources = set()
+    num_left_out = 0
 
     def find_sets(record: Record) -> dict[int, str]:
+        nonlocal num_left_out
         if any(turn["kind"] == GIVEN for turn in record["turns"]):
             sources.add(record["source"])
-        return examples.find_turn_sets(record, config.mixture)
+        sets = examples.find_turn_sets(record, config.mixture)
+        num_left_out += not sets
+        return sets
 
     turns, held_out = scan.find_turns_by_set(
         source.texts(),
@@ -118,7 +145,35 @@ def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
             )
             for name, addresses in turns.items()
         ),
+        num_left_out=num_left_out,
     )
+
+
+def choose_prompt(data: TrainingData, max_pixels: int) -> tuple[Record, str] | None:
+    """One of the first images to learn from, and what the model can be asked about it.
+
+    None where none of them can be decoded.
+
+    Args:
+        data: to learn from.
+        max_pixels: to which larger images are shrunk.
+
+    Raises:
+        C3LError: they cannot be read.
+    """
+    first = data.files[0]
+    for record in data.read(first.address, first.rows[:NUM_FIRST_IMAGES]):
+        try:
+            decode_image(record["image"], max_pixels)
+        except UnusableImage:
+            continue
+        turn = next((turn for turn in record["turns"] if turn["status"] == "ok"), None)
+        if turn is None:
+            return record, CAPTION_INSTRUCTION
+        made_elsewhere = turn["kind"] in (GIVEN, FOLLOW_UP)  # the instruction is a system message
+        instruction = "" if made_elsewhere else turn["instruction"]
+        return record, instruction or turn["question"] or CAPTION_INSTRUCTION
+    return None
 
 
 def summarize_mixture(data: TrainingData, config: TrainConfig) -> dict[str, dict[str, Any]]:

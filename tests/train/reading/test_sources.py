@@ -11,7 +11,9 @@ import pytest
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.train.objectives import Contrast
+from c3l_ray.train.reading.dataset_source import DatasetSource
 from c3l_ray.train.reading.sources import RecordsSource, file_address, open_source
+from tests.runs.tables import make_report
 from tests.train.records import MakeTrainConfig, make_record, write_run
 
 
@@ -32,8 +34,9 @@ def test_rows_are_read_by_their_numbers_in_any_order(source: RecordsSource) -> N
 def test_texts_have_no_images(source: RecordsSource) -> None:
     records = [record for _, records in source.texts() for record in records]
     assert [record["image_id"] for record in records] == [f"scene-{i:04d}" for i in range(5)]
-    assert set(records[0]) == {"image_id", "source", "status", "meta", "turns"}
-    assert set(records[0]["turns"][0]) == {"kind", "status", "question", "answer"}
+    assert set(records[0]) == {"image_id", "source", "status", "caption", "meta", "turns"}
+    turn_fields = {"kind", "instruction", "status", "question", "answer"}
+    assert set(records[0]["turns"][0]) == turn_fields
 
 
 def test_a_source_travels_without_its_manifests(source: RecordsSource) -> None:
@@ -90,15 +93,45 @@ def test_an_unfinished_run_is_read_with_a_warning(
     assert ("is not finished; training uses what it has now" in caplog.text) == (not finished)
 
 
-@pytest.mark.parametrize("objective", ["c3l", "vigc"])
-def test_another_input_than_one_run_is_refused(
-    train_config: MakeTrainConfig, tmp_path: Path, objective: str
-) -> None:
+def test_scores_are_only_in_a_run(train_config: MakeTrainConfig, tmp_path: Path) -> None:
     for inputs in ((), ("a", "b")):
         with pytest.raises(PreflightError, match="must be the output folder of one run"):
-            open_source(train_config(objective=objective, input=inputs))
+            open_source(train_config(input=inputs))
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(
+        PreflightError, match=r"list\.json: is a file, and .*c3l learns .*jobs\.sco"
+    ):
+        open_source(train_config(input=(str(tmp_path / "list.json"),)))
     dataset = tmp_path / "dataset"
     dataset.mkdir()
     (dataset / "selection.json").write_text(json.dumps({"input": "RUN"}))
     with pytest.raises(PreflightError, match=r"is a dataset written by jobs.select.* RUN"):
-        open_source(train_config(objective=objective, input=(str(dataset),)))
+        open_source(train_config(input=(str(dataset),)))
+
+
+@pytest.mark.parametrize("objective", ["cgvlm", "vigc", "conversations"])
+def test_what_is_no_dataset_is_refused(
+    train_config: MakeTrainConfig, tmp_path: Path, objective: str
+) -> None:
+    with pytest.raises(PreflightError, match="must be the output folder of one run"):
+        open_source(train_config(objective=objective, input=()))
+    with pytest.raises(PreflightError, match="--input /nowhere: does not exist"):
+        open_source(train_config(objective=objective, input=("/nowhere",)))
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "run.json").write_text(json.dumps(make_report(job="train")))
+    with pytest.raises(PreflightError, match=r"is the output of jobs\.train and holds no records"):
+        open_source(train_config(objective=objective, input=(str(tmp_path / "tuned"),)))
+
+
+def test_several_runs_are_a_dataset(train_config: MakeTrainConfig, tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("one", "two")]
+    for name in names:
+        write_run(name, num_scenes=3)
+    source = open_source(train_config(objective="vigc", input=tuple(names)))
+    assert isinstance(source, DatasetSource)
+    kinds = [
+        {turn["kind"] for turn in record["turns"]}
+        for _, records in source.texts()
+        for record in records
+    ]
+    assert kinds == [{"dialogue", "detail", "reasoning", "short", "yes_no"}] * 6

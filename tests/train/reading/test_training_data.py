@@ -4,15 +4,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from c3l_ray.config import SelectConfig
+from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
+from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import LabelRules
-from c3l_ray.train.reading.order import count_images
+from c3l_ray.scenes.world import write_shard
+from c3l_ray.train.reading.chat_text import Example
+from c3l_ray.train.reading.examples import make_example
+from c3l_ray.train.reading.order import FileRows, count_images
 from c3l_ray.train.reading.scan import name_picture
 from c3l_ray.train.reading.sources import open_source
-from c3l_ray.train.reading.training_data import TrainingData, load_training_data, summarize_mixture
+from c3l_ray.train.reading.training_data import (
+    TrainingData,
+    choose_prompt,
+    load_training_data,
+    summarize_mixture,
+)
 from c3l_ray.train.training_config import ConversationLayout, Optimization, Progress
+from tests.dataset.runs import ALL_TURNS
+from tests.examples import EncodeImage
 from tests.inputs.messages import llava_messages
 from tests.train.records import MakeTrainConfig, make_record, write_run
 
@@ -53,6 +68,143 @@ def test_fewer_images_than_a_batch_are_refused(train_config: MakeTrainConfig) ->
     write_run(*config.input, num_scenes=3)
     with pytest.raises(PreflightError, match="3 images to learn from, fewer than"):
         load_training_data(open_source(config), config)
+
+
+def write_captions(folder: Path, encoded: EncodeImage) -> dict[str, Path]:
+    """Twelve captioned images as LLaVA's list, as tars, as Parquet and as a folder.
+
+    The first has no caption. In the list it is one of a sample of two turns.
+    """
+    images = {f"{number:03d}": encoded((30 + number, 30)) for number in range(12)}
+    paths = {name: folder / name for name in ("558k.json", "tars", "captions.parquet", "folder")}
+    samples = []
+    files: list[tuple[str, bytes]] = []
+    for name, image in images.items():
+        messages = [("human", "What is seen?\n<image>"), ("gpt", f"caption {name}")]
+        if name == "000":
+            messages *= 2
+        conversation = llava_messages(*messages)
+        samples.append({"id": name, "image": f"{name}.png", "conversations": conversation})
+        files.append((f"{name}.png", image))
+        if name != "000":
+            files.append((f"{name}.txt", f"caption {name}".encode()))
+    paths["folder"].mkdir()
+    for file, content in files:
+        (paths["folder"] / file).write_bytes(content)
+    paths["558k.json"].write_text(json.dumps(samples))
+    paths["tars"].mkdir()
+    write_shard(paths["tars"] / "0.tar", files)
+    captions = [None, *(f"caption {name}" for name in list(images)[1:])]
+    columns = {"jpg": list(images.values()), "said": captions}
+    pq.write_table(pa.table(columns), paths["captions.parquet"])
+    return paths
+
+
+@pytest.mark.parametrize("name", ["558k.json", "tars", "captions.parquet", "folder"])
+def test_captions_are_learnt_as_they_lie(
+    train_config: MakeTrainConfig, tmp_path: Path, encoded: EncodeImage, processor: Any, name: str
+) -> None:
+    layout: dict[str, Any] = {}
+    if name == "558k.json":
+        layout = {"image_root": str(tmp_path / "folder")}
+    if name == "captions.parquet":
+        layout = {"caption": "said"}
+    config = train_config(
+        objective="cgvlm",
+        input=(str(write_captions(tmp_path, encoded)[name]),),
+        layout=ConversationLayout(**layout),
+        progress=Progress(held_out=0.2),
+    )
+    data = load_training_data(open_source(config), config)
+    assert count_images(data.files) + count_images(data.held_out) == 11
+    assert (count_images(data.held_out) > 0, data.num_left_out) == (True, 1)
+    for files in (data.files, data.held_out):
+        for file in files:
+            for record in data.read(file.address, file.rows):
+                example = make_example(record, processor, config, {})
+                assert isinstance(example, Example)
+                (text,) = example.texts
+                number = example.image.size[0] - 30
+                reply = text.text[slice(*text.reply)]
+                assert reply == f"caption {number:03d}"
+                asked = "What is seen?" if name == "558k.json" else CAPTION_INSTRUCTION
+                assert asked in text.text
+
+
+def test_conversations_are_learnt_whole(
+    train_config: MakeTrainConfig, tmp_path: Path, processor: Any
+) -> None:
+    """From what jobs.select exports: LLaVA's list, and the folder with Parquet."""
+    write_run(tmp_path / "run", num_scenes=8)
+    select = SelectConfig(
+        input=str(tmp_path / "run"),
+        output=str(tmp_path / "best"),
+        top=ALL_TURNS,
+        require_gain=False,
+        group="image",
+    )
+    select_turns(select)
+    texts = {}
+    for name in ("run", "best", "best/llava.json"):
+        config = train_config(
+            objective="conversations",
+            input=(str(tmp_path / name),),
+            progress=Progress(held_out=0.0),
+        )
+        data = load_training_data(open_source(config), config)
+        assert (count_images(data.files), data.num_left_out) == (8, 0)
+        examples = [
+            make_example(record, processor, config, {})
+            for file in data.files
+            for record in data.read(file.address, file.rows)
+        ]
+        assert all(isinstance(example, Example) for example in examples)
+        texts[name] = {
+            example.texts[0].text for example in examples if isinstance(example, Example)
+        }
+        assert all(
+            len(example.texts[0].targets) == 5
+            for example in examples
+            if isinstance(example, Example)
+        )
+    assert texts["run"] == texts["best"] == texts["best/llava.json"] and len(texts["run"]) == 8
+
+
+def test_nothing_to_learn_is_refused_with_what_was_left_out(
+    train_config: MakeTrainConfig, tmp_path: Path, encoded: EncodeImage
+) -> None:
+    paths = write_captions(tmp_path, encoded)
+    config = train_config(objective="cgvlm", input=(str(paths["captions.parquet"]),))
+    message = "0 images to learn from.*an image needs a caption.*and 12 images have none"
+    with pytest.raises(PreflightError, match=message):
+        load_training_data(open_source(config), config)
+
+
+def test_the_tuned_model_is_asked_about_an_image_that_can_be_decoded(
+    encoded: EncodeImage,
+) -> None:
+    generated, captioned, given = (make_record(number) for number in range(3))
+    captioned["turns"] = []
+    given["turns"] = [
+        {**given["turns"][0], "kind": "given", "instruction": "Be polite.", "question": "Why?"}
+    ]
+    damaged = {**make_record(3), "image": b"damaged"}
+
+    def ask(*records: Any) -> str | None:
+        file = FileRows(address="a", rows=tuple(range(len(records))))
+        data = TrainingData(
+            files=(file,),
+            held_out=(),
+            quantiles={},
+            read=lambda address, rows: [records[row] for row in rows],
+        )
+        prompt = choose_prompt(data, 10**6)
+        return None if prompt is None else prompt[1]
+
+    assert ask(generated) == generated["turns"][0]["instruction"]
+    assert ask(damaged, captioned) == CAPTION_INSTRUCTION
+    assert ask(given) == "Why?"
+    assert ask(damaged) is None
 
 
 NUM_PICTURES = 40

@@ -84,8 +84,7 @@ def test_the_prompts_are_those_of_generation(
         assert isinstance(example, Example)
         (text,) = example.texts
         assert chat.tokenize(processor.tokenizer, text.text)[: len(prompt)] == prompt
-        assert text.target is not None
-        start, end = text.target
+        ((start, end),) = text.targets
         assert text.text[start:end] == f"{reply}{processor.tokenizer.eos_token}"
         assert end == len(text.text)
         spans = token_spans(processor, text.text)

@@ -1,4 +1,4 @@
-"""A LLaVA dataset read as records are, without a run before it."""
+"""Datasets read as records are, without a run before them."""
 
 import json
 import pickle
@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.inputs import read
-from c3l_ray.inputs.layout import TurnsLayout
+from c3l_ray.inputs.layout import Layout, TurnsLayout
+from c3l_ray.scenes.world import write_shard
 from c3l_ray.schema import Record
 from c3l_ray.train.reading import scan
-from c3l_ray.train.reading.llava_source import LlavaSource, is_llava_json
+from c3l_ray.train.reading.dataset_source import DatasetSource
 from tests.examples import EncodeImage
 from tests.inputs.messages import llava_messages
 
@@ -39,9 +42,9 @@ def make_samples(num: int) -> list[dict[str, Any]]:
     return [{"id": i % 7, "image": f"{i % 10}.png", "conversations": TWO_TURNS} for i in range(num)]
 
 
-def open_lists(*paths: Path, **layout: Any) -> LlavaSource:
+def open_lists(*paths: Path, **layout: Any) -> DatasetSource:
     root = str(paths[0].parent / "coco")
-    return LlavaSource(tuple(map(str, paths)), TurnsLayout(image_root=root, **layout))
+    return DatasetSource(tuple(map(str, paths)), TurnsLayout(image_root=root, **layout), "turns")
 
 
 def test_rows_are_the_records_that_scoring_would_make(
@@ -50,7 +53,7 @@ def test_rows_are_the_records_that_scoring_would_make(
     monkeypatch.setattr(read, "UNIT_ROWS", 8)
     paths = write_list("a.json", make_samples(20)), write_list("b.json", make_samples(3))
     monkeypatch.chdir(tmp_path)
-    source = LlavaSource(tuple(map(str, paths)), TurnsLayout(image_root="coco"))
+    source = DatasetSource(tuple(map(str, paths)), TurnsLayout(image_root="coco"), "turns")
     monkeypatch.chdir("/")
     source = pickle.loads(pickle.dumps(source))  # as reading tasks have it
     expected = [
@@ -148,9 +151,88 @@ def test_a_damaged_list_is_refused(write_list: WriteList, content: str, message:
         list(open_lists(path).texts())
 
 
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [(("a.json", "b/*.jsonl"), True), (("run",), False), (("run", "a.json"), False)],
-)
-def test_lists_are_recognized_by_their_names(inputs: tuple[str, ...], expected: bool) -> None:
-    assert is_llava_json(inputs) == expected
+def open_captions(*paths: Path, **layout: Any) -> DatasetSource:
+    return DatasetSource(tuple(map(str, paths)), TurnsLayout(**layout), "captions")
+
+
+def list_records(source: DatasetSource) -> list[Record]:
+    return [record for _, records in source.texts() for record in records]
+
+
+def check_images(source: DatasetSource, expected: list[bytes | None]) -> None:
+    """Rows are read with the images that lie there, in any order."""
+    images: list[bytes | None] = []
+    for address, records in source.texts():
+        numbers = list(reversed(range(len(records))))
+        images += [record["image"] for record in reversed(source.read(address, numbers))]
+    assert images == expected
+
+
+def test_captioned_tars_and_folders_are_read_as_they_lie(
+    tmp_path: Path, encoded: EncodeImage
+) -> None:
+    files = [
+        ("0.png", encoded((30, 30))),
+        ("0.txt", b"a dog"),
+        ("1.png", encoded((31, 30))),
+        ("2.txt", b"no image"),
+    ]
+    (tmp_path / "tars").mkdir()
+    write_shard(tmp_path / "tars" / "a.tar", files)
+    (tmp_path / "folder").mkdir()
+    for name, content in files:
+        (tmp_path / "folder" / name).write_bytes(content)
+    for path, num_rows in (("tars", 3), ("folder", 2)):
+        source = pickle.loads(pickle.dumps(open_captions(tmp_path / path)))
+        records = list_records(source)
+        assert [record["caption"] for record in records] == ["a dog", None, "no image"][:num_rows]
+        assert [record["status"] for record in records] == ["ok", "ok", "failed"][:num_rows]
+        assert all(record["image"] is None and record["turns"] == [] for record in records)
+        (unit,) = read.index_shard(source.shards[0], Layout())
+        as_generated = read.read_unit(unit, Layout())["image_id"].to_pylist()
+        assert [record["image_id"] for record in records] == as_generated
+        check_images(source, [files[0][1], files[2][1], None][:num_rows])
+        with pytest.raises(PreflightError, match=r"of images holds no turns; this objective"):
+            DatasetSource((str(tmp_path / path),), TurnsLayout(), "turns")
+
+
+def test_parquet_has_captions_or_turns(tmp_path: Path, encoded: EncodeImage) -> None:
+    image = encoded()
+    captions = {"image": [image, image, None], "caption": ["a dog", None, "gone"]}
+    pq.write_table(pa.table(captions), tmp_path / "captions.parquet")
+    source = open_captions(tmp_path / "captions.parquet")
+    assert [record["caption"] for record in list_records(source)] == ["a dog", None, "gone"]
+    check_images(source, [image, image, None])
+    with pytest.raises(PreflightError, match=r"no turns; name their column"):
+        DatasetSource((str(tmp_path / "captions.parquet"),), TurnsLayout(), "turns")
+    with pytest.raises(PreflightError, match=r"--layout.turns said: the file has no such column"):
+        open_captions(tmp_path / "captions.parquet", turns="said")
+    turns = {"image": [image] * 2, "text": ["a dog", "a cat"], "conversations": [TWO_TURNS, []]}
+    pq.write_table(pa.table(turns), tmp_path / "turns.parquet")
+    for content in ("turns", "captions"):
+        source = DatasetSource((str(tmp_path / "turns.parquet"),), TurnsLayout(), content)
+        first, second = list_records(source)
+        assert [turn["answer"] for turn in first["turns"]] == ["A", "B"]
+        # An image without a turn is nothing to converse about, and its caption is one.
+        assert second["status"] == ("failed" if content == "turns" else "ok")
+        assert [first["caption"], second["caption"]] == ["a dog", "a cat"]
+
+
+def test_what_follows_a_damage_is_left_out_and_said(
+    tmp_path: Path, encoded: EncodeImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_shard(tmp_path / "a.tar", [(f"{i}.png", encoded((90 + i, 99))) for i in range(4)])
+    content = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(content[:3000])
+    records = list_records(open_captions(tmp_path / "a.tar"))
+    assert [record["status"] for record in records].count("ok") in (1, 2, 3)
+    assert (records[-1]["error"] or "").startswith("damaged_shard")
+    assert "a.tar is damaged; what follows is left out: byte" in caplog.text
+
+
+def test_other_files_are_known_by_their_size(tmp_path: Path, encoded: EncodeImage) -> None:
+    write_shard(tmp_path / "a.tar", [("0.png", encoded())])
+    digests = open_captions(tmp_path / "a.tar").digests()
+    assert open_captions(tmp_path / "a.tar").digests() == digests
+    write_shard(tmp_path / "a.tar", [("0.png", encoded()), ("0.txt", b"a dog" * 3000)])
+    assert open_captions(tmp_path / "a.tar").digests() != digests

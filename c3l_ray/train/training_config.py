@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from c3l_ray.flags import optional
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.template_args import find_faults
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
     OBJECTIVES,
@@ -55,6 +56,11 @@ class ModelName:
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model in safetensors."""
+    template_args: tuple[str, ...] = ()
+    """NAME=JSON of the chat template (default: enable_thinking=false where it knows that)."""
+
+    def conflicts(self) -> Conflicts:
+        yield from (("template_args", fault) for fault in find_faults(self.template_args))
 
 
 @dataclass(frozen=True, kw_only=True)

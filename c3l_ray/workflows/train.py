@@ -8,9 +8,11 @@ from typing import Any
 
 from c3l_ray import __version__
 from c3l_ray.errors import C3LError, last_line
+from c3l_ray.methods import c3l
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.workflows.prompts import settle_training
 from c3l_ray.workflows.records import make_paths_absolute
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
     check_exportable(config.model.name)
+    config = settle_training(config)
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:
@@ -163,7 +166,8 @@ def _verify(config: TrainConfig, source: Any, data: Any, tuned: str) -> str:
     return ask_tuned_model(
         tuned,
         image=record["image"],
-        instruction=turn["instruction"] or turn["question"],
+        instruction=(turn["kind"] in c3l.KINDS and turn["instruction"]) or turn["question"],
+        template_args=config.model.template_args,
         max_pixels=config.max_pixels,
         gpus=config.workers.gpus or 0,
     )

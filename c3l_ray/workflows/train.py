@@ -38,6 +38,7 @@ class TrainingReport:
         config: of the latest command.
         seconds: "train", and "wall" with the check in vLLM.
         last_measurements: the latest value of every measurement.
+        follow_ups: usable turns that follow others of their conversation, and are not learnt.
         skipped: images that were drawn and not learnt from, by reason, as often as they were drawn.
         verified_reply: what the tuned model replied in vLLM, where that was checked.
         finished: when, or None while steps are left to do.
@@ -57,6 +58,7 @@ class TrainingReport:
     config: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     last_measurements: dict[str, float | None] = field(default_factory=dict)
+    follow_ups: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     verified_reply: str | None = None
     finished: str | None = None
@@ -109,6 +111,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         images=count_images(data.files),
         held_out_images=count_images(data.held_out),
         mixture=summarize_mixture(data, config),
+        follow_ups=data.num_follow_ups,
         steps=run.num_steps,
         objective=config.objective,
         tune=config.tune_mode,

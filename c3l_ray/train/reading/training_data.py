@@ -1,19 +1,21 @@
 """Which rows of a source are learnt from and held out, and what orders and labels them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.methods.scores import RankedBy
-from c3l_ray.schema import GIVEN, Record
+from c3l_ray.schema import FOLLOW_UP, GIVEN, Record
 from c3l_ray.train.reading import examples, scan
 from c3l_ray.train.reading.mixture import TurnSet, compute_set_shares
 from c3l_ray.train.reading.order import FileRows, count_images
 from c3l_ray.train.reading.sources import RecordsSource, Source
 from c3l_ray.train.training_config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 ReadRows = Callable[[str, Sequence[int]], list[Record]]
 """Rows of a file of records, by the file's address and their numbers in it."""
@@ -29,6 +31,7 @@ class TrainingData:
         quantiles: of the scores, for --labels.within kind.
         read: rows of a file.
         sets: turns of the files to learn from, where the objective draws from a mixture.
+        num_follow_ups: usable turns that follow others of their conversation, and are not learnt.
     """
 
     files: tuple[FileRows, ...]
@@ -36,6 +39,7 @@ class TrainingData:
     quantiles: ScoreQuantiles
     read: ReadRows
     sets: tuple[TurnSet, ...] = ()
+    num_follow_ups: int = 0
 
     def set_shares(self, config: TrainConfig) -> list[float]:
         """The share of the draws that each set has."""
@@ -55,6 +59,12 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
     else:
         assert isinstance(source, RecordsSource)
         data = _load_whole_records(source, config)
+    if data.num_follow_ups:
+        log.warning(
+            "%d turns follow others of their conversation and are not learnt: they would be asked "
+            "without the turns before them",
+            data.num_follow_ups,
+        )
     images = count_images(data.files)
     if images < config.optim.batch_size:
         raise PreflightError(
@@ -72,23 +82,39 @@ def _load_whole_records(source: RecordsSource, config: TrainConfig) -> TrainingD
         scored = source.read_columns((), ("kind", "status", f"scores.{by}"))
         quantiles = scan.collect_score_quantiles(scored, by)
     scores = (f"scores.{name}" for name in sorted({by, "gain"}))
+    num_follow_ups = 0
+
+    def is_usable(record: Record) -> bool:
+        nonlocal num_follow_ups
+        num_follow_ups += _count_follow_ups(record) if config.objective == "c3l" else 0
+        return examples.is_usable(record, config, quantiles)
+
     files, held_out = scan.find_usable_rows(
         source.read_columns(
             ("image_id", "status", "caption", "meta"),
             ("kind", "status", "question", "answer", *scores),
         ),
-        partial(examples.is_usable, config=config, quantiles=quantiles),
+        is_usable,
         held_out_share=config.progress.held_out,
         max_held_out=config.progress.max_held_out,
     )
-    return TrainingData(files=files, held_out=held_out, quantiles=quantiles, read=source.read)
+    return TrainingData(
+        files=files,
+        held_out=held_out,
+        quantiles=quantiles,
+        read=source.read,
+        num_follow_ups=num_follow_ups,
+    )
 
 
 def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
     """Single turns of records, in their sets."""
     sources = set()
+    num_follow_ups = 0
 
     def find_sets(record: Record) -> dict[int, str]:
+        nonlocal num_follow_ups
+        num_follow_ups += _count_follow_ups(record)
         if any(turn["kind"] == GIVEN for turn in record["turns"]):
             sources.add(record["source"])
         return examples.find_turn_sets(record, config.mixture)
@@ -118,7 +144,13 @@ def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
             )
             for name, addresses in turns.items()
         ),
+        num_follow_ups=num_follow_ups,
     )
+
+
+def _count_follow_ups(record: Record) -> int:
+    """The usable turns of a record that follow others."""
+    return sum(turn["kind"] == FOLLOW_UP and turn["status"] == "ok" for turn in record["turns"])
 
 
 def summarize_mixture(data: TrainingData, config: TrainConfig) -> dict[str, dict[str, Any]]:

@@ -99,11 +99,20 @@ def opens_thought(processor: Any) -> bool:
 
 
 def takes_system_message(processor: Any) -> bool:
-    """Whether the chat template writes a system message as one; else it goes into the question."""
-    messages = [_message("system", _MARK), _message("user", "What?")]
-    try:
-        text = _apply_template(processor, messages, add_generation_prompt=True)
-    except Exception:  # templates raise errors of their own for a role that they do not know
+    """Whether the chat template writes a system message as one.
+
+    Templates that do not know the role refuse it, leave it out, or take it for another one.
+    """
+
+    def render_first(role: str) -> str | None:
+        messages = [_message(role, _MARK), _message("user", "What?")]
+        try:
+            return _apply_template(processor, messages, add_generation_prompt=True)
+        except Exception:  # templates raise errors of their own for what they do not know
+            return None
+
+    text = render_first("system")
+    if text is None or text in (render_first("user"), render_first("assistant")):
         return False
     start = text.find(_MARK)
     # Made for a message that is text alone, some write a list of parts as Python shows it.

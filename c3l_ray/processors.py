@@ -5,7 +5,7 @@ knows how to switch it off and nobody has asked for it: a turn is scored and lea
 thought, so the model should write it without one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, ClassVar
 
@@ -113,9 +113,35 @@ def _list_variables(template: str) -> frozenset[str]:
             return nodes.Scope(body, lineno=line)
 
     environment = Environment(extensions=[GenerationTag, ext.loopcontrols])
-    variables = meta.find_undeclared_variables(environment.parse(template))
+    tree = environment.parse(template)
+    first_uses: dict[str, str] = {}
+    for name in _walk_names(tree):
+        first_uses.setdefault(name.name, name.ctx)
+    # A name that is set first, in one branch or another, is the template's own.
+    read_first = {name for name, use in first_uses.items() if use == "load"}
+    variables = meta.find_undeclared_variables(tree) & read_first
     return frozenset(
         name
         for name in variables - _GIVEN - defaults.DEFAULT_NAMESPACE.keys()
         if not name.endswith(("_token", "_tokens"))
     )
+
+
+def _walk_names(node: Any) -> Iterator[Any]:
+    """The names in a part of a template, in the order in which they are read and set."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Name):
+        yield node
+    # The target of {% set a = b %} and of {% for a in b %} is the first child, and set last.
+    children = sorted(
+        node.iter_child_nodes(), key=lambda child: child is getattr(node, "target", None)
+    )
+    if isinstance(node, nodes.For):
+        children = [
+            node.iter,
+            node.target,
+            *(c for c in children if c not in (node.iter, node.target)),
+        ]
+    for child in children:
+        yield from _walk_names(child)

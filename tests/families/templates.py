@@ -30,7 +30,9 @@ QWEN_3_5 = (
     "{{ '<think>\\n\\n</think>\\n\\n' }}{% else %}{{ '<think>\\n' }}{% endif %}{% endif %}"
 ).replace("IMAGE", _QWEN_IMAGE)
 # Always thinks, as Qwen3-VL-Thinking.
-QWEN_3_VL_THINKING = QWEN_3_5.replace("enable_thinking is defined and enable_thinking is", "false is")
+QWEN_3_VL_THINKING = QWEN_3_5.replace(
+    "enable_thinking is defined and enable_thinking is", "false is"
+)
 INTERNVL = _CHATML.replace("IMAGE", "{{ '<IMG_CONTEXT>\\n' }}")
 
 LLAVA_1_5 = (

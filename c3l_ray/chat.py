@@ -101,22 +101,24 @@ def opens_thought(processor: Any) -> bool:
 def takes_system_message(processor: Any) -> bool:
     """Whether the chat template writes a system message as one.
 
-    Templates that do not know the role refuse it, leave it out, or take it for another one.
+    Templates that do not know the role refuse it, leave it out, or take it for the assistant's.
     """
 
-    def render_first(role: str) -> str | None:
+    def text_before(role: str) -> str | None:
+        """The text before a first message of a role, or None where it is not written."""
         messages = [_message(role, _MARK), _message("user", "What?")]
         try:
-            return _apply_template(processor, messages, add_generation_prompt=True)
+            text = _apply_template(processor, messages, add_generation_prompt=True)
         except Exception:  # templates raise errors of their own for what they do not know
             return None
+        before, mark, _ = text.partition(_MARK)
+        return before if mark else None
 
-    text = render_first("system")
-    if text is None or text in (render_first("user"), render_first("assistant")):
+    before = text_before("system")
+    if before is None or before == text_before("assistant"):
         return False
-    start = text.find(_MARK)
     # Made for a message that is text alone, some write a list of parts as Python shows it.
-    return start >= 0 and not text[:start].endswith(("'", '"'))
+    return not before.endswith(("'", '"'))
 
 
 def compare_prompts(

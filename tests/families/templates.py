@@ -31,6 +31,8 @@ QWEN_3_5 = (
 ).replace("IMAGE", _QWEN_IMAGE)
 # Always thinks, as Qwen3-VL-Thinking.
 QWEN_3_VL_THINKING = QWEN_3_5.replace(
+    "enable_thinking is defined and enable_thinking is false", "false"
+)
     "enable_thinking is defined and enable_thinking is", "false is"
 )
 INTERNVL = _CHATML.replace("IMAGE", "{{ '<IMG_CONTEXT>\\n' }}")

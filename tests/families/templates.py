@@ -33,8 +33,6 @@ QWEN_3_5 = (
 QWEN_3_VL_THINKING = QWEN_3_5.replace(
     "enable_thinking is defined and enable_thinking is false", "false"
 )
-    "enable_thinking is defined and enable_thinking is", "false is"
-)
 INTERNVL = _CHATML.replace("IMAGE", "{{ '<IMG_CONTEXT>\\n' }}")
 
 LLAVA_1_5 = (

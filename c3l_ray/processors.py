@@ -7,7 +7,7 @@ thought, so the model should write it without one.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.model_files import resolve_model
@@ -105,7 +105,9 @@ def _list_variables(template: str) -> frozenset[str]:
     class GenerationTag(ext.Extension):
         """{% generation %}, which transformers adds to the language."""
 
-        tags: ClassVar = {"generation"}
+        def __init__(self, environment: Environment) -> None:
+            super().__init__(environment)
+            self.tags = {"generation"}
 
         def parse(self, parser: Any) -> nodes.Node:
             line = next(parser.stream).lineno
@@ -133,15 +135,9 @@ def _walk_names(node: Any) -> Iterator[Any]:
 
     if isinstance(node, nodes.Name):
         yield node
-    # The target of {% set a = b %} and of {% for a in b %} is the first child, and set last.
-    children = sorted(
-        node.iter_child_nodes(), key=lambda child: child is getattr(node, "target", None)
-    )
-    if isinstance(node, nodes.For):
-        children = [
-            node.iter,
-            node.target,
-            *(c for c in children if c not in (node.iter, node.target)),
-        ]
+    children = list(node.iter_child_nodes())
+    # {% set a = b %} and {% for a in b %} name a first, and set it when b has been read.
+    if isinstance(node, nodes.Assign | nodes.For):
+        children.insert(1, children.pop(0))
     for child in children:
         yield from _walk_names(child)

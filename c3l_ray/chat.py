@@ -111,14 +111,13 @@ def takes_system_message(processor: Any) -> bool:
             text = _apply_template(processor, messages, add_generation_prompt=True)
         except Exception:  # templates raise errors of their own for what they do not know
             return None
+        # Made for a message that is text alone, some write its list of parts as Python shows it;
+        # there the mark is escaped.
         before, mark, _ = text.partition(_MARK)
         return before if mark else None
 
     before = text_before("system")
-    if before is None or before == text_before("assistant"):
-        return False
-    # Made for a message that is text alone, some write a list of parts as Python shows it.
-    return not before.endswith(("'", '"'))
+    return before is not None and before != text_before("assistant")
 
 
 def compare_prompts(
@@ -218,7 +217,7 @@ def _may_write_thoughts(processor: Any) -> bool:
 
 def _adds_closed_thought(prompt: str, followed: str) -> bool:
     """Whether a prompt is what the answer follows, with a closed thought and nothing else added."""
-    if followed.startswith(prompt) or ends_in_thought(prompt):
+    if followed.startswith(prompt):
         return False
     without_thought = drop_closed_thoughts(prompt)
     return without_thought != prompt and without_thought == drop_closed_thoughts(followed)

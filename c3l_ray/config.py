@@ -43,8 +43,8 @@ class GeneratorModel:
     """GPUs that share one copy of the weights."""
     gpu_memory: Annotated[float | None, Range(above=0, max=1), optional("FLOAT")] = None
     """Share of a GPU's memory for the engine (default: 0.9 of --pools.generator-gpus)."""
-    template_args: tuple[str, ...] = ()
-    """NAME=JSON of the chat template (default: enable_thinking=false where it knows that)."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
 
     def conflicts(self) -> Conflicts:
         yield from (("template_args", fault) for fault in find_faults(self.template_args))
@@ -78,8 +78,8 @@ class ScorerModel:
     """Compute what an image's turns share only once; scores are the same up to rounding."""
     baseline: Baseline = "none"
     """What replaces the image for the side without it: nothing, grey, a blur, or another image."""
-    template_args: tuple[str, ...] = ()
-    """NAME=JSON of the chat template (default: the generator's, as far as it knows them)."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: the generator's, as far as it knows them)."""
 
     def conflicts(self) -> Conflicts:
         yield from (("template_args", fault) for fault in find_faults(self.template_args))
@@ -91,6 +91,8 @@ class RequiredScorerModel(ScorerModel):
 
     name: str = field()  # no default: there is no generator to fall back on
     """Hub name, local path or s3:// folder of a vision-language model."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
 
 
 @dataclass(frozen=True, kw_only=True)

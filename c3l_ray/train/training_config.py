@@ -56,8 +56,8 @@ class ModelName:
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model in safetensors."""
-    template_args: tuple[str, ...] = ()
-    """NAME=JSON of the chat template (default: enable_thinking=false where it knows that)."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
 
     def conflicts(self) -> Conflicts:
         yield from (("template_args", fault) for fault in find_faults(self.template_args))

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,8 @@ from c3l_ray.config import (
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity, scoring_identity
 from c3l_ray.scenes import world
+from c3l_ray.train.identity import training_identity
+from c3l_ray.train.reading.sources import Source
 from c3l_ray.train.training_config import ModelToTune, TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, _training_config, generation_config
 from c3l_ray.workflows.prompts import settle_generation, settle_scoring, settle_training
@@ -132,6 +134,24 @@ def test_all_stages_of_c3l_have_the_arguments_of_its_generator(
     training = _training_config(settled, switched, "round-0", "train-0")
     assert generation.model.template_args == generation.scorer.template_args == ON
     assert training.model.template_args == ON
+
+
+class FixedSource:
+    """Records of one origin."""
+
+    origin = "o"
+
+    def digests(self) -> list[str]:
+        return ["a"]
+
+
+def test_tuned_weights_have_an_origin_of_their_prompt(switched: str) -> None:
+    def origin_of_training(args: tuple[str, ...]) -> str:
+        model = ModelToTune(name=switched, template_args=args)
+        config = settle_training(TrainConfig(input=("run",), output="tuned", model=model))
+        return training_identity(config, cast(Source, FixedSource()), "initial").origin
+
+    assert origin_of_training(()) == origin_of_training(OFF) != origin_of_training(ON)
 
 
 @pytest.mark.parametrize(("args", "warns"), [((), False), (ON, True)])

@@ -1,31 +1,64 @@
 """How a turn becomes text and tokens, the same for generation, scoring and training.
 
-A processor is a Hugging Face processor (`AutoProcessor`); its chat template is the model's own.
+A processor is a Hugging Face processor, as `processors.load_processor` makes it; its chat template
+is the model's own.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
+
+from c3l_ray.methods.thoughts import MARKS, drop_closed_thoughts, ends_in_thought
 
 History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
 
 _MARK = "\ue000\ue001"  # of private use: it stands where an answer would, and in no template
+_CHARACTERS_SHOWN = 40  # of what two prompts share before they differ
 
 
-def answer_prompt(processor: Any, question: str, *, with_image: bool, history: History = ()) -> str:
-    """The text after which the model answers, with one image placeholder in it or none."""
-    messages = _question_messages(question, with_image=with_image, history=history)
+def answer_prompt(
+    processor: Any, question: str, *, with_image: bool, history: History = (), system: str = ""
+) -> str:
+    """The text after which the model answers, with one image placeholder in it or none.
+
+    Args:
+        processor: of the model.
+        question: of the turn.
+        with_image: whether the image comes with the first question.
+        history: the turns before it.
+        system: the system message; empty for none, or for the template's own. Where the template
+            takes none, it stands before the first question (`takes_system_message`).
+    """
+    messages = _question_messages(processor, question, with_image, history, system)
     return _apply_template(processor, messages, add_generation_prompt=True)
 
 
 def render_turn(
-    processor: Any, question: str, answer: str, *, with_image: bool, history: History = ()
+    processor: Any,
+    question: str,
+    answer: str,
+    *,
+    with_image: bool,
+    history: History = (),
+    system: str = "",
 ) -> tuple[str, tuple[int, int]]:
     """The text of a whole turn, and the characters [start, end) of the answer in it.
+
+    The answer follows what the model answers after: where a template writes an empty thought into
+    the prompt for an answer and leaves it out before the answer itself, it is written there too.
+
+    Args:
+        processor: of the model.
+        question: of the turn.
+        answer: to it.
+        with_image: whether the image comes with the first question.
+        history: the turns before it.
+        system: the system message, as `answer_prompt` takes it.
 
     Raises:
         ValueError: the chat template changes the answer.
     """
-    messages = _question_messages(question, with_image=with_image, history=history)
+    messages = _question_messages(processor, question, with_image, history, system)
     text, text_with_mark = (
         _apply_template(
             processor, [*messages, _message("assistant", reply)], add_generation_prompt=False
@@ -36,6 +69,10 @@ def render_turn(
     start = text_with_mark.rfind(_MARK)
     if start < 0 or not text.startswith(answer, start):
         raise ValueError(f"the model's chat template changes the answer {answer!r}")
+    if _may_write_thoughts(processor):
+        prompt = _apply_template(processor, messages, add_generation_prompt=True)
+        if _adds_closed_thought(prompt, text[:start]):
+            text, start = prompt + text[start:], len(prompt)
     return text, (start, start + len(answer))
 
 
@@ -53,6 +90,56 @@ def continuation_prompt(
     trimmed = reply_start.rstrip()
     text, (_, end) = render_turn(processor, question, trimmed, with_image=with_image)
     return text[:end] + reply_start[len(trimmed) :]
+
+
+def opens_thought(processor: Any) -> bool:
+    """Whether the model is asked for an answer inside a thought, which its reply has to close."""
+    prompt = answer_prompt(processor, "What?", with_image=True)
+    return ends_in_thought(prompt)
+
+
+def takes_system_message(processor: Any) -> bool:
+    """Whether the chat template writes a system message as one.
+
+    Templates that do not know the role refuse it, leave it out, or take it for the assistant's.
+    """
+
+    def text_before(role: str) -> str | None:
+        """The text before a first message of a role, or None where it is not written."""
+        messages = [_message(role, _MARK), _message("user", "What?")]
+        try:
+            text = _apply_template(processor, messages, add_generation_prompt=True)
+        except Exception:  # templates raise errors of their own for what they do not know
+            return None
+        # Made for a message that is text alone, some write its list of parts as Python shows it;
+        # there the mark is escaped.
+        before, mark, _ = text.partition(_MARK)
+        return before if mark else None
+
+    before = text_before("system")
+    return before is not None and before != text_before("assistant")
+
+
+def compare_prompts(
+    processor: Any, question: str, answer: str, *, with_image: bool
+) -> tuple[str, str] | None:
+    """What the model answers after and what the turn's answer follows, or None where they agree.
+
+    They agree token by token; a blank of the template's own before the answer is no difference.
+    Of both, the end is returned from a little before where they differ.
+    """
+    tokenizer = processor.tokenizer
+    asked_ids = tokenize(tokenizer, answer_prompt(processor, question, with_image=with_image))
+    text, span = render_turn(processor, question, answer, with_image=with_image)
+    turn_ids, answer_start, _ = tokenize_with_span(tokenizer, text, span)
+    followed_ids = turn_ids[:answer_start]
+    pairs = zip(asked_ids, followed_ids, strict=False)
+    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    extra: str = tokenizer.decode(followed_ids[num_shared:])
+    if num_shared == len(asked_ids) and not extra.strip():
+        return None
+    shared = tokenizer.decode(followed_ids[:num_shared])[-_CHARACTERS_SHOWN:]
+    return shared + tokenizer.decode(asked_ids[num_shared:]), shared + extra
 
 
 def tokenize(tokenizer: Any, text: str) -> list[int]:
@@ -122,17 +209,35 @@ def _apply_template(
     return text
 
 
+def _may_write_thoughts(processor: Any) -> bool:
+    """Whether the chat template has a mark of thoughts, as far as it can be read."""
+    template = getattr(processor, "chat_template", None)
+    return template is None or any(opening in str(template) for opening, _ in MARKS)
+
+
+def _adds_closed_thought(prompt: str, followed: str) -> bool:
+    """Whether a prompt is what the answer follows, with a closed thought and nothing else added."""
+    if followed.startswith(prompt):
+        return False
+    without_thought = drop_closed_thoughts(prompt)
+    return without_thought != prompt and without_thought == drop_closed_thoughts(followed)
+
+
 def _question_messages(
-    question: str, *, with_image: bool, history: History
+    processor: Any, question: str, with_image: bool, history: History, system: str
 ) -> list[dict[str, Any]]:
     """The messages up to this question; the image comes with the first of them."""
     messages = []
     for earlier_question, earlier_answer in history:
         messages += [_message("user", earlier_question), _message("assistant", earlier_answer)]
     messages.append(_message("user", question))
+    first = messages[0]["content"]
+    has_role = bool(system) and takes_system_message(processor)
+    if system and not has_role:
+        first[0]["text"] = f"{system}\n\n{first[0]['text']}"
     if with_image:
-        messages[0]["content"].insert(0, {"type": "image"})
-    return messages
+        first.insert(0, {"type": "image"})
+    return [_message("system", system), *messages] if has_role else messages
 
 
 def _message(role: str, text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.methods.vigc import CorrectionRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.template_args import find_faults
 
 Method = Literal["c3l", "vigc"]
 ReplyFormat = Literal["auto", "text", "json"]
@@ -43,6 +44,11 @@ class GeneratorModel:
     """GPUs that share one copy of the weights."""
     gpu_memory: Annotated[float | None, Range(above=0, max=1), optional("FLOAT")] = None
     """Share of a GPU's memory for the engine (default: 0.9 of --pools.generator-gpus)."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
+
+    def conflicts(self) -> Conflicts:
+        yield from (("template_args", fault) for fault in find_faults(self.template_args))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,11 @@ class ScorerModel:
     """Compute what an image's turns share only once; scores are the same up to rounding."""
     baseline: Baseline = "none"
     """What replaces the image for the side without it: nothing, grey, a blur, or another image."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: the generator's, as far as it knows them)."""
+
+    def conflicts(self) -> Conflicts:
+        yield from (("template_args", fault) for fault in find_faults(self.template_args))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +92,8 @@ class RequiredScorerModel(ScorerModel):
 
     name: str = field()  # no default: there is no generator to fall back on
     """Hub name, local path or s3:// folder of a vision-language model."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
 
 
 @dataclass(frozen=True, kw_only=True)

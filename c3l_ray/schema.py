@@ -18,6 +18,7 @@ TurnStatus = Literal[
     # of a turn that the model wrote
     "unparsable",
     "truncated",
+    "thought",
     "empty",
     "duplicate",
     "refused",
@@ -80,6 +81,7 @@ class Turn(TypedDict):
         draft: the answer before its correction.
         correction: how that went.
         reply: what the model wrote, kept where it is no good turn.
+        thought: what the model wrote between marks of thoughts before its reply, or null.
         status: whether the turn can be used, and if not why.
         finish_reason: why the reply ended: "stop", or "length" where it was cut.
         num_tokens: generated for the turn, those of its correction included.
@@ -96,6 +98,7 @@ class Turn(TypedDict):
     draft: NotRequired[str | None]
     correction: NotRequired[CorrectionCost | None]
     reply: NotRequired[str | None]
+    thought: NotRequired[str | None]
     finish_reason: NotRequired[str | None]
     num_tokens: NotRequired[int | None]
     scores: NotRequired[Scores | None]
@@ -163,6 +166,7 @@ TURN = pa.struct(
         pa.field("draft", pa.string()),
         pa.field("correction", CORRECTION),
         pa.field("reply", pa.string()),
+        pa.field("thought", pa.string()),
         _required("status", pa.string()),
         pa.field("finish_reason", pa.string()),
         pa.field("num_tokens", pa.int32()),

@@ -72,3 +72,80 @@ def test_the_templates_own_words_are_not_the_answer(answer: str) -> None:
     text, span = chat.render_turn(make_processor(thinking), "What?", answer, with_image=False)
     assert text[slice(*span)] == answer
     assert text[: span[0]].endswith("[assistant]<think></think>") and text[span[1] :] == "<e>"
+
+
+ASKED_ONLY = TEMPLATES["chatml"].replace(
+    "assistant\n{% endif %}", "assistant\n<|channel>thought\n<channel|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("answer", ["thought", "channel", "It is red."])
+def test_an_empty_thought_before_an_answer_that_is_asked_for_is_before_a_given_one_too(
+    answer: str,
+) -> None:
+    processor = make_processor(ASKED_ONLY)
+    history = [("What?", "A star.")]
+    prompt = chat.answer_prompt(processor, "Where?", with_image=True, history=history)
+    text, (start, end) = chat.render_turn(
+        processor, "Where?", answer, with_image=True, history=history
+    )
+    assert text[:start] == prompt and text[start:end] == answer
+    assert text[end:] == "<|im_end|>\n" and text.count("<|channel>") == 1
+    continued = chat.continuation_prompt(processor, "Where?", answer, with_image=True)
+    assert continued == chat.answer_prompt(processor, "Where?", with_image=True) + answer
+
+
+@pytest.mark.parametrize("opened", ["<think>\n", "Think! "])
+def test_only_a_closed_thought_is_put_before_an_answer(opened: str) -> None:
+    template = TEMPLATES["chatml"].replace(
+        "assistant\n{% endif %}", f"assistant\n{opened}{{% endif %}}"
+    )
+    text, (start, _) = chat.render_turn(
+        make_processor(template), "What?", "A star.", with_image=True
+    )
+    assert text[:start].endswith("<|im_start|>assistant\n")
+
+
+SYSTEM = "You are a polite robot."
+WITHOUT_SYSTEM = {
+    "refuses": "{% if messages[0].role == 'system' %}{{ raise_exception('No.') }}{% endif %}"
+    + TEMPLATES["chatml"],
+    "leaves out": TEMPLATES["chatml"].replace(
+        "for m in messages", "for m in messages if m.role != 'system'"
+    ),
+    "takes for the assistant": TEMPLATES["chatml"].replace(
+        "m.role", "('user' if m.role == 'user' else 'assistant')"
+    ),
+    "writes as Python": TEMPLATES["chatml"].replace(
+        "{% for c in m.content %}",
+        "{% if m.role == 'system' %}{{ m.content }}{% endif %}"
+        "{% for c in m.content if m.role != 'system' %}",
+    ),
+}
+
+
+def test_a_system_message_is_before_the_question() -> None:
+    processor = make_processor(TEMPLATES["chatml"])
+    assert chat.takes_system_message(processor)
+    prompt = chat.answer_prompt(processor, "What?", with_image=True, system=SYSTEM)
+    plain = chat.answer_prompt(processor, "What?", with_image=True)
+    assert prompt == f"<|im_start|>system\n{SYSTEM}<|im_end|>\n{plain}"
+    text, (start, _) = chat.render_turn(
+        processor, "What?", "A star.", with_image=True, system=SYSTEM
+    )
+    assert text[:start] == prompt
+
+
+@pytest.mark.parametrize("template", WITHOUT_SYSTEM.values(), ids=WITHOUT_SYSTEM)
+def test_a_system_message_without_a_role_is_in_the_first_question(template: str) -> None:
+    processor = make_processor(template)
+    assert not chat.takes_system_message(processor)
+    history = [("What?", "A star.")]
+    prompt = chat.answer_prompt(
+        processor, "Where?", with_image=True, history=history, system=SYSTEM
+    )
+    first_question = f"{SYSTEM}\n\nWhat?"
+    assert prompt == chat.answer_prompt(
+        processor, "Where?", with_image=True, history=[(first_question, "A star.")]
+    )
+    assert prompt.count(SYSTEM) == 1 and f"<image>{first_question}" in prompt

@@ -47,6 +47,8 @@ def test_an_origin_is_the_digest_of_the_content_whatever_its_order() -> None:
         {"model": GeneratorModel(name="m", dtype="bfloat16")},
         {"scorer": ScorerModel(dtype="bfloat16")},
         {"scorer": ScorerModel(baseline="grey")},
+        {"model": GeneratorModel(name="m", template_args=("a=1",))},
+        {"scorer": ScorerModel(template_args=("a=1",))},
     ],
 )
 def test_settings_that_define_a_row_change_the_origin(

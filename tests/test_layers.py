@@ -33,9 +33,11 @@ PARTS = {
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
     "model_files": Part("", "fsspec"),
-    "chat": Part(),
+    "template_args": Part(),
+    "processors": Part("errors model_files template_args", "jinja2 transformers"),
+    "chat": Part("methods"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("flags inputs.layout methods methods.scores ranges"),
+    "config": Part("flags inputs.layout methods methods.scores ranges template_args"),
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
@@ -50,7 +52,7 @@ PARTS = {
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(
-        "chat config errors images methods model_files schema",
+        "chat config errors images methods model_files processors schema",
         "numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # The only Ray Data over records.
@@ -59,13 +61,13 @@ PARTS = {
     "train.objectives": Part("ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
     "train.training_config": Part(
-        "flags inputs.layout methods ranges train.mixture_config train.objectives"
+        "flags inputs.layout methods ranges template_args train.mixture_config train.objectives"
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
-        "chat errors images inputs inputs.layout methods methods.scores model_files runs schema "
+        "chat errors images inputs inputs.layout methods methods.scores processors runs schema "
         "storage train.mixture_config train.objectives train.training_config",
-        "numpy PIL pyarrow torch transformers",
+        "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
         "errors model_files train.reading train.training_config",
@@ -88,8 +90,8 @@ PARTS = {
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores ranges runs schema storage train.fit train.identity train.learning "
-        "train.reading train.training_config",
+        "methods.scores processors ranges runs schema storage train.fit train.identity "
+        "train.learning train.reading train.training_config",
         "ray",
     ),
     "jobs": Part(

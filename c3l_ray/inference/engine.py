@@ -86,7 +86,7 @@ class Engine:
             max_tokens=self._sampling.max_tokens,
         )
         if decoding.num_beams > 1:
-            return await self._search(prompt, decoding)
+            return await self._search(prompt, decoding, request.keep_special_tokens)
         schema = request.json_schema
         params = SamplingParams(
             temperature=decoding.temperature,
@@ -96,6 +96,7 @@ class Engine:
             stop=list(decoding.stops),
             include_stop_str_in_output=bool(decoding.stops),
             seed=request.seed,
+            skip_special_tokens=not request.keep_special_tokens,
             structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -109,7 +110,9 @@ class Engine:
             num_tokens=len(output.token_ids),
         )
 
-    async def _search(self, prompt: dict[str, Any], decoding: Decoding) -> Reply:
+    async def _search(
+        self, prompt: dict[str, Any], decoding: Decoding, keep_special_tokens: bool
+    ) -> Reply:
         """The likeliest reply that a beam search finds, with a request for each beam and token."""
         from vllm import SamplingParams
 
@@ -123,7 +126,9 @@ class Engine:
             return {token: entry.logprob for token, entry in output.logprobs[0].items()}
 
         def decode(ids: Sequence[int]) -> str:
-            text: str = self._llm.get_tokenizer().decode(ids, skip_special_tokens=True)
+            text: str = self._llm.get_tokenizer().decode(
+                ids, skip_special_tokens=not keep_special_tokens
+            )
             return text
 
         beam, num_tokens = await beam_search(

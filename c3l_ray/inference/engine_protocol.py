@@ -42,6 +42,7 @@ class GenerationRequest:
         seed: of the sampling, below 2**31.
         json_schema: of the JSON that the reply must be; None leaves the reply free.
         decoding: of the reply; None takes the engine's own sampling.
+        keep_special_tokens: whether special tokens stand in the reply's text.
     """
 
     prompt_ids: list[int]
@@ -50,6 +51,7 @@ class GenerationRequest:
     seed: int
     json_schema: dict[str, Any] | None = None
     decoding: Decoding | None = None
+    keep_special_tokens: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Reply:
     """The engine's reply to a request.
 
     Attributes:
-        text: the reply, without special tokens.
+        text: the reply, without special tokens unless the request keeps them.
         finish_reason: why it ended: "stop" by itself, "stop_string" at one of the decoding's stops,
             or "length" where it was cut.
         num_tokens: tokens generated, those of discarded beams included.

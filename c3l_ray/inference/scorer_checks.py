@@ -8,7 +8,6 @@ the prompt that answers are scored after with the one that the model answers aft
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,7 +43,6 @@ ROUNDING_IN_HALF = 0.25
 # for positions, 7.6 times or more.
 ROUNDINGS = 2.0
 NUM_PERTURBATIONS = 4
-CHARACTERS_SHOWN = 40  # of what two prompts share before they differ
 
 
 class AnswerScorer(Protocol):
@@ -133,25 +131,17 @@ def compare_prompts(model: ScoringModel) -> list[str]:
     out, or an empty one in, where the answer is given. A blank of the template's own is no
     difference.
     """
-    tokenizer = model.processor.tokenizer
     for with_image in (True, False):
         for turn in TRIAL_TURNS:
-            prompt = chat.answer_prompt(model.processor, turn.question, with_image=with_image)
-            asked_ids = chat.tokenize(tokenizer, prompt)
-            tokenized = model.tokenize_turn(turn, with_image=with_image)
-            scored_ids = tokenized.ids[: tokenized.answer_start]
-            pairs = zip(asked_ids, scored_ids, strict=False)
-            num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            extra = tokenizer.decode(scored_ids[num_shared:])
-            if num_shared == len(asked_ids) and not extra.strip():
-                continue
-            shared = tokenizer.decode(scored_ids[:num_shared])[-CHARACTERS_SHOWN:]
-            asked = shared + tokenizer.decode(asked_ids[num_shared:])
-            scored = shared + extra
-            return [
-                f"{model.name} continues after {asked!r} when it generates, but is scored after "
-                f"{scored!r}; its scores are of another prompt"
-            ]
+            prompts = chat.compare_prompts(
+                model.processor, turn.question, turn.answer, with_image=with_image
+            )
+            if prompts is not None:
+                asked, scored = prompts
+                return [
+                    f"{model.name} continues after {asked!r} when it generates, but is scored "
+                    f"after {scored!r}; its scores are of another prompt"
+                ]
     return []
 
 

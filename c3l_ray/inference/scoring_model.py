@@ -19,6 +19,7 @@ from c3l_ray.config import ScorerModel
 from c3l_ray.inference.logit_transform import LogitTransform
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.model_files import resolve_model
+from c3l_ray.processors import load_processor
 from c3l_ray.schema import TurnStatus
 
 # The most logits of one side that are computed at once: 128 MiB in float32.
@@ -31,9 +32,11 @@ ModelInputs = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TurnToScore:
-    """One turn to score, with its image and the turns before it.
+    """One turn to score, with its image and what was said before it.
 
     Attributes:
+        history: the turns before it.
+        system: the system message; empty for none, or for the chat template's own.
         baseline_image: takes the image's place on the side without it; None leaves the image out.
     """
 
@@ -41,6 +44,7 @@ class TurnToScore:
     question: str
     answer: str
     history: chat.History = ()
+    system: str = ""
     baseline_image: Image.Image | None = None
 
 
@@ -73,13 +77,13 @@ class ScoringModel:
     """
 
     def __init__(self, config: ScorerModel, name: str) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
 
         self.name = name
         path = resolve_model(name)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens
-        self.processor: Any = AutoProcessor.from_pretrained(path)
+        self.processor: Any = load_processor(name, config.template_args)
         self.special_tokens = chat.special_tokens(self.processor)
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype)
         self.vlm: Any = model.to(self.device).eval()
@@ -99,12 +103,13 @@ class ScoringModel:
     def unscorable_status(self, turn: TurnToScore) -> TurnStatus | None:
         """The status of a turn that cannot be scored as it is, or None for one that can.
 
-        "special_tokens": a text of the turn, or of the turns before it, holds one.
+        "special_tokens": a text of the turn, or what was said before it, holds one.
         "altered_by_template": the model's chat template changes the answer.
         "empty": the answer has no tokens.
         "too_long": the turn without its image has more tokens than the model has positions.
         """
-        texts = (turn.question, turn.answer, *(text for past in turn.history for text in past))
+        texts = [turn.question, turn.answer, turn.system]
+        texts += (text for past in turn.history for text in past)
         if any(token in text for token in self.special_tokens for text in texts):
             return "special_tokens"
         try:
@@ -127,6 +132,7 @@ class ScoringModel:
             turn.answer,
             with_image=with_image,
             history=turn.history,
+            system=turn.system,
         )
         ids, start, end = chat.tokenize_with_span(self.processor.tokenizer, text, span)
         return TokenizedTurn(ids=ids, answer_start=start, answer_end=end)
@@ -139,6 +145,7 @@ class ScoringModel:
             turn.answer,
             with_image=image is not None,
             history=turn.history,
+            system=turn.system,
         )
         inputs: ModelInputs = dict(
             self.processor(

@@ -8,7 +8,6 @@ what a step adds to the prompt stands at its end, so that the rest is in the eng
 import asyncio
 import logging
 import time
-from collections.abc import Sequence, Set
 from typing import Any
 
 import pyarrow as pa
@@ -21,9 +20,10 @@ from c3l_ray.images import decode_image
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, GenerationRequest, Reply
 from c3l_ray.inference.model_check import model_family, untested_family_notes
+from c3l_ray.inference.reply_reader import ReplyReader
 from c3l_ray.methods import c3l, vigc
-from c3l_ray.model_files import resolve_model
-from c3l_ray.schema import Turn, TurnStatus, replace_columns
+from c3l_ray.processors import load_processor
+from c3l_ray.schema import Turn, replace_columns
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,12 @@ class TurnGenerator:
         engine: GenerationEngine | None = None,
         processor: Any | None = None,
     ) -> None:
-        from transformers import AutoProcessor
-
         name = config.model.name
         self.config = config
-        self.processor = processor or AutoProcessor.from_pretrained(resolve_model(name))
+        self.processor = processor or load_processor(name, config.model.template_args)
         self.reply_format = "json" if config.reply_format == "json" else "text"
         self.json_schema = c3l.REPLY_JSON_SCHEMA if self.reply_format == "json" else None
-        self.special_tokens = chat.special_tokens(self.processor)
+        self.reader = ReplyReader(self.processor)
         self.engine = engine or Engine(config.model, config.sampling)
         # Decoded images are large; twice what the engine works on keeps it full.
         num_decoded = max(2, 2 * config.model.max_seqs // config.turns_per_image)
@@ -97,7 +95,7 @@ class TurnGenerator:
             replies = await asyncio.gather(
                 *(self.ask_turn(request, decoded, image_id) for request in requests)
             )
-            turns = turns_from_replies(requests, replies, self.special_tokens)
+            turns = self.reader.read_turns(requests, replies)
             if self.config.corrects:  # every answer at its own pace, whatever image it is about
                 await asyncio.gather(
                     *(
@@ -124,6 +122,7 @@ class TurnGenerator:
             image_key=image_id,
             seed=request.seed,
             json_schema=self.json_schema,
+            keep_special_tokens=self.reader.marks_are_special,
         )
         try:
             return await self.engine.ask(generation)
@@ -145,10 +144,13 @@ class TurnGenerator:
                 state = vigc.fail_request(state, "refused")
                 break
             num_generated += reply.num_tokens
-            if any(token in reply.text for token in self.special_tokens):
+            text = self.reader.split(reply.text, begun=bool(continuation.reply_start)).reply
+            if text is None:
+                state = vigc.fail_request(state, "thought")
+            elif any(token in text for token in self.reader.special_tokens):
                 state = vigc.fail_request(state, "special_tokens")
             else:
-                state = vigc.accept_reply(state, reply.text, reply.finish_reason)
+                state = vigc.accept_reply(state, text, reply.finish_reason)
         assert state.outcome is not None
         corrected = state.answer
         encoded = self.processor.tokenizer(corrected, add_special_tokens=False)
@@ -171,6 +173,8 @@ class TurnGenerator:
             RefusedRequest: by the engine, or because the chat template changes the reply's start.
         """
         rules = self.config.correction
+        # A stop would cut the reply at the end of the thought's first sentence.
+        stops = () if self.reader.may_think and not continuation.reply_start else continuation.stops
         try:
             prompt = chat.continuation_prompt(
                 self.processor, continuation.message, continuation.reply_start, with_image=True
@@ -187,55 +191,9 @@ class TurnGenerator:
                     temperature=rules.temperature,
                     max_tokens=rules.max_tokens,
                     repetition_penalty=rules.repetition_penalty,
-                    stops=continuation.stops,
+                    stops=stops,
                     num_beams=rules.beams,
                 ),
+                keep_special_tokens=self.reader.marks_are_special,
             )
         )
-
-
-def turns_from_replies(
-    requests: Sequence[c3l.TurnRequest],
-    replies: Sequence[Reply | RefusedRequest],
-    special_tokens: Set[str],
-) -> list[Turn]:
-    """Replies as the turns of one image, each with a status of its own.
-
-    Args:
-        requests: the image's.
-        replies: to each of them.
-        special_tokens: of the tokenizer: a turn that holds one could not be asked again.
-    """
-    turns: list[Turn] = []
-    seen_questions: set[str] = set()
-    for request, reply in zip(requests, replies, strict=True):
-        turn: Turn = {"kind": request.kind, "instruction": request.instruction, "status": "ok"}
-        turns.append(turn)
-        if isinstance(reply, RefusedRequest):
-            turn["status"], turn["reply"] = "refused", str(reply)
-            continue
-        question, answer = c3l.parse_reply(reply.text) or (None, None)
-        turn["question"], turn["answer"] = question, answer
-        turn["status"] = _reply_status(reply, question, answer, seen_questions, special_tokens)
-        turn["reply"] = None if turn["status"] in ("ok", "duplicate") else reply.text
-        turn["finish_reason"] = reply.finish_reason
-        turn["num_tokens"] = reply.num_tokens
-        if turn["status"] == "ok" and question is not None:
-            seen_questions.add(question.casefold())
-    return turns
-
-
-def _reply_status(
-    reply: Reply,
-    question: str | None,
-    answer: str | None,
-    seen_questions: Set[str],
-    special_tokens: Set[str],
-) -> TurnStatus:
-    if reply.finish_reason == "length":
-        return "truncated"
-    if question is None or any(token in reply.text for token in special_tokens):
-        return "unparsable"
-    if not answer:
-        return "empty"
-    return "duplicate" if question.casefold() in seen_questions else "ok"

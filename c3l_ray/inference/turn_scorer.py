@@ -10,6 +10,7 @@ from typing import Literal, cast
 import pyarrow as pa
 from PIL import Image
 
+from c3l_ray import chat
 from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import UnusableImage
 from c3l_ray.images import decode_image, make_baseline_image
@@ -25,6 +26,7 @@ from c3l_ray.inference.scorer_checks import (
     find_logit_transform,
 )
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.methods import c3l
 from c3l_ray.methods.i2c import compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
 
@@ -55,7 +57,8 @@ class TurnScorer:
     """Reads: image, turns, error, notes. Fills: turns, error, score_s, notes.
 
     Each turn of status "ok" is scored: its answer and its draft. A turn of the kind "follow_up" is
-    scored given the turns before it that came as "ok". A turn that the scoring model cannot read as
+    scored given the turns before it that came as "ok", and a turn made elsewhere given its system
+    message. A turn that the scoring model cannot read as
     it is gets the status that says why (`ScoringModel.unscorable_status`). The turns of a block
     with one picture keep null scores where the side without the image takes another picture.
 
@@ -74,6 +77,7 @@ class TurnScorer:
         self.notes += compare_prompts(self.model)
         self.notes += untested_family_notes(self.model.name, self.model.family)
         self.clip = ClipScorer(config.clip)
+        self.takes_system_message = chat.takes_system_message(self.model.processor)
         for note in self.notes:
             log.warning(note)
 
@@ -90,13 +94,20 @@ class TurnScorer:
                     errors[row] = str(unusable)
         targets: list[ScoreTarget] = []
         baseline_images = self.baseline_images(images)
-        unit_notes = self.notes + ([NO_OTHER_PICTURE] if len(baseline_images) < len(images) else [])
         for row, baseline_image in baseline_images.items():
             targets += self.find_targets(turns[row], images[row], baseline_image)
             statuses = {turn["status"] for turn in turns[row]}
             if "ok" not in statuses:
                 errors[row] = f"no_turn: {', '.join(sorted(statuses)) or 'the row has no turns'}"
         self.write_scores(targets)
+        unit_notes = list(self.notes)
+        if len(baseline_images) < len(images):
+            unit_notes.append(NO_OTHER_PICTURE)
+        if not self.takes_system_message and any(target.to_score.system for target in targets):
+            unit_notes.append(
+                f"the chat template of {self.model.name} takes no system message, so that it "
+                "stands before the first question"
+            )
         seconds = time.monotonic() - started
         return replace_columns(
             table,
@@ -130,6 +141,7 @@ class TurnScorer:
                 question=question,
                 answer=answer,
                 history=tuple(history) if turn["kind"] == FOLLOW_UP else (),
+                system=c3l.system_message(turn["kind"], turn["instruction"]),
                 baseline_image=baseline_image,
             )
             history.append((question, answer))

@@ -131,6 +131,19 @@ def format_instruction(wording: str, reply_format: str = "text") -> str:
     return f"{wording} {FORMAT_REQUESTS[reply_format]}"
 
 
+def system_message(kind: str, instruction: str) -> str:
+    """The system message under which a turn was written, or nothing.
+
+    The instruction of a turn that was made elsewhere is its system message; that of a turn of our
+    own kinds asked for the turn, and is no part of the conversation.
+
+    Args:
+        kind: of the turn.
+        instruction: of the turn.
+    """
+    return "" if kind in KINDS else instruction
+
+
 def _draw_number(drawn_from: str, purpose: str) -> int:
     digest = hashlib.blake2b(f"{drawn_from} {purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")

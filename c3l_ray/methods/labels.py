@@ -17,7 +17,7 @@ from c3l_ray.methods.i2c import Floats
 from c3l_ray.methods.ranking import percentile_among, uniform_from
 from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy
 from c3l_ray.ranges import Range
-from c3l_ray.schema import Turn
+from c3l_ray.schema import FOLLOW_UP, Turn
 
 ScoreQuantiles = Mapping[str, Floats]
 """By kind of turn, sorted values of a score over a whole run, thinned where there are many."""
@@ -56,7 +56,8 @@ def choose_labels(
 ) -> PseudoLabels | None:
     """The labels of one image's turns, or None where no turn can be the positive.
 
-    Only turns that are ok and have the score take part. Ties fall to the earlier turn.
+    Only turns that are ok and have the score take part. A follow-up takes none: it asks after the
+    turns before it, and is no turn on an image by itself. Ties fall to the earlier turn.
 
     Args:
         turns: with `kind`, `status` and `scores`.
@@ -67,7 +68,7 @@ def choose_labels(
     values = {}
     for place, turn in enumerate(turns):
         value = ranking_value(turn, rules.by)
-        if value is None:
+        if value is None or turn["kind"] == FOLLOW_UP:
             continue
         if rules.by == "random":
             values[place] = uniform_from(f"positive {image_id} {place}")

@@ -66,7 +66,10 @@ STOPS = {
     "sentence": (". ", "! ", "? ", ".\n", "!\n", "?\n", "。", "！", "？"),
     "paragraph": ("\n\n",),
 }
-OUTCOMES = ("complete", "repeat", "limit", "truncated", "refused", "special_tokens", "no_sentence")
+OUTCOMES = (
+    *("complete", "repeat", "limit", "truncated", "thought", "refused", "special_tokens"),
+    "no_sentence",
+)
 MAX_BEAMS = 10  # the engine tells the 20 likeliest tokens, two for each beam
 _QUESTION_LABEL = "Question:"
 _REQUESTS_PER_STEP = 4  # a sentence full of abbreviations is asked for in so many pieces at most
@@ -227,14 +230,15 @@ def accept_reply(state: CorrectionState, text: str, finish: str) -> CorrectionSt
 
 
 def fail_request(
-    state: CorrectionState, outcome: Literal["refused", "special_tokens"]
+    state: CorrectionState, outcome: Literal["refused", "special_tokens", "thought"]
 ) -> CorrectionState:
     """The state after a request without a usable reply.
 
     Args:
         state: that `next_request` was asked of.
         outcome: "refused" where the engine or the chat template does not take the request,
-            "special_tokens" where the reply holds some, so that it cannot be sent back.
+            "special_tokens" where the reply holds some, so that it cannot be sent back, "thought"
+            where it ends inside a thought, or a mark of thoughts stands in it.
     """
     return _finish(dataclasses.replace(state, num_requests=state.num_requests + 1), outcome)
 

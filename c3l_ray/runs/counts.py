@@ -22,6 +22,7 @@ class Counts:
         failure_examples: for each reason, one image and its whole error.
         turns: of all images.
         turn_status: turns by status.
+        thoughts: turns that were read from a reply after a thought.
         tokens: generated, those of corrections included.
         correction_outcomes: corrected turns by how that ended.
         correction_tokens: "generated" for corrections, and "kept" of them in answers.
@@ -35,6 +36,7 @@ class Counts:
     failure_examples: dict[str, str] = field(default_factory=dict)
     turns: int = 0
     turn_status: dict[str, int] = field(default_factory=dict)
+    thoughts: int = 0
     tokens: int = 0
     correction_outcomes: dict[str, int] = field(default_factory=dict)
     correction_tokens: dict[str, int] = field(default_factory=dict)
@@ -86,6 +88,7 @@ def count_records(records: pa.Table, *, notes: Iterable[str], seconds: dict[str,
         failure_examples=dict(reversed(failures)),
         turns=len(turns),
         turn_status=dict(Counter(turn["status"] for turn in turns)),
+        thoughts=sum(turn["thought"] is not None for turn in turns),
         tokens=sum(turn["num_tokens"] or 0 for turn in turns),
         correction_outcomes=dict(Counter(correction["outcome"] for correction in corrections)),
         correction_tokens={

@@ -12,6 +12,7 @@ from c3l_ray.flags import optional
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.template_args import find_faults
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
     OBJECTIVES,
@@ -58,6 +59,11 @@ class ModelName:
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model in safetensors."""
+    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
+    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
+
+    def conflicts(self) -> Conflicts:
+        yield from (("template_args", fault) for fault in find_faults(self.template_args))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from c3l_ray.runs.report import RecordsReport, now
 from c3l_ray.runs.statistics import describe_turns
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
 from c3l_ray.workflows.generate import generate_records
+from c3l_ray.workflows.prompts import settle_generation
 from c3l_ray.workflows.records import check_failures, make_paths_absolute
 
 SEEDS_PER_RUN = 1000
@@ -101,11 +102,8 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     """
     config = make_paths_absolute(config)
     folder = RunFolder.open(config.output)
-    from c3l_ray.inference.model_check import choose_reply_format
-
-    if config.reply_format == "auto":
-        config = dataclasses.replace(config, reply_format=choose_reply_format(config.model.name))
     models = identify_models(config)
+    config = settle_generation(config)
     identity = c3l_identity(config, models)
     folder.claim(identity, "c3l")
     check_stages(config, models)
@@ -260,7 +258,11 @@ def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
             **_fields_of(TrainingOptions, config.training),
             "input": (f"{config.output}/round-{number}",),
             "output": f"{config.output}/train-{number}",
-            "model": ModelToTune(name=model, **_fields_of(TuningOptions, config.tuning)),
+            "model": ModelToTune(
+                name=model,
+                template_args=config.model.template_args,
+                **_fields_of(TuningOptions, config.tuning),
+            ),
             "max_pixels": config.max_pixels,
         }
     )

@@ -7,6 +7,7 @@ from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.storage import Location
+from c3l_ray.workflows.prompts import settle_scoring
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
 
@@ -29,9 +30,11 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     folder = RunFolder.open(config.output)
     from c3l_ray.inference.model_check import check_clip, check_model
 
+    scorer = check_model("--scorer.name", config.scorer_name)
+    config = settle_scoring(config)
     identity = scoring_identity(
         config,
-        scorer=check_model("--scorer.name", config.scorer_name),
+        scorer=scorer,
         clip=check_clip(config.clip.name, config.clip.weights),
     )
     folder.claim(identity, "score")

@@ -13,6 +13,7 @@ from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.workflows.prompts import settle_training
 from c3l_ray.workflows.records import make_paths_absolute
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class TrainingReport:
         config: of the latest command.
         seconds: "train", and "wall" with the check in vLLM.
         last_measurements: the latest value of every measurement.
+        follow_ups: usable turns that follow others of their conversation, and are not learnt.
         skipped: images that were drawn and not learnt from, by reason, as often as they were drawn.
         notes: what to know of the training, a sentence each.
         verified_reply: what the tuned model replied in vLLM, where that was checked.
@@ -60,6 +62,7 @@ class TrainingReport:
     config: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     last_measurements: dict[str, float | None] = field(default_factory=dict)
+    follow_ups: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     verified_reply: str | None = None
@@ -88,6 +91,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
     check_exportable(config.model.name)
+    config = settle_training(config)
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:
@@ -113,6 +117,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         held_out_images=count_images(data.held_out),
         left_out_images=data.num_left_out,
         mixture=summarize_mixture(data, config),
+        follow_ups=data.num_follow_ups,
         steps=run.num_steps,
         objective=config.objective,
         tune=config.tune_mode,
@@ -192,6 +197,7 @@ def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
         tuned,
         image=record["image"],
         instruction=instruction,
+        template_args=config.model.template_args,
         max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
     )

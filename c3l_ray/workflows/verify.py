@@ -15,7 +15,13 @@ MAX_TOKENS = 32
 
 
 def ask_tuned_model(
-    name: str, *, image: bytes, instruction: str, max_pixels: int, gpus: float
+    name: str,
+    *,
+    image: bytes,
+    instruction: str,
+    max_pixels: int,
+    gpus: float,
+    template_args: tuple[str, ...] = (),
 ) -> str:
     """What a tuned model replies in vLLM to an instruction about an image, greedily.
 
@@ -25,6 +31,7 @@ def ask_tuned_model(
         instruction: that goes with it.
         max_pixels: to which a larger image is shrunk.
         gpus: for the engine.
+        template_args: of the chat template, as it was tuned with.
 
     Raises:
         C3LError: it does not load, or does not reply.
@@ -32,7 +39,7 @@ def ask_tuned_model(
     try:
         # In a process of its own: this one may have no GPU, and the engine's end is not its own.
         ask = ray.remote(num_gpus=gpus, max_retries=0)(_ask)
-        return cast(str, ray.get(ask.remote(name, image, instruction, max_pixels)))
+        return cast(str, ray.get(ask.remote(name, image, instruction, max_pixels, template_args)))
     except ray.exceptions.RayError as error:
         raise C3LError(
             f"the tuned model in {name} does not load in vLLM: {last_line(error)}\n"
@@ -40,13 +47,15 @@ def ask_tuned_model(
         ) from error
 
 
-def _ask(name: str, image: bytes, instruction: str, max_pixels: int) -> str:
+def _ask(
+    name: str, image: bytes, instruction: str, max_pixels: int, template_args: tuple[str, ...]
+) -> str:
     from c3l_ray.inference.engine import Engine
     from c3l_ray.inference.engine_protocol import GenerationRequest
 
-    processor = load_processor(name)
+    processor = load_processor(name, template_args)
     prompt = chat.answer_prompt(processor, instruction, with_image=True)
-    model = GeneratorModel(name=name, max_seqs=1)
+    model = GeneratorModel(name=name, max_seqs=1, template_args=template_args)
     engine = Engine(model, Sampling(temperature=0, max_tokens=MAX_TOKENS))
     request = GenerationRequest(
         prompt_ids=chat.tokenize(processor.tokenizer, prompt),

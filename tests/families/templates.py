@@ -19,13 +19,20 @@ QWEN_2_5_VL = (
     + _CHATML.replace("IMAGE", _QWEN_IMAGE)
 )
 QWEN_3_VL = _CHATML.replace("IMAGE", _QWEN_IMAGE)
+# Before its last answer Qwen 3.5 writes an empty thought; thinking is on unless it is switched off.
 QWEN_3_5 = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
     "{% if m.role == 'assistant' and loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
     "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
     "{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% else %}{{ '<think>\\n' }}{% endif %}{% endif %}"
 ).replace("IMAGE", _QWEN_IMAGE)
+# Always thinks, as Qwen3-VL-Thinking.
+QWEN_3_VL_THINKING = QWEN_3_5.replace(
+    "enable_thinking is defined and enable_thinking is false", "false"
+)
 INTERNVL = _CHATML.replace("IMAGE", "{{ '<IMG_CONTEXT>\\n' }}")
 
 LLAVA_1_5 = (
@@ -64,4 +71,9 @@ GEMMA_4 = (
     "{{ '<turn|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|turn>model\\n' }}{% endif %}"
 )
-GEMMA_4_31B = GEMMA_4.replace("<|turn>model\\n'", "<|turn>model\\n<|channel>thought\\n<channel|>'")
+# Without thinking it writes an empty thought before an answer that is asked for, and only there.
+GEMMA_4_31B = GEMMA_4.replace(
+    "{{ '<|turn>model\\n' }}",
+    "{{ '<|turn>model\\n' }}{% if not enable_thinking | default(false) %}"
+    "{{ '<|channel>thought\\n<channel|>' }}{% endif %}",
+)

@@ -112,31 +112,13 @@ def test_packs_whose_image_tokens_do_not_see_each_other_are_noticed(
     assert "scores without packing, which is slower: its scores would differ by" in note
 
 
-@pytest.mark.parametrize(
-    ("family", "template", "asked", "scored"),
-    [
-        (
-            QWEN_3,
-            templates.QWEN_3_5,
-            r"<|im_start|>assistant\n<think>\n'",
-            r"<|im_start|>assistant\n<think>\n\n</think>\n\n'",
-        ),
-        (
-            GEMMA_4,
-            templates.GEMMA_4_31B,
-            r"<|turn>model\n<|channel>thought\n<channel|>'",
-            r"<|turn>model\n'",
-        ),
-    ],
-    ids=["qwen-3.5", "gemma-4-31b"],
-)
-def test_a_template_with_a_thought_has_a_note(
-    config: MakeConfig, tmp_path: Path, family: Family, template: str, asked: str, scored: str
-) -> None:
-    folder = write_checkpoint(family, tmp_path / family.slug)
-    (folder / "chat_template.jinja").write_text(template)
+def test_a_template_that_opens_a_thought_has_a_note(config: MakeConfig, tmp_path: Path) -> None:
+    folder = write_checkpoint(QWEN_3, tmp_path / QWEN_3.slug)
+    (folder / "chat_template.jinja").write_text(templates.QWEN_3_VL_THINKING)
     turn_scorer = TurnScorer(config(scorer=ScorerModel(name=str(folder), dtype="float32")))
     (note,) = (note for note in turn_scorer.notes if "continues after" in note)
     start, _, rest = note.partition(" when it generates, but is scored after ")
-    assert start.startswith(f"{folder} continues after ") and start.endswith(asked)
+    assert start.startswith(f"{folder} continues after ")
+    assert start.endswith(r"<|im_start|>assistant\n<think>\n'")
+    scored = r"<|im_start|>assistant\n<think>\n\n</think>\n\n'"
     assert rest.endswith(f"{scored}; its scores are of another prompt")

@@ -109,6 +109,30 @@ def test_a_seed_gives_the_same_reply_whoever_is_in_the_batch(
     assert len(set(together)) > 4
 
 
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_special_tokens_stand_in_a_reply_that_keeps_them(
+    engine: Engine, processor: Any, loop: asyncio.AbstractEventLoop, num_beams: int
+) -> None:
+    image = render_scene(draw_scene(5))
+    decoding = Decoding(temperature=0, max_tokens=48, stops=("never",), num_beams=num_beams)
+
+    async def ask(keep_special_tokens: bool) -> Reply:
+        return await engine.ask(
+            GenerationRequest(
+                prompt_ids=first_prompt_ids(processor, "one"),
+                image=image,
+                image_key="one",
+                seed=0,
+                decoding=decoding,
+                keep_special_tokens=keep_special_tokens,
+            )
+        )
+
+    plain, kept = (loop.run_until_complete(ask(keep)) for keep in (False, True))
+    assert plain.finish_reason == kept.finish_reason == "stop"
+    assert plain.text and kept.text == f"{plain.text}{processor.tokenizer.eos_token}"
+
+
 def test_beams_find_the_reply_that_transformers_finds(
     engine: Engine, processor: Any, loop: asyncio.AbstractEventLoop
 ) -> None:

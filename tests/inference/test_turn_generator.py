@@ -10,9 +10,12 @@ import pytest
 from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.engine_protocol import GenerationRequest, Reply
+from c3l_ray.inference.reply_reader import ReplyReader
 from c3l_ray.inference.scripted_engine import ScriptedEngine
-from c3l_ray.inference.turn_generator import TurnGenerator, turns_from_replies
+from c3l_ray.inference.turn_generator import TurnGenerator
 from c3l_ray.methods import c3l
+from c3l_ray.processors import load_processor
+from c3l_ray.scenes import world
 from c3l_ray.schema import STAGED_ROWS
 from tests.inference.builders import EncodeImage, MakeConfig, stage_images
 
@@ -152,13 +155,17 @@ def test_notes_reach_every_row(
     assert [row["notes"] for row in rows] == [["the engine's replies are short", untested]] * 2
 
 
+def shipped_reader() -> ReplyReader:
+    return ReplyReader(load_processor(str(world.LLAVA)))
+
+
 def test_a_turn_with_a_special_token_cannot_be_asked_again() -> None:
     replies: list[Reply | RefusedRequest] = [
         Reply(text="Question: Is <image> red? Answer: Yes.", finish_reason="stop", num_tokens=9),
         RefusedRequest("too long"),
         Reply(text="Question: Is it red? Answer: Yes.", finish_reason="stop", num_tokens=9),
     ]
-    turns = turns_from_replies(c3l.plan_requests("image", 3), replies, {"<image>", "</s>"})
+    turns = shipped_reader().read_turns(c3l.plan_requests("image", 3), replies)
     assert [turn["status"] for turn in turns] == ["unparsable", "refused", "ok"]
     assert turns[1]["reply"] == "too long"
 
@@ -171,7 +178,7 @@ def test_every_reply_has_its_status() -> None:
         Reply(text="Who knows", finish_reason="stop", num_tokens=4),
         Reply(text="Question: E? Answer: and so", finish_reason="length", num_tokens=5),
     ]
-    turns = turns_from_replies(c3l.plan_requests("image", 5), replies, {"<image>"})
+    turns = shipped_reader().read_turns(c3l.plan_requests("image", 5), replies)
     assert [turn["status"] for turn in turns] == [
         "ok",
         "duplicate",

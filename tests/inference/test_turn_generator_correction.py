@@ -1,13 +1,14 @@
 """TurnGenerator's correction: all its outcomes with a scripted engine, and once the real one."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoProcessor
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import GenerateConfig, GeneratorModel
 from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
@@ -19,6 +20,7 @@ from c3l_ray.methods.vigc import CorrectionRules
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
+from tests import thinking
 from tests.inference.builders import EncodeImage, MakeConfig, stage_images
 
 DRAFT = "The circle is red. The star is blue."
@@ -29,6 +31,8 @@ class CorrectionScript:
 
     A correction's seed is its turn's plus n; a reply that ends with a blank ends at a stop string.
 
+    A thought stands before the reply to a turn's first request.
+
     Attributes:
         steps: the corrections replied to, each the turn's place among the first requests and n.
     """
@@ -37,11 +41,13 @@ class CorrectionScript:
         self,
         *replies: str | Exception,
         question: str = "What is at {seed}?",
+        thought: str = "",
         slow_turn: int | None = None,
     ) -> None:
         self.replies = replies
         self.question = question
         self.slow_turn = slow_turn
+        self.thought = thought
         self.turn_seeds: list[int] = []
         self.steps: list[tuple[int, int]] = []
         self.engine = ScriptedEngine(self.reply_to)
@@ -49,7 +55,9 @@ class CorrectionScript:
     async def reply_to(self, request: GenerationRequest) -> Reply:
         if request.decoding is None:
             self.turn_seeds.append(request.seed)
-            text = f"Question: {self.question.format(seed=request.seed)} Answer: {DRAFT}"
+            text = (
+                f"{self.thought}Question: {self.question.format(seed=request.seed)} Answer: {DRAFT}"
+            )
             return Reply(text=text, finish_reason="stop", num_tokens=20)
         assert request.json_schema is None  # a correction is plain text, whatever the turn's format
         turn, step = self.step_of(request)
@@ -172,6 +180,43 @@ def test_a_turn_says_why_its_correction_ended_early(
         "generated_tokens": num_tokens,
         "kept_tokens": 0 if outcome == "no_sentence" else 4,
     }
+
+
+THOUGHT = "Got it, let's look at the image. It is small.\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("replies", "answer", "outcome"),
+    [
+        ((f"{THOUGHT}It is red. It is big.", " It is big. "), "It is red. It is big.", "limit"),
+        ((f"{THOUGHT}It is red.",), "It is red.", "complete"),
+        (("Got it, let's look at the image. It is",), DRAFT, "no_sentence"),
+        ((f"{THOUGHT}It is red. It is big.", " So.</think> It is big."), "It is red.", "thought"),
+    ],
+)
+def test_a_thought_is_no_sentence_of_a_correction(
+    config: MakeConfig,
+    encoded: EncodeImage,
+    tmp_path: Path,
+    replies: tuple[str, ...],
+    answer: str,
+    outcome: str,
+) -> None:
+    name = thinking.write_model(tmp_path / "m", thinking.ALWAYS)
+    one_turn = config(
+        correct=True,
+        turns_per_image=1,
+        model=GeneratorModel(name=name),
+        correction=CorrectionRules(max_steps=2, max_detail_steps=2),
+    )
+    script = CorrectionScript(*replies, thought=THOUGHT)
+    (turn,) = correct(one_turn, script, encoded)
+    assert turn["thought"] == "Got it, let's look at the image. It is small."
+    assert (turn["status"], turn["draft"], turn["answer"]) == ("ok", DRAFT, answer)
+    assert turn["correction"]["outcome"] == outcome
+    # A stop would end the first reply inside its thought; the next one continues after it.
+    stops = [request.decoding.stops for request in script.corrections if request.decoding]
+    assert stops == [(), vigc.STOPS["sentence"]][: len(replies)]
 
 
 def test_a_turn_that_is_not_ok_is_not_corrected(config: MakeConfig, encoded: EncodeImage) -> None:

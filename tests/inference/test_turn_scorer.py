@@ -1,6 +1,7 @@
 """The scoring actor: which turns it scores, against what, what it leaves alone, what it notes."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.schema import STAGED_ROWS, Turn, TurnStatus, replace_columns
+from tests import thinking
 from tests.inference.builders import EncodeImage, MakeConfig, stage_turns
 from tests.train.records import encode_png
 
@@ -39,7 +41,7 @@ def make_turn(
 ) -> Turn:
     return {
         "kind": kind,
-        "instruction": "Ask.",
+        "instruction": "" if kind in ("given", "follow_up") else "Ask.",
         "question": question,
         "answer": answer,
         "status": status,
@@ -135,6 +137,49 @@ def test_a_mismatched_image_is_never_the_same_picture(config: MakeConfig) -> Non
     rows = scorer(stage_turns([one, one], [[make_turn()], [make_turn()]])).to_pylist()
     assert [row["turns"][0]["scores"] for row in rows] == [None, None]
     assert all(NO_OTHER_PICTURE in row["notes"] for row in rows)
+
+
+@pytest.mark.parametrize("template", [thinking.WITH_SYSTEM, thinking.SHIPPED])
+def test_a_turn_made_elsewhere_is_scored_under_its_system_message(
+    config: MakeConfig, encoded: EncodeImage, tmp_path: Path, template: str
+) -> None:
+    system = "There is a small red circle."
+    first = make_turn(question="Is there a blue star?", kind="given")
+    follow_up, other, ours = make_turn(kind="follow_up"), make_turn(kind="vqa"), make_turn()
+    spoilt = make_turn(kind="given")
+    for turn in (first, follow_up, other, ours):
+        turn["instruction"] = system
+    spoilt["instruction"] = "the end</s>"
+    scorer_config = ScorerModel(name=thinking.write_model(tmp_path / "m", template))
+    scorer = TurnScorer(config(scorer=scorer_config))
+    (row,) = scorer(stage_turns([encoded()], [[first, follow_up, other, ours, spoilt]])).to_pylist()
+
+    image = decode_image(encoded(), 10**6)
+    history = ((str(first["question"]), str(first["answer"])),)
+    for turn, system_message, turns_before in (
+        (row["turns"][0], system, ()),
+        (row["turns"][1], system, history),
+        (row["turns"][2], system, ()),
+        (row["turns"][3], "", ()),
+    ):
+        to_score = TurnToScore(
+            image=image,
+            question=turn["question"],
+            answer=turn["answer"],
+            system=system_message,
+            history=turns_before,
+        )
+        (evidence,) = PlainScorer(scorer.model).measure([to_score])
+        expected = i2c.compute_scores(evidence)
+        assert {name: turn["scores"][name] for name in expected} == pytest.approx(
+            expected, abs=1e-4
+        )
+    scores = [turn["scores"]["text_logprob"] for turn in row["turns"][2:4]]
+    assert scores[0] != pytest.approx(scores[1], abs=1e-3)
+    assert row["turns"][4]["status"] == "special_tokens"
+    notes = [note for note in row["notes"] if "system message" in note]
+    assert len(notes) == (template == thinking.SHIPPED)
+    assert scorer.notes == []
 
 
 def test_a_row_without_a_usable_turn_says_why(config: MakeConfig, encoded: EncodeImage) -> None:

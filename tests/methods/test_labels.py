@@ -30,6 +30,10 @@ UNSCORED = cast(Turn, {"kind": "short", "status": "ok", "scores": None})
         ([make_turn(0.8), make_turn(0.9, gain=-1)], {"margin": 0.2}, (0, (1,))),
         ([make_turn(0.9), make_turn(None), make_turn(0.1)], {}, (0, (2,))),
         ([make_turn(0.9), make_turn(0.95, status="truncated"), make_turn(0.1)], {}, (0, (2,))),
+        # a follow-up is asked after others, and is compared with none
+        ([make_turn(0.9, kind="follow_up"), make_turn(0.5), make_turn(0.1)], {}, (1, (2,))),
+        ([make_turn(0.9), make_turn(0.5, kind="follow_up")], {}, (0, ())),
+        ([make_turn(0.9, kind="follow_up")], {"by": "random"}, None),
         ([make_turn(0.9)], {}, (0, ())),
         ([make_turn(float("nan"))], {}, None),
         ([UNSCORED], {}, None),

@@ -17,12 +17,12 @@ ASKING_ROLES = ("human", "user")
 ANSWERING_ROLES = ("gpt", "assistant")
 # What is taken over of our own turns, and its type; scores are made anew.
 OWN_FIELDS = {
-    **dict.fromkeys(("kind", "instruction", "draft", "reply", "finish_reason"), str),
+    **dict.fromkeys(("kind", "instruction", "draft", "reply", "thought", "finish_reason"), str),
     "num_tokens": int,
     "correction": dict,
 }
 # What no scoring model changes. A text that one of them could not read, another may.
-FINAL_STATUSES = ("unparsable", "truncated", "empty", "duplicate", "refused")
+FINAL_STATUSES = ("unparsable", "truncated", "thought", "empty", "duplicate", "refused")
 _MARKER = re.compile(r"\s*<image>\s*")
 
 

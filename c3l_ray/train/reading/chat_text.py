@@ -51,7 +51,13 @@ class Example:
 
 
 def reply_text(
-    processor: Any, instruction: str, reply: str, *, target: bool = False, anchor: bool = False
+    processor: Any,
+    instruction: str,
+    reply: str,
+    *,
+    system: str = "",
+    target: bool = False,
+    anchor: bool = False,
 ) -> ChatText:
     """A reply to an instruction about an image.
 
@@ -59,6 +65,7 @@ def reply_text(
         processor: of the model.
         instruction: beside the image.
         reply: to it.
+        system: the system message, or nothing.
         target: whether the reply is learnt by its likelihood.
         anchor: whether turns are compared with the instruction.
 
@@ -66,14 +73,16 @@ def reply_text(
         ValueError: the tokenizer or the chat template changes one of the texts.
     """
     special_tokens = _special_tokens(processor)
-    if any(token in text for token in special_tokens for text in (instruction, reply)):
+    if any(token in text for token in special_tokens for text in (system, instruction, reply)):
         raise ValueError("a text holds what the tokenizer reads as more than text")
-    text, (start, end) = chat.render_turn(processor, instruction, reply, with_image=True)
+    text, (start, end) = chat.render_turn(
+        processor, instruction, reply, with_image=True, system=system
+    )
     # Rendered texts end as their template likes; a generator must learn to end a reply.
     after = text[end:]
     ends = [after.index(token) + len(token) for token in special_tokens if token in after]
     text = text[:end] + (after[: min(ends)] if ends else processor.tokenizer.eos_token)
-    instruction_start = text.find(instruction)
+    instruction_start = text.rfind(instruction, 0, start)
     if anchor and not 0 <= instruction_start < start:
         raise ValueError("the chat template changes the instruction")
     return ChatText(

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
 
+from c3l_ray import processors
 from c3l_ray.errors import C3LError
 from c3l_ray.methods.labels import ScoreQuantiles
-from c3l_ray.model_files import resolve_model
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example, SkipReason
@@ -41,7 +40,7 @@ def encode_batch(
     Raises:
         C3LError: no record of the batch can be used.
     """
-    processor = load_processor(config.model.name)
+    processor = load_processor(config.model.name, config.model.template_args)
     examples = [
         make_example(record, processor, config, quantiles, draw)
         for record, draw in zip(records, draws or [None] * len(records), strict=True)
@@ -84,9 +83,4 @@ def _skip_examples(examples: list[Example | SkipReason], too_long: list[Example]
             examples[number] = "too_long"
 
 
-@cache
-def load_processor(name: str) -> Any:
-    """The processor of a model by its hub name, path or s3:// folder."""
-    from transformers import AutoProcessor
-
-    return AutoProcessor.from_pretrained(resolve_model(name))
+load_processor = cache(processors.load_processor)  # a reading task makes many batches

@@ -5,6 +5,8 @@ format that it asks for: the generator is what is tuned, and turns under one and
 differ in nothing but what they say. For cgvlm, the caption is the reply. For vigc it is one turn:
 written as a reply to an instruction of its kind (VIG), or its answer to its question (VIC). For
 conversations it is all turns in one text.
+
+What was said under a system message is learnt under it.
 """
 
 import dataclasses
@@ -116,12 +118,15 @@ def make_example(
                 return _make_contrast(record, image, processor, config, quantiles)
             case "cgvlm":
                 instruction, reply = find_caption(record) or ("", "")
+                system = ""
             case "vigc":
+                draw = draw or _draw_of_image(record, config.mixture)
                 instruction, reply = make_instruction_and_reply(record, config.mixture, draw)
+                system = _system_message(record["turns"][draw.place])
             case "conversations":
                 text = conversation_text(processor, find_exchanges(record))
                 return Example(image=image, texts=(text,), num_turns=1)
-        text = reply_text(processor, instruction, reply, target=True)
+        text = reply_text(processor, instruction, reply, system=system, target=True)
         return Example(image=image, texts=(text,), num_turns=1)
     except ValueError:  # the chat template or the tokenizer reads a text as something else
         return "altered_text"
@@ -131,17 +136,21 @@ def make_instruction_and_reply(
     record: Record, mixture: Mixture, draw: TurnDraw | None
 ) -> tuple[str, str]:
     """What the model is asked about an image, and the reply that vigc learns, by a draw."""
-    if draw is None:
-        places = list(find_turn_sets(record, mixture))
-        choice = ranking.uniform_from(f"turn {record['image_id']}")
-        number = int(ranking.uniform_from(f"lot {record['image_id']}") * DRAW_RANGE)
-        draw = TurnDraw(places[int(choice * len(places))], number)
+    draw = draw or _draw_of_image(record, mixture)
     turn = record["turns"][draw.place]
     question, answer = _question_and_answer(turn)
     if draw.number < mixture.correction_share * DRAW_RANGE:
         return vigc.correction_example(question, answer)
     kind = mixture.find_kind(turn["kind"], record["source"])
     return vigc.generation_example(kind, draw.number, question, answer)
+
+
+def _draw_of_image(record: Record, mixture: Mixture) -> TurnDraw:
+    """The draw of an evaluation: the same of an image every time."""
+    places = list(find_turn_sets(record, mixture))
+    choice = ranking.uniform_from(f"turn {record['image_id']}")
+    number = int(ranking.uniform_from(f"lot {record['image_id']}") * DRAW_RANGE)
+    return TurnDraw(places[int(choice * len(places))], number)
 
 
 def _make_contrast(
@@ -157,14 +166,19 @@ def _make_contrast(
     turns = record["turns"]
     # A turn made elsewhere has no instruction: it is learnt as a reply to one of ours.
     default_instruction = c3l.plan_requests(record["image_id"], 1)[0].instruction
-    instructions = [turn["instruction"] or default_instruction for turn in turns]
-    instruction = instructions[labels.positive]
+    instructions = [
+        (turn["kind"] in c3l.KINDS and turn["instruction"]) or default_instruction for turn in turns
+    ]
 
     def turn_text(
-        place: int, instruction: str = instruction, *, target: bool = False, anchor: bool = False
+        place: int, like: int = labels.positive, *, target: bool = False, anchor: bool = False
     ) -> ChatText:
+        """A turn as a reply to what another one is a reply to."""
+        instruction, system = instructions[like], _system_message(turns[like])
         reply = c3l.format_reply(*_question_and_answer(turns[place]), instruction)
-        return reply_text(processor, instruction, reply, target=target, anchor=anchor)
+        return reply_text(
+            processor, instruction, reply, system=system, target=target, anchor=anchor
+        )
 
     has_instruction_anchor = config.contrast.anchor == "instruction"
     positive = turn_text(labels.positive, target=True, anchor=has_instruction_anchor)
@@ -173,15 +187,18 @@ def _make_contrast(
         positive = _ignore_ungrounded(positive, turns[labels.positive], processor, threshold)
     if config.contrast.similarity == "likelihood":
         # Each is as likely as it was where it was made.
-        negatives = [
-            turn_text(place, instructions[place], target=True) for place in labels.negatives
-        ]
+        negatives = [turn_text(place, place, target=True) for place in labels.negatives]
     else:
         negatives = [turn_text(place) for place in labels.negatives]
     texts = [positive, *negatives]
     if not has_instruction_anchor:
         description = find_description(record, labels.positive) or ""
-        text = reply_text(processor, instruction, description)
+        text = reply_text(
+            processor,
+            instructions[labels.positive],
+            description,
+            system=_system_message(turns[labels.positive]),
+        )
         texts.append(dataclasses.replace(text, anchor=text.reply))
     return Example(image=image, texts=tuple(texts), num_turns=1 + len(labels.negatives))
 
@@ -213,6 +230,10 @@ def _ignore_ungrounded(
         if gain is None or gain <= threshold
     )
     return dataclasses.replace(text, ignored=ignored)
+
+
+def _system_message(turn: Turn) -> str:
+    return c3l.system_message(turn["kind"], turn["instruction"])
 
 
 def _question_and_answer(turn: Turn) -> tuple[str, str]:

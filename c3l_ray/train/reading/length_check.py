@@ -31,7 +31,7 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> None:
         PreflightError: all of them need more tokens than --model.max-len.
         C3LError: they cannot be read.
     """
-    processor = load_processor(config.model.name)
+    processor = load_processor(config.model.name, config.model.template_args)
     max_len = config.model.max_len
     lengths: list[int] = []
     skipped: Counter[str] = Counter()

@@ -1,5 +1,6 @@
 """Which rows of a source are learnt from and held out, and what orders and labels them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from c3l_ray.train.training_config import TrainConfig
 
 NUM_FIRST_IMAGES = 8  # of which one is asked about
 
+log = logging.getLogger(__name__)
+
 ReadRows = Callable[[str, Sequence[int]], list[Record]]
 """Rows of a file of records, by the file's address and their numbers in it."""
 
@@ -33,6 +36,7 @@ class TrainingData:
         read: rows of a file.
         sets: turns of the files to learn from, where the objective draws from a mixture.
         num_left_out: images of the source that have nothing for the objective to learn.
+        num_follow_ups: usable turns that follow others of their conversation, and are not learnt.
     """
 
     files: tuple[FileRows, ...]
@@ -41,6 +45,7 @@ class TrainingData:
     read: ReadRows
     sets: tuple[TurnSet, ...] = ()
     num_left_out: int = 0
+    num_follow_ups: int = 0
 
     def set_shares(self, config: TrainConfig) -> list[float]:
         """The share of the draws that each set has."""
@@ -59,6 +64,12 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
         data = _load_single_turns(source, config)
     else:
         data = _load_whole_records(source, config)
+    if data.num_follow_ups:
+        log.warning(
+            "%d turns follow others of their conversation and are not learnt: they would be asked "
+            "without the turns before them",
+            data.num_follow_ups,
+        )
     images = count_images(data.files)
     if images < config.optim.batch_size:
         raise PreflightError(
@@ -73,6 +84,7 @@ def _load_whole_records(source: Source, config: TrainConfig) -> TrainingData:
     """Whole records, each once an epoch."""
     quantiles: ScoreQuantiles = {}
     records = source.texts()
+    num_left_out = num_follow_ups = 0
     if config.objective == "c3l":
         assert isinstance(source, RecordsSource), "only a run has scores"
         by: RankedBy = "i2c" if config.labels.by == "random" else config.labels.by
@@ -84,10 +96,10 @@ def _load_whole_records(source: Source, config: TrainConfig) -> TrainingData:
             ("image_id", "status", "caption", "meta"),
             ("kind", "status", "question", "answer", *scores),
         )
-    num_left_out = 0
 
     def is_usable(record: Record) -> bool:
-        nonlocal num_left_out
+        nonlocal num_left_out, num_follow_ups
+        num_follow_ups += _count_follow_ups(record) if config.objective == "c3l" else 0
         usable = examples.is_usable(record, config, quantiles)
         num_left_out += not usable
         return usable
@@ -104,16 +116,18 @@ def _load_whole_records(source: Source, config: TrainConfig) -> TrainingData:
         quantiles=quantiles,
         read=source.read,
         num_left_out=num_left_out,
+        num_follow_ups=num_follow_ups,
     )
 
 
 def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
     """Single turns of records, in their sets."""
     sources = set()
-    num_left_out = 0
+    num_left_out = num_follow_ups = 0
 
     def find_sets(record: Record) -> dict[int, str]:
-        nonlocal num_left_out
+        nonlocal num_left_out, num_follow_ups
+        num_follow_ups += _count_follow_ups(record)
         if any(turn["kind"] == GIVEN for turn in record["turns"]):
             sources.add(record["source"])
         sets = examples.find_turn_sets(record, config.mixture)
@@ -146,7 +160,13 @@ def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
             for name, addresses in turns.items()
         ),
         num_left_out=num_left_out,
+        num_follow_ups=num_follow_ups,
     )
+
+
+def _count_follow_ups(record: Record) -> int:
+    """The usable turns of a record that follow others."""
+    return sum(turn["kind"] == FOLLOW_UP and turn["status"] == "ok" for turn in record["turns"])
 
 
 def choose_prompt(data: TrainingData, max_pixels: int) -> tuple[Record, str] | None:

@@ -1,6 +1,7 @@
 """From a run to the rows and turns that are learnt."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes.world import write_shard
+from c3l_ray.schema import Record
+from c3l_ray.train.objectives import ObjectiveName
 from c3l_ray.train.reading.chat_text import Example
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.order import FileRows, count_images
@@ -61,6 +64,35 @@ def test_single_turns_are_learnt_in_their_sets(train_config: MakeTrainConfig) ->
             assert record["turns"][place]["kind"] == turn_set.name
     assert sum(line["turns"] for line in summary.values()) == 5 * count_images(data.files)
     assert sum(line["share"] for line in summary.values()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["c3l", "vigc", "cgvlm"])
+def test_turns_that_follow_others_are_counted_and_not_learnt(
+    train_config: MakeTrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    objective: ObjectiveName,
+) -> None:
+    def make_conversation(seed: int) -> Record:
+        """Two turns that stand alone, two that follow them, and one that follows and is not ok."""
+        record = make_record(seed)
+        for turn in record["turns"][2:]:
+            turn["kind"] = "follow_up"
+        record["turns"][4]["status"] = "empty"
+        return record
+
+    monkeypatch.setattr("tests.train.records.make_record", make_conversation)
+    config = train_config(objective=objective)
+    write_run(*config.input, num_scenes=20)
+    with caplog.at_level(logging.WARNING, logger="c3l_ray"):
+        data = load_training_data(open_source(config), config)
+    # cgvlm learns an image's caption, and of turns none.
+    num_left_out = 0 if objective == "cgvlm" else 2 * 20
+    assert data.num_follow_ups == num_left_out
+    said = [message for message in caplog.messages if "follow others" in message]
+    assert [message.split()[0] for message in said] == ["40"][: bool(num_left_out)]
+    if objective == "vigc":
+        assert "follow_up" not in summarize_mixture(data, config)
 
 
 def test_fewer_images_than_a_batch_are_refused(train_config: MakeTrainConfig) -> None:

@@ -1,0 +1,95 @@
+"""What a job settles of prompts before it starts: template arguments, and the format of replies."""
+
+import dataclasses
+import logging
+from typing import TypeVar
+
+from c3l_ray import chat
+from c3l_ray.config import GenerateConfig, ScoreConfig
+from c3l_ray.errors import PreflightError
+from c3l_ray.processors import (
+    THINKING_SWITCH,
+    is_thinking_on,
+    keep_known_args,
+    list_template_args,
+    load_processor,
+    resolve_template_args,
+)
+from c3l_ray.train.training_config import TrainConfig
+
+Generating = TypeVar("Generating", bound=GenerateConfig)
+
+MODEL_FLAG, SCORER_FLAG = "--model.template-args", "--scorer.template-args"
+
+log = logging.getLogger(__name__)
+
+
+def settle_generation(config: Generating) -> Generating:
+    """The config with all template arguments, and with the format of replies.
+
+    The scorer takes those of the generator that it knows, unless it has its own.
+
+    Raises:
+        PreflightError: a template does not know an argument, or JSON is asked of a model that
+            thinks first: the engine holds a reply to JSON from its first token on.
+    """
+    name = config.model.name
+    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args)
+    scorer_args = (
+        resolve_template_args(SCORER_FLAG, config.scorer_name, config.scorer.template_args)
+        if config.scorer.template_args
+        else keep_known_args(config.scorer_name, args)
+    )
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, template_args=args),
+        scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
+    )
+    processor = load_processor(name, args)
+    thinks = is_thinking_on(processor) or chat.opens_thought(processor)
+    if config.reply_format == "auto":
+        from c3l_ray.inference.model_check import choose_reply_format
+
+        reply_format = "text" if thinks else choose_reply_format(name)
+        return dataclasses.replace(config, reply_format=reply_format)
+    if config.reply_format == "json" and thinks:
+        remedy = "--reply-format text"
+        if THINKING_SWITCH in list_template_args(processor):
+            remedy += f", or {MODEL_FLAG} {THINKING_SWITCH}=false"
+        raise PreflightError(
+            f"--reply-format json: {name} thinks before it replies, which JSON forbids; take "
+            f"{remedy}"
+        )
+    return config
+
+
+def settle_scoring(config: ScoreConfig) -> ScoreConfig:
+    """The config with all template arguments.
+
+    Raises:
+        PreflightError: the template does not know one of them.
+    """
+    args = resolve_template_args(SCORER_FLAG, config.scorer_name, config.scorer.template_args)
+    return dataclasses.replace(
+        config, scorer=dataclasses.replace(config.scorer, template_args=args)
+    )
+
+
+def settle_training(config: TrainConfig) -> TrainConfig:
+    """The config with all template arguments; warns where generation has another prompt.
+
+    Raises:
+        PreflightError: the template does not know one of them.
+    """
+    name = config.model.name
+    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args)
+    prompts = chat.compare_prompts(
+        load_processor(name, args), "What is in the image?", "A grey ramp.", with_image=True
+    )
+    if prompts is not None:
+        asked, learnt = prompts
+        log.warning(
+            "%s continues after %r when it generates, but learns to reply after %r",
+            *(name, asked, learnt),
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, template_args=args))

@@ -15,7 +15,7 @@ from tests.inputs.shards import find_shards, read_rows
 def test_a_file_or_a_folder_is_found_in_order(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.tar", "a.tar", "deep/c.tar"):
-        write_shard(tmp_path / name, [])
+        write_shard(tmp_path / name, [("1.jpg", b"x")])
     (tmp_path / "readme.txt").write_text("not a shard")
     assert [shard.source for shard in find_shards(tmp_path)] == ["a.tar", "b.tar", "deep/c.tar"]
     assert [shard.source for shard in find_shards(tmp_path / "b.tar")] == ["b.tar"]

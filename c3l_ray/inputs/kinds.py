@@ -42,7 +42,8 @@ class Kinds:
 
     def describe_passed_over(self) -> str:
         """How many files of which kind are passed over."""
-        most = self.passed_over.most_common(NUM_ENDINGS_TOLD)
+        by_number = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        most = by_number[:NUM_ENDINGS_TOLD]
         rest = self.passed_over.total() - sum(number for _, number in most)
         told = [f"{number} {kind}" for kind, number in most]
         return ", ".join([*told, f"{rest} others"] if rest else told)

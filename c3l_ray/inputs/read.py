@@ -105,7 +105,7 @@ def read_unit(unit: Unit, layout: Layout) -> pa.Table:
     location = Location.connect(unit.path)
     samples = list(FORMATS[unit.format].read_samples(location, unit, layout))
     if unit.damage is not None:
-        error = f"damaged_shard: {unit.source} at {unit.damage}"
+        error = f"damaged_shard: {unit.source or '.'} at {unit.damage}"
         samples.append(Sample(key=f"damage at {unit.damage}", error=error))
     columns = {
         name: [getattr(sample, name) for sample in samples]

@@ -1,11 +1,17 @@
+import csv
+import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from c3l_ray.errors import PreflightError
 from c3l_ray.inputs import read
+from c3l_ray.inputs.formats import members, metadata
+from c3l_ray.inputs.layout import Layout
 from tests.examples import EncodeImage
+from tests.inputs.counted import read_all_rows
 from tests.inputs.pictures import draw_shade, read_shades
 from tests.inputs.shards import DEFAULT_LAYOUT, index_only_shard, read_rows
 
@@ -50,3 +56,143 @@ def test_img2dataset_files_with_their_metadata_beside(tmp_path: Path) -> None:
     assert read_shades(rows) == [0, 1, 2]
     assert [row["caption"] for row in rows] == ["shade 0", "shade 1", "shade 2"]
     assert {row["source"] for row in rows} == {"00000"}
+
+
+@pytest.mark.parametrize("ending", members.DECODED_ENDINGS)
+def test_every_kind_of_image_is_read(tmp_path: Path, ending: str) -> None:
+    """By its ending, in either case, beside others of the same stem."""
+    formats = {"jpg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "apng": "PNG", "tif": "TIFF"}
+    format_ = formats.get(ending) or {"mpo": "JPEG", "dib": "BMP"}.get(ending, ending)
+    draw_shade(80).save(tmp_path / "a.jpg", "JPEG")
+    for name in (f"a.{ending}", f"a.{ending.upper()}"):
+        draw_shade(80).save(tmp_path / name, format_)
+    (tmp_path / "a.txt").write_text("a caption")
+    rows = read_rows(tmp_path)
+    assert len(rows) == (2 if ending == "jpg" else 3)
+    assert all(abs(shade - 80) < 3 for shade in read_shades(rows))
+    assert {row["caption"] for row in rows} == {"a caption"}
+    assert {row["key"] for row in rows} == {"a"} and len({row["image_id"] for row in rows}) == len(
+        rows
+    )
+
+
+def test_images_that_are_not_decoded_are_rows_too(tmp_path: Path) -> None:
+    for ending in (*members.OTHER_IMAGE_ENDINGS, *members.RAW_ENDINGS):
+        (tmp_path / f"a.{ending}").write_bytes(b"not decoded here")
+    rows = read_rows(tmp_path)
+    assert len(rows) == len(members.OTHER_IMAGE_ENDINGS) + len(members.RAW_ENDINGS)
+    failed = [row["error"] for row in rows if row["error"]]
+    assert len(failed) == len(members.RAW_ENDINGS)
+    assert all(error.startswith("unsupported: a.") for error in failed)
+
+
+def test_the_last_dot_of_a_name_begins_its_ending(tmp_path: Path) -> None:
+    for name in ("IMG_2023.07.10.jpg", "IMG_2023.07.11.jpg", "site.example.com_0.PNG"):
+        draw_shade(9).save(tmp_path / name)
+    (tmp_path / "IMG_2023.07.10.txt").write_text("the tenth")
+    (tmp_path / "IMG_2023.txt").write_text("of no image")
+    assert [(row["key"], row["caption"]) for row in read_rows(tmp_path)] == [
+        ("IMG_2023.07.10", "the tenth"),
+        ("IMG_2023.07.11", None),
+        ("site.example.com_0", None),
+    ]
+
+
+def test_links_are_read_and_a_link_to_nothing_is_a_failed_row(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    draw_shade(7).save(tmp_path / "target.png")
+    (tmp_path / "target.txt").write_text("a caption")
+    (folder / "a.png").symlink_to("../target.png")
+    (folder / "a.txt").symlink_to("../target.txt")
+    (folder / "b.png").symlink_to("nothing")
+    (folder / "c.png").symlink_to("c.png")
+    (folder / "d.png").symlink_to("../target.png")
+    (folder / "d.txt").symlink_to("nothing")
+    good, *failed = read_rows(folder)
+    assert read_shades([good]) == [7] and good["caption"] == "a caption"
+    assert [row["key"] for row in failed] == ["b", "c", "d"]
+    assert all(row["error"].startswith("unreadable: ") for row in failed)
+
+
+def test_bytes_bound_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "UNIT_BYTES", 1000)
+    for number, size in enumerate((400, 400, 400, 1200, 10, 10, 990, 0)):
+        (tmp_path / f"{number}.jpg").write_bytes(bytes(size))
+    units = index_only_shard(tmp_path)
+    assert [(unit.rows, unit.size) for unit in units] == [
+        *((2, 800), (1, 400), (1, 1200), (2, 20), (2, 990))
+    ]
+
+
+def test_a_file_that_is_too_large_is_a_failed_row_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "MAX_FILE_BYTES", 1000)
+    for name, size in (("a.jpg", 1001), ("b.jpg", 1000), ("c.jpg", 1), ("c.txt", 2000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    (unit,) = index_only_shard(tmp_path)
+    assert unit.size == 1000
+    large, good, with_text = read_rows(tmp_path)
+    assert large["error"] == "too_large: a.jpg has 1,001 bytes, over 1,000"
+    assert good["error"] is None and with_text["error"].startswith("too_large: c.txt has 2,000")
+
+
+def write_metadata(path: Path, rows: list[dict[str, str]]) -> None:
+    """Rows as JSON Lines, CSV or Parquet, by the ending of the path."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8-sig")
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.mark.parametrize("name", metadata.NAMES)
+def test_captions_are_read_from_metadata(tmp_path: Path, name: str) -> None:
+    for image in ("a.png", "b.png", "deep/a.png", "own/a.png"):
+        (tmp_path / image).parent.mkdir(exist_ok=True)
+        draw_shade(3).save(tmp_path / image)
+    (tmp_path / "b.txt").write_text("beside it")
+    listed = {"a.png": "one, of two\nlines", "b.png": "two", "deep/a.png": "deep", "gone.png": "x"}
+    write_metadata(tmp_path / name, [{"file_name": k, "text": v} for k, v in listed.items()])
+    write_metadata(tmp_path / "own" / name, [{"file_name": "a.png", "prompt": "p", "text": "t"}])
+    rows = read_all_rows([tmp_path])
+    assert {f"{row['source']}/{row['key']}": row["caption"] for row in rows} == {
+        "/a": "one, of two\nlines",
+        "/b": "beside it",
+        "deep/a": "deep",
+        "own/a": "t",
+    }
+    (row,) = read_rows(tmp_path / "own", Layout(caption="prompt"))
+    assert row["caption"] == "p"
+    for named in (tmp_path / "a.png", f"{tmp_path}/a*.png"):
+        assert [row["caption"] for row in read_rows(named)] == ["one, of two\nlines"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("metadata.jsonl", b'{"file_name": "a.png", "text": "t"}\n{"file_', "line 2: no row"),
+        ("metadata.jsonl", b'{"file_name": "a.png", "text": "t"}\n[1]\n', "line 2: no row"),
+        ("metadata.jsonl", b'\xff\xfe{"text": "t"}\n', "'utf-8' codec"),
+        ("metadata.csv", b"name,text\na.png,t\n", "line 2: no row with a file_name"),
+        ("metadata.parquet", b"no Parquet", "Parquet magic bytes"),
+    ],
+)
+def test_damaged_metadata_costs_its_captions_and_is_a_failed_row(
+    tmp_path: Path, name: str, content: bytes, place: str
+) -> None:
+    for image in ("a.png", "b.png"):
+        draw_shade(3).save(tmp_path / image)
+    (tmp_path / name).write_bytes(content)
+    if name.endswith("parquet"):  # it may be data
+        with pytest.raises(PreflightError, match="holds image and parquet files"):
+            read_rows(tmp_path)
+        return
+    *rows, damage = read_rows(tmp_path)
+    assert read_shades(rows) == [3, 3]
+    assert damage["error"].startswith(f"damaged_shard: . at {name} ") and place in damage["error"]

@@ -25,7 +25,8 @@ def find_samples(
     location: Location, shard: Shard, layout: Layout
 ) -> Iterator[SampleStart | ShardEnd]:
     """The samples of a folder in the order of their names, then its end."""
-    captions, damage = {}, None
+    captions: dict[str, str] = {}
+    damage = None
     if shard.metadata is not None:
         metadata_file = Location.connect(shard.metadata)
         captions, damage = metadata.read_captions(metadata_file, layout)

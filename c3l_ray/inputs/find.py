@@ -76,10 +76,7 @@ def _find_shards_of_one(path: str, layout: Layout, *, name_input: bool) -> list[
         shards.append(_describe_folder(shard, folder, kinds, location, listing.base))
     _refuse_no_kind_and_several(path, location, listing, kinds, shards)
     if kinds.passed_over:
-        total = kinds.passed_over.total()
-        log.info(
-            "--input %s: %d files are passed over: %s", path, total, kinds.describe_passed_over()
-        )
+        log.info("--input %s: files passed over: %s", path, kinds.describe_passed_over())
     if listing.circles:
         circles = ", ".join(map(readable_name, listing.circles[:5]))
         log.info("--input %s: linked folders that lead back are not followed: %s", path, circles)
@@ -186,4 +183,4 @@ def _check_tars(shards: list[Shard], layout: Layout) -> None:
         raise PreflightError(f"--input {checked[0].address}: cannot be read: {error}") from error
     if reason is not None and len(checked) == len(shards):
         more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
-        raise PreflightError(f"--input: {checked[0].address}{more}: holds no image: {reason}")
+        raise PreflightError(f"--input {checked[0].address}{more}: holds no image: {reason}")

@@ -6,6 +6,7 @@ A shard is indexed once, and every unit's place in it is noted: reading a unit t
 read, and a rerun reads nothing of the units that are done.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
@@ -82,6 +83,7 @@ def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
         if isinstance(entry, ShardEnd):
             if pending or entry.damage or not units:
                 finish_unit(len(pending), entry.end, entry.position, entry.damage)
+            units[-1] = dataclasses.replace(units[-1], passed_over=entry.passed_over)
             break
         is_full = len(pending) == UNIT_ROWS
         if pending and (is_full or entry.position - pending[0][0].position >= UNIT_BYTES):

@@ -57,6 +57,7 @@ class Unit:
         files: what the format noted of each sample to find its files by, where the range does not
             tell; only the format reads it.
         damage: what ended the shard before its time; it becomes a failed row, the unit's last.
+        passed_over: how many images of the whole shard are no rows; the shard's last unit has it.
         members: the units that this one joins, in their order.
     """
 
@@ -71,6 +72,7 @@ class Unit:
     repeats: dict[str, int] = field(default_factory=dict)
     files: list[dict[str, str]] = field(default_factory=list)
     damage: str | None = None
+    passed_over: int = 0
     members: list["Unit"] = field(default_factory=list)
 
     @property
@@ -79,6 +81,11 @@ class Unit:
         if self.members:
             return sum(member.num_found for member in self.members)
         return self.rows - (self.damage is not None)
+
+    @property
+    def num_passed_over(self) -> int:
+        """How many images are passed over, those of its members included."""
+        return self.passed_over + sum(member.num_passed_over for member in self.members)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +107,18 @@ class SampleStart:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardEnd:
-    """Where a shard ends, as in SampleStart, and what ended it before its time."""
+    """Where a shard ends, as in SampleStart.
+
+    Attributes:
+        end, position: as start and position of a sample that would come next.
+        damage: what ended it before its time.
+        passed_over: how many images in it are no samples.
+    """
 
     end: int
     position: int
     damage: str | None = None
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,9 @@ def write_records(
             "%d images in %d shards, %d units; %d of these are done",
             *(progress.total_images, len(shards), len(units), len(units) - len(remaining)),
         )
+        passed_over = sum(unit.num_passed_over for unit in units)
+        if passed_over:
+            log.info("images in tars passed over: %d, hidden or of other endings", passed_over)
         progress.write()
         progress.follow(
             pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)

@@ -10,6 +10,7 @@ import pytest
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.read import index_shard, read_unit
+from c3l_ray.inputs.units import Unit
 from c3l_ray.schema import STAGED_ROWS
 from tests.inputs.shards import DEFAULT_LAYOUT, find_shards
 
@@ -24,6 +25,7 @@ class DrawnInput:
         captions: of images, by their content, where they have one.
         unreadable: how many images cannot be read: rows, which fail.
         others: how many rows fail for another reason, such as a sample without an image.
+        passed_over: how many images in its shards are no rows, and are said to be none.
         refusal: what a refusal says; None where the input is not to be refused.
     """
 
@@ -32,17 +34,27 @@ class DrawnInput:
     captions: dict[bytes, str] = field(default_factory=dict)
     unreadable: int = 0
     others: int = 0
+    passed_over: int = 0
     refusal: str | None = None
 
 
 def read_all_rows(paths: list[Path | str], layout: Layout = DEFAULT_LAYOUT) -> list[dict[str, Any]]:
     """Every row of an input, shard by shard and unit by unit."""
+    return read_units(index_all(paths, layout), layout)
+
+
+def index_all(paths: list[Path | str], layout: Layout) -> list[Unit]:
+    return [
+        unit for shard in find_shards(*paths, layout=layout) for unit in index_shard(shard, layout)
+    ]
+
+
+def read_units(units: list[Unit], layout: Layout) -> list[dict[str, Any]]:
     rows = []
-    for shard in find_shards(*paths, layout=layout):
-        for unit in index_shard(shard, layout):
-            table = read_unit(unit, layout)
-            assert table.schema.equals(STAGED_ROWS) and table.num_rows == unit.rows
-            rows += table.to_pylist()
+    for unit in units:
+        table = read_unit(unit, layout)
+        assert table.schema.equals(STAGED_ROWS) and table.num_rows == unit.rows
+        rows += table.to_pylist()
     return rows
 
 
@@ -52,7 +64,9 @@ def check_every_image_is_counted(drawn: DrawnInput, layout: Layout = DEFAULT_LAY
         with pytest.raises(PreflightError, match=drawn.refusal):
             find_shards(*drawn.paths, layout=layout)
         return
-    rows = read_all_rows(drawn.paths, layout)
+    units = index_all(drawn.paths, layout)
+    assert sum(unit.num_passed_over for unit in units) == drawn.passed_over
+    rows = read_units(units, layout)
     assert Counter(row["image"] for row in rows if row["error"] is None) == Counter(drawn.images)
     failed = [row for row in rows if row["error"] is not None]
     assert len(failed) == drawn.unreadable + drawn.others, [row["error"] for row in failed]

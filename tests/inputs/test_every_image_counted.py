@@ -80,7 +80,7 @@ def write_folder(top: Path, files: dict[str, str], links: set[str]) -> None:
         (top / "in" / link).symlink_to(targets[link])
 
 
-def describe_folder(paths: list[Path | str], files: dict[str, Path], named: bool) -> DrawnInput:
+def describe_folder(paths: list[Path | str], files: dict[str, Path]) -> DrawnInput:
     """What an input of these files holds."""
     drawn = DrawnInput(paths)
     images = [name for name in files if is_image(name) and not is_hidden(name)]
@@ -105,32 +105,52 @@ def test_every_image_of_a_folder_is_a_row(files: dict[str, str], links: set[str]
         top = Path(name)
         write_folder(top, files, links)
         found = find_files(top / "in")
-        check_every_image_is_counted(describe_folder([top / "in"], found, named=False))
+        check_every_image_is_counted(describe_folder([top / "in"], found))
 
 
-GLOBS = ("*", "a*", "*.jpg", "*.[jp]*g", "sub/*", "*/*.png", "**/*.jpg", "**", "[[]2024] x/*", "*/")
+PATTERNS = (
+    "*",
+    "a*",
+    "*.jpg",
+    "*.*g",
+    "sub/*",
+    "[ab]*",
+    "*/*.png",
+    "**/*.jpg",
+    "**",
+    "[2024] x/?.*",
+)
+
+
+def is_matched(name: list[str], pattern: list[str]) -> bool:
+    """Whether a glob matches a path or a folder on it, both given as their parts."""
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(is_matched(name[start:], pattern[1:]) for start in range(len(name)))
+    if not name:
+        return False
+    is_same = pattern[0] == name[0] or fnmatch.fnmatchcase(name[0], pattern[0])
+    return is_same and is_matched(name[1:], pattern[1:])
 
 
 @DRAWS
-@given(files=FILES, pattern=st.sampled_from(("*", "a*", "*.jpg", "*.*g", "sub/*", "[ab]*")))
+@given(files=FILES, pattern=st.sampled_from(PATTERNS))
 def test_every_image_that_a_glob_names_is_a_row(files: dict[str, str], pattern: str) -> None:
-    """A folder that a glob names is read whole; a text that it names is no image."""
+    """A folder that a glob names is read whole."""
     files = {name: kind for name, kind in files.items() if not name.endswith("json")}
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
-        write_folder(top, files, set())
+        write_folder(top, {"[2024] x/z.md": "file", **files}, set())
         found = find_files(top / "in")
-        prefix, _, last = pattern.rpartition("/")
-        matched = {}
-        for name, path in found.items():
-            inner = name.removeprefix(f"{prefix}/") if prefix else name
-            if name.startswith(prefix) and fnmatch.fnmatchcase(inner.split("/")[0], last):
-                matched[name] = path
-        drawn = describe_folder([f"{top}/in/{pattern}"], matched, named=True)
-        if not matched:
-            drawn.refusal = "matches nothing"
-        elif drawn.refusal is not None:
-            drawn.refusal = "holds no .tar|not a .tar"
+        matched = {
+            name: path
+            for name, path in found.items()
+            if is_matched(name.split("/"), pattern.split("/"))
+        }
+        drawn = describe_folder([f"{top}/in/{pattern}"], matched)
+        if drawn.refusal is not None:
+            drawn.refusal += "|matches nothing"
         check_every_image_is_counted(drawn)
 
 
@@ -142,7 +162,7 @@ def test_an_image_named_by_itself_is_one_row(files: dict[str, str], data: Any) -
         write_folder(top, files, set())
         chosen = data.draw(st.sampled_from(sorted(files)))
         path = top / "in" / chosen
-        drawn = describe_folder([path], {path.name.lstrip("."): path}, named=True)
+        drawn = describe_folder([path], {path.name.lstrip("."): path})
         if not is_image(chosen):
             drawn.refusal = "not a .tar|does not exist|first|no image"
         elif not path.exists():
@@ -236,7 +256,9 @@ def describe_tars(paths: list[Path | str], tars: list[list[tuple[str, Any]]]) ->
         for name, content in tar:
             folder, slash, last = name.rpartition("/")
             stem, _, ending = last.partition(".")
-            if not is_hidden(name.removeprefix("./")):
+            if is_hidden(name.removeprefix("./")):
+                drawn.passed_over += is_image(name)
+            else:
                 members.append((folder + slash + stem, ending, content))
         with_image = {key for key, ending, _ in members if is_plain_image(ending)}
         is_found = is_found or bool(with_image)
@@ -246,8 +268,10 @@ def describe_tars(paths: list[Path | str], tars: list[list[tuple[str, Any]]]) ->
             elif is_plain_image(ending):
                 drawn.images.append(content)
         for key, endings in split_samples(members):
-            lost = sum(is_image(f".{ending}") for ending in endings)
-            if key not in with_image:
+            lost = sum(is_image(f".{ending}") and not is_plain_image(ending) for ending in endings)
+            if key in with_image:
+                drawn.passed_over += lost
+            else:
                 drawn.unreadable += lost
                 drawn.others += 0 if lost else 1
     if not is_found:

@@ -38,9 +38,10 @@ class Member:
 class TarMembers:
     """The members of a tar that are not folders and not hidden.
 
-    After the last one, `end` is where the whole members end, and `damage` says where and how the
-    tar broke off, if it did: `tarfile` alone takes a broken header for the end. Tars that were
-    joined by `cat` are one: zero blocks, which end a tar, are passed over where a header follows.
+    After the last one, `num_hidden` is how many hidden images there were, `end` is where the whole
+    members end, and `damage` says where and how the tar broke off, if it did: `tarfile` alone takes
+    a broken header for the end. Tars that were joined by `cat` are one: zero blocks, which end a
+    tar, are passed over where a header follows.
 
     Args:
         file: seekable.
@@ -50,7 +51,7 @@ class TarMembers:
     def __init__(self, file: Any, size: int | None) -> None:
         self.file = file
         self.size = size
-        self.end = 0
+        self.end = self.num_hidden = 0
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[Member]:
@@ -69,7 +70,9 @@ class TarMembers:
                     self.file.read(1)  # raises where a gzipped tar is cut off
                 # It would keep every header of a shard.
                 tar.members = []  # type: ignore[attr-defined]  # the stubs lack it
-                if not info.isdir() and not is_hidden(info.name):
+                if info.isdir() or is_hidden(info.name):
+                    self.num_hidden += not info.isdir() and members.is_image_name(info.name)
+                else:
                     yield _describe(info)
                 self.end = tar.offset
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:

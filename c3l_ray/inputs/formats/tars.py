@@ -41,9 +41,13 @@ class _Group:
     def images(self, endings: Endings) -> list[str]:
         return [ending for ending in self.files if ending in endings.images]
 
-    def lost_images(self) -> list[str]:
-        """Endings that are those of an image from the last dot on only, as in `1.input.jpg`."""
-        return [ending for ending, file in self.files.items() if members.is_image_name(file.name)]
+    def other_images(self, endings: Endings) -> list[str]:
+        """Endings that are an image's from the last dot on, as in `1.input.jpg`, but not chosen."""
+        return [
+            ending
+            for ending, member in self.files.items()
+            if ending not in endings.images and members.is_image_name(member.name)
+        ]
 
 
 def find_samples(
@@ -53,17 +57,21 @@ def find_samples(
     endings = members.choose_endings(layout)
     with _open_members(location, shard.size) as tar:
         groups = list(_group_members(tar, endings))
+    with_image = {group.key for group in groups if group.images(endings)}
+    passed_over = tar.num_hidden + sum(
+        len(group.other_images(endings)) for group in groups if group.key in with_image
+    )
     if _are_ranges(groups, endings):
         for group in groups:
             yield SampleStart(key=group.key, start=group.start, position=group.start)
-        yield ShardEnd(end=tar.end, position=tar.end, damage=tar.damage)
+        yield ShardEnd(end=tar.end, position=tar.end, damage=tar.damage, passed_over=passed_over)
         return
     number = position = 0
     for noted, size in _join_groups(groups, endings):
         yield SampleStart(key=noted[KEY], start=number, position=position, files=noted)
         number += 1
         position += size
-    yield ShardEnd(end=number, position=position, damage=tar.damage)
+    yield ShardEnd(end=number, position=position, damage=tar.damage, passed_over=passed_over)
 
 
 def read_samples(location: Location, unit: Unit, layout: Layout) -> Iterator[Sample]:
@@ -137,7 +145,7 @@ def _are_ranges(groups: list[_Group], endings: Endings) -> bool:
     for group in groups:
         num_images = len(group.images(endings))
         is_scattered = not num_images and group.key in with_image
-        num_lost = 0 if num_images else len(group.lost_images())
+        num_lost = 0 if num_images else len(group.other_images(endings))
         if num_images > 1 or num_lost > 1 or is_scattered:
             return False
         for ending, member in group.files.items():
@@ -174,7 +182,7 @@ def _join_groups(groups: list[_Group], endings: Endings) -> Iterator[tuple[dict[
         )
         if images or is_target or group.key in owners:
             continue
-        for lost in [[ending] for ending in group.lost_images()] or [list(group.files)]:
+        for lost in [[ending] for ending in group.other_images(endings)] or [list(group.files)]:
             yield {KEY: group.key, ERROR: members.explain_no_image(lost)}, 0
 
 

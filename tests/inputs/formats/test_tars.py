@@ -347,3 +347,13 @@ def test_hidden_folders_of_a_tar_are_passed_over(tmp_path: Path) -> None:
     names = (".git/1.jpg", "__MACOSX/._1.jpg", "__MACOSX/1.jpg", "./a/1.jpg", "a/.b/2.jpg")
     write_shard(tmp_path / "a.tar", [(name, b"x") for name in names])
     assert [row["key"] for row in read_rows(tmp_path)] == ["./a/1"]
+
+
+def test_images_that_are_no_rows_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "UNIT_ROWS", 1)
+    names = ("1.jpg", "1.seg.png", "1.txt", ".2.jpg", ".git/3.jpg", ".notes", "4.jpg", "4.png")
+    write_shard(tmp_path / "a.tar", [(name, b"x") for name in names])
+    assert [unit.passed_over for unit in index_only_shard(tmp_path)] == [0, 0, 3]
+    assert [unit.passed_over for unit in index_only_shard(tmp_path, Layout(image="jpg"))] == [0, 4]

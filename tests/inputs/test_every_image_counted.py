@@ -18,7 +18,7 @@ from tests.inputs.counted import DrawnInput, check_every_image_is_counted
 DRAWS = settings(max_examples=200, deadline=None)
 IMAGE_ENDINGS = ("jpg", "JPG", "jpeg", "png", "PNG", "gif", "bmp", "tif", "jfif", "avif", "heic")
 STEMS = ("a", "b", "IMG_2023.07.10", "a.b", "x y", "-", "~", "é", "a%20b", "#1", "[c]", "d::e")
-FOLDERS = ("", "", "sub", "sub/deep", "dot.ted", "[2024] x", ".hidden", "sub/.git", "__MACOSX")
+FOLDERS = ("", "", "sub", "sub/deep", "dot.ted", "[2] x", ".hidden", "sub/.git", "__MACOSX")
 
 
 @st.composite
@@ -108,18 +108,7 @@ def test_every_image_of_a_folder_is_a_row(files: dict[str, str], links: set[str]
         check_every_image_is_counted(describe_folder([top / "in"], found))
 
 
-PATTERNS = (
-    "*",
-    "a*",
-    "*.jpg",
-    "*.*g",
-    "sub/*",
-    "[ab]*",
-    "*/*.png",
-    "**/*.jpg",
-    "**",
-    "[2024] x/?.*",
-)
+PATTERNS = ("*", "a*", "*.jpg", "*.*g", "sub/*", "[ab]*", "*/*.png", "**/*.jpg", "**", "[2] x/*")
 
 
 def is_matched(name: list[str], pattern: list[str]) -> bool:
@@ -141,7 +130,7 @@ def test_every_image_that_a_glob_names_is_a_row(files: dict[str, str], pattern: 
     files = {name: kind for name, kind in files.items() if not name.endswith("json")}
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
-        write_folder(top, {"[2024] x/z.md": "file", **files}, set())
+        write_folder(top, {"[2] x/z.md": "file", **files}, set())
         found = find_files(top / "in")
         matched = {
             name: path

@@ -66,9 +66,11 @@ class Listing:
 
 def is_hidden(path: str) -> bool:
     """Whether a relative path is hidden, in itself or by a folder on it; also what macOS adds."""
-    parts = path.split("/")
+    if not (path.startswith(".") or "/." in path or "__MACOSX" in path):
+        return False  # as most are, and tars have many
     return any(
-        (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in parts
+        (part.startswith(".") and part not in (".", "..")) or part == "__MACOSX"
+        for part in path.split("/")
     )
 
 

@@ -22,7 +22,7 @@ OTHER_IMAGE_ENDINGS = (
 )
 # Not decoded even where Pillow could: it would take the preview in them for the photograph.
 RAW_ENDINGS = ("dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf")
-IMAGE_ENDINGS = (*DECODED_ENDINGS, *OTHER_IMAGE_ENDINGS, *RAW_ENDINGS)
+IMAGE_ENDINGS = frozenset((*DECODED_ENDINGS, *OTHER_IMAGE_ENDINGS, *RAW_ENDINGS))
 CAPTION_ENDING, META_ENDING = "txt", "json"
 
 MAX_FILE_BYTES = 2**30
@@ -49,7 +49,7 @@ def is_image_name(name: str) -> bool:
 class Endings(NamedTuple):
     """The endings of what is read in a tar."""
 
-    images: tuple[str, ...]
+    images: frozenset[str]
     caption: str
     meta: str
 
@@ -64,7 +64,7 @@ def choose_endings(layout: Layout) -> Endings:
         return ending.lstrip(".").lower()
 
     return Endings(
-        images=(clean(layout.image),) if layout.image else IMAGE_ENDINGS,
+        images=frozenset((clean(layout.image),)) if layout.image else IMAGE_ENDINGS,
         caption=clean(layout.caption or CAPTION_ENDING),
         meta=clean(layout.meta or META_ENDING),
     )

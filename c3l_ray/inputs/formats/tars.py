@@ -45,8 +45,8 @@ class _Group:
         """Endings that are an image's from the last dot on, as in `1.input.jpg`, but not chosen."""
         return [
             ending
-            for ending, member in self.files.items()
-            if ending not in endings.images and members.is_image_name(member.name)
+            for ending in self.files
+            if ending not in endings.images and ending.rpartition(".")[2] in members.IMAGE_ENDINGS
         ]
 
 

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO, cast
 import botocore.exceptions
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.utils import get_protocol
 
 from c3l_ray.errors import PreflightError
 
@@ -43,14 +42,18 @@ class Location:
         Raises:
             PreflightError: the address is neither local nor on S3.
         """
-        if get_protocol(address) not in ("file", "local", "s3", "s3a"):
+        if _protocol_of(address) not in ("file", "local", "s3", "s3a"):
             raise PreflightError(f"{flag} {address}: only local paths and s3:// are supported")
         return cls.connect(address)
 
     @classmethod
     def connect(cls, address: str) -> "Location":
         """The location of an address that is known to be local or on S3, listed afresh."""
-        fs, path = fsspec.core.url_to_fs(address)
+        if _protocol_of(address) in ("file", "local"):
+            # In a local name "::" is two letters; fsspec would take it for a chain of addresses.
+            fs, path = LocalFileSystem(), LocalFileSystem._strip_protocol(address)
+        else:
+            fs, path = fsspec.core.url_to_fs(address)
         fs.invalidate_cache()
         return cls(fs, path.rstrip("/"))
 
@@ -78,6 +81,10 @@ class Location:
     def address(self) -> str:
         """What a user or another process names it by: an absolute path, or s3://."""
         return self.url.removeprefix("file://")
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
 
     def exists(self) -> bool:
         return cast(bool, self.fs.exists(self.path))
@@ -122,7 +129,7 @@ class Location:
         Raises:
             OSError: the storage failed.
         """
-        if isinstance(self.fs, LocalFileSystem):
+        if self.is_local:
             os.replace(_write_temporary(self.path, content), self.path)
             _sync_folder(self.path)
         else:
@@ -138,7 +145,7 @@ class Location:
             OSError: the storage failed.
         """
         try:
-            if isinstance(self.fs, LocalFileSystem):
+            if self.is_local:
                 temporary = _write_temporary(self.path, content)
                 try:
                     os.link(temporary, self.path)  # fails where the path exists, unlike a rename
@@ -161,6 +168,11 @@ class Location:
 
     def remove(self, *, recursive: bool = False) -> None:
         self.fs.rm(self.path, recursive=recursive)
+
+
+def _protocol_of(address: str) -> str:
+    protocol, mark, _ = address.partition("://")
+    return protocol if mark else "file"
 
 
 def _write_temporary(path: str, content: bytes) -> str:

@@ -71,6 +71,7 @@ def test_another_process_reaches_the_same_place(folder: Location) -> None:
         ("s3://bucket/some/run/", "bucket/some/run", "s3://bucket/some/run"),
         ("/some/run/", "/some/run", "file:///some/run"),
         ("file:///some/run", "/some/run", "file:///some/run"),
+        ("/a::b/some/run", "/a::b/some/run", "file:///a::b/some/run"),
     ],
 )
 def test_an_address_is_a_path_on_its_file_system(address: str, path: str, url: str) -> None:

@@ -1,39 +1,33 @@
 """The shards of an input: what the user named is looked up, told apart by format, and checked."""
 
+import logging
 import posixpath
-from collections import Counter
-from typing import Any, NoReturn
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c3l_ray import storage
 from c3l_ray.errors import PreflightError
-from c3l_ray.inputs.formats import folders, llava_json, members, parquet
+from c3l_ray.inputs.formats import llava_json, metadata, parquet, tars
+from c3l_ray.inputs.kinds import Kinds, sort_files
 from c3l_ray.inputs.layout import Layout
+from c3l_ray.inputs.listing import File, Listing, list_input
 from c3l_ray.inputs.units import Format, Shard, readable_name
-from c3l_ray.runs.commit import read_manifests
-from c3l_ray.runs.folder import RunFolder
 from c3l_ray.storage import Location
 
-ENDINGS: dict[str, Format] = {
-    ".tar": "tar",
-    ".tar.gz": "tar",
-    ".tgz": "tar",
-    ".parquet": "parquet",
-}
-GLOB_MARKS = "*?["
+NUM_CHECKED_TARS = 16  # for an image, before the start
 
-Listing = dict[str, dict[str, Any]]  # fsspec's, by path: name, size, type, and ETag on S3
+log = logging.getLogger(__name__)
 
 
 def find_shards(inputs: tuple[str, ...], layout: Layout) -> list[Shard]:
-    """The shards of an input, in the order of their names.
+    """The shards of an input, in the order of their names. What is passed over is logged.
 
     Args:
         inputs: files, folders and globs. With several, a shard's source begins with the last name
             of the input that it was found in.
-        layout: where an image is found in Parquet and JSON files.
+        layout: where an image is found in its file.
 
     Raises:
         PreflightError: an input does not exist, is not readable, holds nothing to read or several
@@ -41,145 +35,126 @@ def find_shards(inputs: tuple[str, ...], layout: Layout) -> list[Shard]:
     """
     shards: dict[str, Shard] = {}
     for path in inputs:
-        for shard in _find_shards_of_one(path, name_input=len(inputs) > 1):
-            if shard.source in shards:
-                raise PreflightError(
-                    f"--input {path}: {shard.path} and {shards[shard.source].path} would both be "
-                    f"{shard.source}; give their common folder instead"
-                )
-            shards[shard.source] = shard
+        for shard in _find_shards_of_one(path, layout, name_input=len(inputs) > 1):
+            other = shards.get(shard.source)
+            shards[shard.source] = shard if other is None else _merge(path, other, shard)
     first_of_format = {shard.format: shard for shard in reversed(shards.values())}
     for shard in first_of_format.values():
         _check_first_shard(shard, layout)
+    if {*first_of_format} == {"tar"}:
+        _check_tars(list(shards.values()), layout)
     return [shards[source] for source in sorted(shards)]
 
 
-def _find_shards_of_one(path: str, *, name_input: bool) -> list[Shard]:
+def _find_shards_of_one(path: str, layout: Layout, *, name_input: bool) -> list[Shard]:
     """The shards of one input; its last name begins their sources where it is to be named."""
     location = Location.parse(path, "--input")
     try:
-        base, files = _list_files(path, location)
+        listing = list_input(path, location)
+        kinds = sort_files(location.fs, listing, layout)
     except storage.ERRORS as error:
         raise PreflightError(f"--input {path}: cannot be read: {error}") from error
-    prefix = f"{posixpath.basename(base)}/" if name_input else ""
+    prefix = f"{posixpath.basename(listing.base)}/" if name_input else ""
 
     def make_shard(format_: Format, name: str, size: int, etag: str | None = None) -> Shard:
-        source = prefix + readable_name(name.removeprefix(base).lstrip("/"))
+        source = prefix + readable_name(name.removeprefix(listing.base).lstrip("/"))
         url = Location(location.fs, name).url
         return Shard(format=format_, path=url, source=source, size=size, etag=etag)
 
+    files: dict[Format, list[File]] = {
+        "tar": kinds.tars,
+        "parquet": kinds.parquets,
+        "llava": kinds.lists,
+    }
     shards = [
-        make_shard(format_, name, info["size"], info.get("ETag"))
-        for name, info in _find_data_files(files).items()
-        if (format_ := _format_of(name)) is not None
+        make_shard(format_, _refuse_dangling(path, file).path, file.size, file.etag)
+        for format_, files_of_format in files.items()
+        for file in files_of_format
     ]
-    if not shards:
-        shards = [
-            make_shard("llava", name, info["size"], info.get("ETag"))
-            for name, info in files.items()
-            if info.get("named") and name.endswith(llava_json.ENDINGS)
-        ]
-    if not shards:
-        shards = [make_shard("folder", folder, size) for folder, size in _find_image_folders(files)]
-    if not shards:
-        raise PreflightError(f"--input {path}: holds no .tar, no .parquet and no images")
-    formats = sorted({shard.format for shard in shards})
-    if len(formats) > 1:
-        raise PreflightError(
-            f"--input {path}: holds {' and '.join(formats)} files; name one kind, such as "
-            f"'{path}/*.tar'"
-        )
+    for folder in sorted(kinds.images):
+        shard = make_shard("folder", folder, 0)
+        shards.append(_describe_folder(shard, folder, kinds, location, listing.base))
+    _refuse_no_kind_and_several(path, location, listing, kinds, shards)
+    if kinds.passed_over:
+        log.info("--input %s: files passed over: %s", path, kinds.describe_passed_over())
+    if listing.circles:
+        circles = ", ".join(map(readable_name, listing.circles[:5]))
+        log.info("--input %s: linked folders that lead back are not followed: %s", path, circles)
     return shards
 
 
-def _list_files(path: str, location: Location) -> tuple[str, Listing]:
-    """The folder that sources are relative to, and the files that an input names or holds.
-
-    Those that the user or a glob named, and did not find in a folder, are marked as "named".
-    """
-    if any(mark in location.path for mark in GLOB_MARKS):
-        return _list_glob(path, location)
-    if not location.exists():
-        raise PreflightError(f"--input {path}: does not exist")
-    if location.fs.isfile(location.path):
-        return _list_one_file(path, location)
-    if location.fs.isdir(f"{location.path}/manifests"):
-        return location.path, _list_run(RunFolder(location, path, "--input"))
-    return location.path, location.fs.find(location.path, detail=True)
-
-
-def _list_glob(path: str, location: Location) -> tuple[str, Listing]:
-    matches: Listing = {match: location.fs.info(match) for match in location.fs.glob(location.path)}
-    if not matches:
-        raise PreflightError(f"--input {path}: matches nothing")
-    first_mark = min(location.path.find(mark) for mark in GLOB_MARKS if mark in location.path)
-    base = location.path[:first_mark].rpartition("/")[0]
-    files: Listing = {}
-    for name, info in matches.items():
-        if info["type"] == "file":
-            files[name] = {**info, "named": True}
-        elif info["type"] == "directory":
-            files |= {**location.fs.find(name, detail=True), **files}
-    return base, files
-
-
-def _list_one_file(path: str, location: Location) -> tuple[str, Listing]:
-    name = location.path
-    if _format_of(name) is None and not name.endswith(llava_json.ENDINGS):
-        _refuse_unknown_file(path)
-    return location.parent.path, {name: {**location.fs.info(name), "named": True}}
-
-
-def _list_run(folder: RunFolder) -> Listing:
-    """The files of an earlier run that its manifests name."""
-    folder.read_run()
-    location = folder.location
-    committed = {f"{location.path}/{manifest.file}" for manifest in read_manifests(folder)}
-    files: Listing = location.fs.find(f"{location.path}/records", detail=True)
-    files = {name: info for name, info in files.items() if name in committed}
-    if not files:
-        raise PreflightError(f"--input {folder.path}: a run without records")
-    return files
-
-
-def _refuse_unknown_file(path: str) -> NoReturn:
-    raise PreflightError(
-        f"--input {path}: not a .tar, .parquet or LLaVA .json, nor a folder of images"
+def _describe_folder(
+    shard: Shard, folder: str, kinds: Kinds, location: Location, base: str
+) -> Shard:
+    """The shard of a folder of images with its size, its images' names and its metadata."""
+    images = kinds.images[folder]
+    named = all(file.is_named for file in images)
+    size = sum(file.size for file in (*images, *kinds.sides.get(folder, [])))
+    metadata_path, inner = None, folder
+    while metadata_path is None:
+        if inner in kinds.metadata:
+            metadata_path = kinds.metadata[inner].path
+            size += kinds.metadata[inner].size
+        elif named:
+            # What lies beside named images was not listed.
+            candidates = [Location(location.fs, f"{inner}/{name}") for name in metadata.NAMES]
+            metadata_path = next((file.path for file in candidates if file.exists()), None)
+        if inner in (base, "", "/"):
+            break
+        inner = posixpath.dirname(inner)
+    return replace(
+        shard,
+        size=size,
+        names=tuple(file.name for file in images) if named else None,
+        metadata=None if metadata_path is None else Location(location.fs, metadata_path).url,
     )
 
 
-def _format_of(name: str) -> Format | None:
-    return next((format_ for ending, format_ in ENDINGS.items() if name.endswith(ending)), None)
+def _merge(path: str, first: Shard, second: Shard) -> Shard:
+    """Two shards of one source: images that were named one by one, of one folder.
+
+    Raises:
+        PreflightError: they are something else, or one image is named twice.
+    """
+    names = (*(first.names or ()), *(second.names or ()))
+    if (
+        not (first.names and second.names)
+        or first.path != second.path
+        or len(set(names)) < len(names)
+    ):
+        raise PreflightError(
+            f"--input {path}: {second.address} and {first.address} would both be "
+            f"{second.source}; give their common folder instead"
+        )
+    return replace(first, names=tuple(sorted(names)), size=first.size + second.size)
 
 
-def _find_data_files(files: Listing) -> Listing:
-    """The files, without the Parquet that img2dataset writes beside a tar or folder of its name."""
-    stems = {name.removesuffix(".tar") for name in files if name.endswith(".tar")}
-    folders_with_files = {parent for name in files for parent in _parents(name)}
-
-    def describes_others(name: str) -> bool:
-        stem = name.removesuffix(".parquet")
-        return stem != name and (stem in stems or stem in folders_with_files)
-
-    return {name: info for name, info in files.items() if not describes_others(name)}
+def _refuse_dangling(path: str, file: File) -> File:
+    if file.is_dangling:
+        raise PreflightError(f"--input {path}: {readable_name(file.path)} is a link to nothing")
+    return file
 
 
-def _parents(name: str) -> list[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:number]) for number in range(1, len(parts))]
-
-
-def _find_image_folders(files: Listing) -> list[tuple[str, int]]:
-    """The folders that hold images, in the order of their names, and the bytes of what is read."""
-    sizes: Counter[str] = Counter()
-    with_images = set()
-    for name, info in files.items():
-        folder, extension = name.rpartition("/")[0], members.split_name(name)[1]
-        if extension in folders.READ_EXTENSIONS:
-            sizes[folder] += info["size"]
-        if extension in members.IMAGE_EXTENSIONS:
-            with_images.add(folder)
-    return [(folder, sizes[folder]) for folder in sorted(with_images)]
+def _refuse_no_kind_and_several(
+    path: str, location: Location, listing: Listing, kinds: Kinds, shards: list[Shard]
+) -> None:
+    is_folder = listing.base == location.path
+    if not shards and listing.is_file:
+        raise PreflightError(
+            f"--input {path}: not a .tar, .parquet or LLaVA .json, nor an image or a folder of them"
+        )
+    if not shards:
+        held = f"; it holds {kinds.describe_passed_over()}" if kinds.passed_over else ""
+        raise PreflightError(f"--input {path}: holds no .tar, no .parquet and no images{held}")
+    formats = sorted({shard.format for shard in shards})
+    if len(formats) > 1:
+        words = {"folder": "image", "llava": "LLaVA .json"}
+        ending = formats[-1] if formats[-1] in ("tar", "parquet") else "parquet"
+        example = f", such as '{path}/**/*.{ending}'" if is_folder else ""
+        raise PreflightError(
+            f"--input {path}: holds {' and '.join(words.get(name, name) for name in formats)} "
+            f"files; name one kind{example}"
+        )
 
 
 def _check_first_shard(shard: Shard, layout: Layout) -> None:
@@ -197,3 +172,15 @@ def _check_first_shard(shard: Shard, layout: Layout) -> None:
         return  # a damaged file is a failed row, wherever it stands
     except storage.ERRORS as error:
         raise PreflightError(f"--input {location.address}: cannot be read: {error}") from error
+
+
+def _check_tars(shards: list[Shard], layout: Layout) -> None:
+    """Refuses tars of which none has an image."""
+    checked = shards[:NUM_CHECKED_TARS]
+    try:
+        reason = tars.explain_no_images(checked, layout)
+    except storage.ERRORS as error:
+        raise PreflightError(f"--input {checked[0].address}: cannot be read: {error}") from error
+    if reason is not None and len(checked) == len(shards):
+        more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
+        raise PreflightError(f"--input {checked[0].address}{more}: holds no image: {reason}")

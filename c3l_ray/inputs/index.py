@@ -19,7 +19,7 @@ def read_units(folder: RunFolder, shard: Shard) -> list[Unit] | None:
         return None
     if (noted["size"], noted["etag"]) != (shard.size, shard.etag):
         raise PreflightError(
-            f"--input: {shard.path} has changed since {folder.path} was begun "
+            f"--input {shard.address}: has changed since {folder.path} was begun "
             f"({noted['size']:,} bytes then, {shard.size:,} now). Choose another output for "
             "the changed data."
         )

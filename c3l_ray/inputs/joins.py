@@ -1,6 +1,6 @@
-"""Small Parquet files joined into one unit, so that many of them do not become many small commits.
+"""Small Parquet files and folders joined into units, lest many of them become many small commits.
 
-Which files are joined is written down once, exclusively, in `joins/`: every run over the same
+Which ones are joined is written down once, exclusively, in `joins/`: every run over the same
 output joins them alike, also after files were added or while another run's last writers still live.
 Two units that overlap would otherwise both be committed.
 """
@@ -15,8 +15,10 @@ JOINED_BYTES = 64 * 2**20
 
 
 def join_small_units(units: list[Unit], folder: RunFolder) -> list[Unit]:
-    """The units, those of small Parquet files replaced by what they are joined into."""
-    small = {unit.name: unit for unit in units if _is_small(unit)}
+    """The units, those of small files and folders replaced by what they are joined into."""
+    # By version 0.2.0, which joined no folders.
+    alone = {file.name.removesuffix(".json") for file in folder.list_json("manifests")}
+    small = {unit.name: unit for unit in units if _is_small(unit) and unit.name not in alone}
     while True:
         noted = read_joins(folder)
         grouped = {name for groups in noted for group in groups for name in group}
@@ -34,7 +36,7 @@ def join_small_units(units: list[Unit], folder: RunFolder) -> list[Unit]:
 
 
 def _is_small(unit: Unit) -> bool:
-    return unit.format == "parquet" and 0 < unit.rows < SMALL_ROWS
+    return unit.format in ("parquet", "folder") and 0 < unit.rows < SMALL_ROWS
 
 
 def _group(units: list[Unit]) -> list[list[str]]:

@@ -10,17 +10,17 @@ from c3l_ray.flags import optional
 class Layout:
     """Where an image and what belongs to it are found in the input.
 
-    Columns of Parquet files are found by their usual names where none is given.
+    Columns of Parquet files, and endings of names in tars, are the usual ones where none is given.
     """
 
     image: Annotated[str | None, optional("STR")] = None
-    """Parquet column of images: binary, or a struct with `bytes` (default: `image`, `jpg` ...)."""
+    """Parquet column of images, or ending of those in tars (default: `image`, `jpg` ...)."""
     caption: Annotated[str | None, optional("STR")] = None
-    """Parquet column of captions (default: `caption`, `text` or `txt`)."""
+    """Column of captions, or ending of those in tars (default: `caption`, `text` or `txt`)."""
     key: Annotated[str | None, optional("STR")] = None
     """Parquet column of image names (default: `key`, else the row's number)."""
     meta: Annotated[str | None, optional("STR")] = None
-    """Parquet column of JSON text to carry along."""
+    """Parquet column of JSON text to carry along, or its ending in tars (default: `json`)."""
     image_root: Annotated[str | None, optional("STR")] = None
     """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
 

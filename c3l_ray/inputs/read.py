@@ -1,9 +1,12 @@
-"""The input as units: an Arrow block each, of at most 256 images or about 64 MB, not decoded.
+"""The input as units: an Arrow block each, of at most 256 images and 64 MB, not decoded.
+
+An image of more than 64 MB is a unit of its own.
 
 A shard is indexed once, and every unit's place in it is noted: reading a unit then is one ranged
 read, and a rerun reads nothing of the units that are done.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
@@ -50,42 +53,43 @@ def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
     """
     units: list[Unit] = []
     num_seen: Counter[str] = Counter()
-    pending: list[SampleStart] = []
-    repeats: dict[str, int] = {}
+    pending: list[tuple[SampleStart, int]] = []  # with how often its key had come before
 
-    def finish_unit(end: int, position: int, damage: str | None = None) -> None:
-        nonlocal repeats
+    def finish_unit(num_rows: int, end: int, position: int, damage: str | None = None) -> None:
+        taken = pending[:num_rows]
+        del pending[:num_rows]
         units.append(
             Unit(
                 name=f"{shard.name}-{len(units):05d}",
                 format=shard.format,
                 path=shard.path,
                 source=shard.source,
-                start=pending[0].start if pending else end,
+                start=taken[0][0].start if taken else end,
                 end=end,
-                rows=len(pending) + (damage is not None),
-                size=position - pending[0].position if pending else 0,
-                repeats=repeats,
-                files=[sample.files for sample in pending if sample.files is not None],
+                rows=len(taken) + (damage is not None),
+                size=position - taken[0][0].position if taken else 0,
+                repeats={str(row): repeat for row, (_, repeat) in enumerate(taken) if repeat},
+                files=[sample.files for sample, _ in taken if sample.files is not None],
                 damage=damage,
             )
         )
-        pending.clear()
-        repeats = {}
 
     location = Location.connect(shard.path)
     for entry in FORMATS[shard.format].find_samples(location, shard, layout):
+        if len(pending) > 1 and entry.position - pending[0][0].position > UNIT_BYTES:
+            # The last one makes it too large.
+            last = pending[-1][0]
+            finish_unit(len(pending) - 1, last.start, last.position)
         if isinstance(entry, ShardEnd):
             if pending or entry.damage or not units:
-                finish_unit(entry.end, entry.position, entry.damage)
+                finish_unit(len(pending), entry.end, entry.position, entry.damage)
+            units[-1] = dataclasses.replace(units[-1], passed_over=entry.passed_over)
             break
         is_full = len(pending) == UNIT_ROWS
-        if pending and (is_full or entry.position - pending[0].position >= UNIT_BYTES):
-            finish_unit(entry.start, entry.position)
-        if num_seen[entry.key]:
-            repeats[str(len(pending))] = num_seen[entry.key]
+        if pending and (is_full or entry.position - pending[0][0].position >= UNIT_BYTES):
+            finish_unit(len(pending), entry.start, entry.position)
+        pending.append((entry, num_seen[entry.key]))
         num_seen[entry.key] += 1
-        pending.append(entry)
     return units
 
 
@@ -103,7 +107,7 @@ def read_unit(unit: Unit, layout: Layout) -> pa.Table:
     location = Location.connect(unit.path)
     samples = list(FORMATS[unit.format].read_samples(location, unit, layout))
     if unit.damage is not None:
-        error = f"damaged_shard: {unit.source} at {unit.damage}"
+        error = f"damaged_shard: {unit.source or '.'} at {unit.damage}"
         samples.append(Sample(key=f"damage at {unit.damage}", error=error))
     columns = {
         name: [getattr(sample, name) for sample in samples]

@@ -20,6 +20,8 @@ class Shard:
         source: its path relative to the input, the same wherever the data lies.
         size: in bytes.
         etag: S3's name for its content, where it lies there.
+        names: of the images to read in a folder; None is all of them.
+        metadata: where the file lies that lists the captions of a folder's images.
     """
 
     format: Format
@@ -27,6 +29,13 @@ class Shard:
     source: str
     size: int
     etag: str | None = None
+    names: tuple[str, ...] | None = None
+    metadata: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it lies, as a user names it."""
+        return self.path.removeprefix("file://")
 
     @property
     def name(self) -> str:
@@ -41,12 +50,14 @@ class Unit:
         name: unique in a run, the same in every run over the same input.
         format, path, source: of the shard; the format "joined" is of a unit that joins others.
         start, end: the range [start, end): bytes of a tar, rows of a Parquet file, samples of a
-            folder.
+            folder, and of a tar whose samples do not stand together.
         rows: how many it has, a damage's own row included.
         repeats: of rows whose key came earlier in the shard, by position: how often it had come.
         size: bytes, about.
-        files: of a folder's samples: the file by its extension.
+        files: what the format noted of each sample to find its files by, where the range does not
+            tell; only the format reads it.
         damage: what ended the shard before its time; it becomes a failed row, the unit's last.
+        passed_over: how many images of the whole shard are no rows; the shard's last unit has it.
         members: the units that this one joins, in their order.
     """
 
@@ -61,7 +72,20 @@ class Unit:
     repeats: dict[str, int] = field(default_factory=dict)
     files: list[dict[str, str]] = field(default_factory=list)
     damage: str | None = None
+    passed_over: int = 0
     members: list["Unit"] = field(default_factory=list)
+
+    @property
+    def num_found(self) -> int:
+        """How many rows it has, those for a damage not counted."""
+        if self.members:
+            return sum(member.num_found for member in self.members)
+        return self.rows - (self.damage is not None)
+
+    @property
+    def num_passed_over(self) -> int:
+        """How many images are passed over, those of its members included."""
+        return self.passed_over + sum(member.num_passed_over for member in self.members)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +107,18 @@ class SampleStart:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardEnd:
-    """Where a shard ends, as in SampleStart, and what ended it before its time."""
+    """Where a shard ends, as in SampleStart.
+
+    Attributes:
+        end, position: as start and position of a sample that would come next.
+        damage: what ended it before its time.
+        passed_over: how many images in it are no samples.
+    """
 
     end: int
     position: int
     damage: str | None = None
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from c3l_ray.config import RecordsConfig
-from c3l_ray.errors import C3LError, TooManyFailures, last_line
+from c3l_ray.errors import C3LError, PreflightError, TooManyFailures, last_line
 from c3l_ray.identity import Identity
-from c3l_ray.inputs.units import Shard
+from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import check_origin, delete_lost_files, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
@@ -58,6 +59,7 @@ def write_records(
         generates: whether turns are generated; else the input has them.
 
     Raises:
+        PreflightError: the input has no image at all.
         C3LError: the job cannot go on.
     """
     from ray.exceptions import RayError
@@ -67,6 +69,7 @@ def write_records(
     progress = RunProgress(folder, config, identity, job)
     try:
         units = pipeline.plan_units(shards, config.layout, folder)
+        check_images_found(config.input, units)
         progress.total_images = sum(unit.rows for unit in units)
         done = set()
         for manifest in read_manifests(folder):
@@ -78,6 +81,9 @@ def write_records(
             "%d images in %d shards, %d units; %d of these are done",
             *(progress.total_images, len(shards), len(units), len(units) - len(remaining)),
         )
+        passed_over = sum(unit.num_passed_over for unit in units)
+        if passed_over:
+            log.info("images in tars passed over: %d, hidden or of other endings", passed_over)
         progress.write()
         progress.follow(
             pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)
@@ -92,6 +98,17 @@ def write_records(
         ) from error
     delete_lost_files(folder)
     return progress.write(finished=True)
+
+
+def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:
+    """Refuses an input in which indexing found no image, whole or broken.
+
+    Raises:
+        PreflightError: there is nothing to make records of.
+    """
+    if not any(unit.num_found for unit in units):
+        damage = next((f"; damaged at {unit.damage}" for unit in units if unit.damage), "")
+        raise PreflightError(f"--input {' '.join(inputs)}: holds no image{damage}")
 
 
 def check_failures(report: RecordsReport, max_failed_share: float) -> None:

@@ -54,6 +54,28 @@ def test_small_files_are_joined_up_to_the_bounds_and_nothing_is_lost(
     assert sorted(read_images([unit for unit in units if unit.rows])) == sorted(expected)
 
 
+def test_a_folder_for_each_image_is_joined_too(tmp_path: Path, folder: RunFolder) -> None:
+    for number in range(300):
+        path = tmp_path / "in" / f"{number:04d}" / "image.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(str(number).encode())
+    units = index_files(tmp_path / "in")
+    joined = join_small_units(units, folder)
+    assert len(units) == 300 and [unit.rows for unit in joined] == [256, 44]
+    assert sorted(read_images(joined)) == sorted(str(number).encode() for number in range(300))
+    sources = read_unit(joined[0], DEFAULT_LAYOUT)["source"].to_pylist()
+    assert sources == [f"{number:04d}" for number in range(256)]
+
+
+def test_what_was_committed_by_itself_is_not_joined(tmp_path: Path, folder: RunFolder) -> None:
+    """As 0.2.0 committed folders: a join would commit their images again."""
+    write_files(tmp_path / "in", [10] * 3)
+    units = index_files(tmp_path / "in")
+    folder.write_json(f"manifests/{units[1].name}.json", {})
+    alone, joined = join_small_units(units, folder)
+    assert alone == units[1] and joined.members == [units[0], units[2]]
+
+
 def test_bytes_bound_a_join_too(
     tmp_path: Path, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

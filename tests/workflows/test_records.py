@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from c3l_ray.config import GeneratorModel
-from c3l_ray.errors import TooManyFailures
+from c3l_ray.errors import PreflightError, TooManyFailures
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.workflows.records import check_failures, make_paths_absolute
+from c3l_ray.inputs.units import Unit
+from c3l_ray.workflows.records import check_failures, check_images_found, make_paths_absolute
 from tests.examples import MakeConfig
 from tests.workflows.reports import make_records_report
 
@@ -43,3 +44,15 @@ def test_local_paths_become_absolute_and_names_stay(
     changed = make_paths_absolute(config(**fields, model=GeneratorModel(name="owner/model")))
     assert changed.layout.image_root == str(tmp_path / "images")
     assert (changed.model.name, changed.scorer.name) == ("owner/model", None)
+
+
+def test_an_input_without_any_image_is_refused() -> None:
+    fields: dict[str, Any] = {"format": "parquet", "path": "a", "source": "a", "start": 0, "end": 0}
+    empty = Unit(name="a", rows=0, **fields)
+    damaged = Unit(name="b", rows=1, damage="row 0: not Parquet", **fields)
+    joined = Unit(name="c", rows=2, members=[damaged, Unit(name="d", rows=1, **fields)], **fields)
+    with pytest.raises(PreflightError, match=r"--input in: holds no image$"):
+        check_images_found(["in"], [empty])
+    with pytest.raises(PreflightError, match="--input a b: holds no image; damaged at row 0: not"):
+        check_images_found(["a", "b"], [empty, damaged])
+    check_images_found(["in"], [empty, damaged, joined])

@@ -50,7 +50,7 @@ def find_turns(sample: Mapping[str, Any]) -> Any:
         return None
     question = sample[pair[0]]
     if pair[0] == "instruction" and (addition := sample.get("input")):
-        question = f"{text_of(question) or ''}\n{text_of(addition)}"
+        question = join_texts(question, addition)
     earlier = sample.get("history")
     if not (isinstance(earlier, list) and earlier):
         return [dict(zip(TURN_FIELDS, (question, sample[pair[1]]), strict=True))]
@@ -143,6 +143,11 @@ def text_of(content: Any) -> str | None:
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "\n".join(part for part in parts if isinstance(part, str))
     return str(content)
+
+
+def join_texts(*contents: Any) -> str:
+    """What several say, each in lines of its own."""
+    return "\n".join(text for content in contents if (text := text_of(content)))
 
 
 def _turns_of_messages(messages: list[Any]) -> Iterator[Turn]:

@@ -19,6 +19,7 @@ IMAGE_FIELDS = ("image", "images", "image_path", "image_paths", "image_file", "i
 MESSAGE_FIELDS = ("conversations", "messages", "query", "question", "instruction")
 ABSENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 ABSENT_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP)
+NUM_THREADS = 16
 NUM_SINGLE_LOOKS = 32  # in a folder of an object store, before it is listed
 IMAGE_TAG = re.compile(r"<img>(.*?)</img>", re.DOTALL)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -92,8 +93,16 @@ class ImageSizes:
             for folder, number in self._num_looks.items():
                 if number > NUM_SINGLE_LOOKS and folder not in self._listed:
                     self._listed[folder] = self._list(folder)
-        with ThreadPoolExecutor(16) as readers:
-            return list(readers.map(self._measure_one, files))
+        # A share of the files for each thread: a thread costs more than a look at a local file.
+        shares = [files[number::NUM_THREADS] for number in range(NUM_THREADS)]
+        sizes = [0] * len(files)
+        with ThreadPoolExecutor(NUM_THREADS) as readers:
+            for number, measured in enumerate(readers.map(self._measure_share, shares)):
+                sizes[number::NUM_THREADS] = measured
+        return sizes
+
+    def _measure_share(self, files: Sequence[Location | None]) -> list[int]:
+        return [self._measure_one(file) for file in files]
 
     def _measure_one(self, file: Location | None) -> int:
         if file is None:

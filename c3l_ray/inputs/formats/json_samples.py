@@ -24,9 +24,11 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+RANGE_END = object()
 _GAP = re.compile(r"[ \t\r\n,\ufeff\xa0]*")
 _GOOD_REST_OF_LINE = re.compile(r"[ \t\r,\ufeff\xa0]*(?:$|[\n{])")
 _BYTES_OF_NO_TEXT = re.compile("[\udc80-\udcff]")  # as the handler surrogateescape shows them
+_NUMBER_TO_THE_END = re.compile(r"[0-9.eE+-]*\Z")
 _DECODER = json.JSONDecoder()
 
 
@@ -144,7 +146,10 @@ def _parse_tree(text: "_TextReader", is_sample: IsSample, is_whole: bool) -> Ite
             if isinstance(content, str) and text.skip_mark(":"):
                 name = content
                 names.append(name)
-                if _is_a_sample(text.first_of_list(), is_sample):
+                first = text.first_of_list()
+                if first is RANGE_END and not is_whole:
+                    return  # the samples of this list are of the next unit
+                if _is_a_sample(first, is_sample):
                     continue
                 content = text.decode()
                 if not _is_a_sample(content, is_sample):
@@ -177,7 +182,7 @@ def _is_a_sample(content: Any, is_sample: IsSample) -> bool:
 def _explain_no_sample(content: Any, text: "_TextReader") -> str | None:
     if not isinstance(content, dict):
         return f"not a sample with named fields but {json.dumps(content)[:40]}"
-    if _BYTES_OF_NO_TEXT.search(text.decoded):
+    if not text.decoded.isascii() and _BYTES_OF_NO_TEXT.search(text.decoded):
         return "bytes that are not UTF-8"
     return None
 
@@ -276,17 +281,25 @@ class _TextReader:
                 if not (self._may_go_on(error) and self._read_more()):
                     raise
             else:
-                if end == len(self._text) and _is_number(content) and self._read_more():
+                may_go_on = _is_number(content) and _NUMBER_TO_THE_END.match(self._text, end)
+                if may_go_on and self._read_more():
                     continue
                 self.decoded = self._text[self._position : end]
                 self._advance(end)
                 return content
 
     def first_of_list(self) -> Any:
-        """The first element of the list that comes next, not passed over; None without one."""
+        """The first element of the list that comes next, not passed over.
+
+        None where no list comes, RANGE_END where the text ends after its mark.
+        """
         while not self.at_end() and self.next_character() == "[":
+            after = _skip_gap(self._text, self._position + 1)
+            if after == len(self._text):
+                if self._read_more():
+                    continue
+                return RANGE_END
             try:
-                after = _skip_gap(self._text, self._position + 1)
                 return _DECODER.raw_decode(self._text, after)[0]
             except json.JSONDecodeError as error:
                 if not (self._may_go_on(error) and self._read_more()):
@@ -329,7 +342,8 @@ class _TextReader:
 
     def _advance(self, position: int) -> None:
         passed = self._text[self._position : position]
-        self.byte += len(passed.encode(self._encoding, self._errors))
+        if passed:
+            self.byte += len(passed.encode(self._encoding, self._errors))
         self._position = position
 
     def _read_more(self) -> bool:

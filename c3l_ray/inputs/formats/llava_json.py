@@ -21,7 +21,7 @@ __all__ = ["ENDINGS", "check_images", "find_image_name", "find_samples", "read_s
 
 ENDINGS = (".json", ".jsonl")
 NUM_CHECKED_IMAGES = 16  # before the start
-NUM_MEASURED_TOGETHER = 256  # images, whose sizes are looked up at once
+NUM_MEASURED_TOGETHER = 2048  # images, whose sizes are looked up at once
 NUM_SHOWN_FIELDS = 12
 DAMAGED_SAMPLE = "damaged_sample"
 

@@ -76,7 +76,11 @@ class LlavaSource:
             for unit in units:
                 if unit.damage is not None:
                     raise PreflightError(f"--input {address}: damaged at {unit.damage}")
-                yield json.dumps(dataclasses.asdict(unit)), self._read_unit(unit, with_images=False)
+                records = self._read_unit(unit, with_images=False)
+                for record in records:
+                    if (record["error"] or "").startswith(llava_json.DAMAGED_SAMPLE):
+                        raise PreflightError(f"--input {address}: {record['error']}")
+                yield json.dumps(dataclasses.asdict(unit)), records
 
     def read(self, address: str, rows: Sequence[int]) -> list[Record]:
         """Rows of a unit by its address and their numbers, with their images.

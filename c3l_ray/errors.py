@@ -10,7 +10,6 @@
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
 """
 
-
 import re
 
 

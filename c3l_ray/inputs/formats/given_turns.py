@@ -79,7 +79,7 @@ def read_turns(content: Any, history: str) -> list[Turn]:
         history: "yes" or "no" for whether a turn follows those before it; "auto": messages do, and
             turns as their kind says.
     """
-    if isinstance(content, str):
+    if isinstance(content, str | bytes):
         try:
             content = json.loads(content)
         except (ValueError, RecursionError):

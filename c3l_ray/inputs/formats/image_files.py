@@ -29,7 +29,9 @@ def image_names(sample: dict[str, Any]) -> list[Any]:
     """What a sample says are its images' files, in a field, in parts of messages or in tags."""
     for field in IMAGE_FIELDS:
         if content := sample.get(field):
-            return [_name_in(item) for item in (content if isinstance(content, list) else [content])]
+            return [
+                _name_in(item) for item in (content if isinstance(content, list) else [content])
+            ]
     return [name for field in MESSAGE_FIELDS for name in _names_in_text(sample.get(field))]
 
 

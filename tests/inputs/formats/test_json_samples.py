@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.inputs.formats import json_samples
+from c3l_ray.inputs.formats import json_text
 from c3l_ray.inputs.formats.json_samples import Entry, MalformedList, parse_file, parse_range
 from c3l_ray.storage import Location
 
@@ -48,7 +48,7 @@ def parse(path: Path) -> list[Entry]:
 def test_samples_are_found_in_every_form(
     name: str, encoding: str, chunk_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_samples, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", chunk_bytes)
     path = tmp_path / name
     path.write_bytes(FORMS[name].encode(encoding))
     entries = parse(path)
@@ -102,7 +102,7 @@ def test_a_bad_line_is_one_entry_and_the_others_stay(
         pytest.skip("the same, and it takes long")
     if case == "a bracket" and place == 0:
         pytest.skip("a list that does not end: its samples are read, and its damage is a row")
-    monkeypatch.setattr(json_samples, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", chunk_bytes)
     lines = [line.encode() for line in LINES]
     lines[place] = BAD_LINES[case]
     path = tmp_path / "a.jsonl"
@@ -123,7 +123,7 @@ def test_a_bad_line_is_one_entry_and_the_others_stay(
 def test_a_bad_line_does_not_read_the_rest_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_samples, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join([LINES[0], LINES[1][:25], *LINES * 1000]))
     reads: list[int] = []

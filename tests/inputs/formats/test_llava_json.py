@@ -6,13 +6,13 @@ import pytest
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs import read
-from c3l_ray.inputs.formats import json_samples
+from c3l_ray.inputs.formats import json_text
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.runs.commit import commit_unit, make_records
 from c3l_ray.runs.folder import RunFolder
 from tests.examples import EncodeImage
 from tests.inputs.messages import llava_messages
-from tests.inputs.shards import DEFAULT_LAYOUT, find_shards, index_only_shard, read_rows
+from tests.inputs.shards import find_shards, index_only_shard, read_rows
 from tests.inputs.turns import TWO_FOLLOWING, list_turns
 
 TWO = llava_messages(("human", "<image>\nQ"), ("gpt", "A"), ("human", "R"), ("gpt", "B"))
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, encoded: EncodeImage) -> Path:
 def test_every_sample_is_a_row(
     folder: Path, ending: str, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_samples, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", chunk_bytes)
     monkeypatch.setattr(read, "UNIT_ROWS", 4)
     samples = [sample for sample, _, _ in SAMPLES.values()]
     samples[0] = {**samples[0], "note": "这是什么? é"}

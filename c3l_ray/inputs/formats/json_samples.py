@@ -200,21 +200,23 @@ def _detect_form(head: bytes, path: str, is_sample: IsSample) -> _Form:
 
 
 def _is_lines(text: str, is_all: bool, has_ending: bool, is_sample: IsSample) -> bool:
+    """Whether text is lines. A list of samples, too, may have a line for each, but with commas."""
+    if not text.startswith(("[", "{")):
+        return has_ending or bool(text)
     first_line, _, rest = text.partition("\n")
-    begins_list = text.startswith("[")
+    if first_line.strip() == "[":
+        return False
     try:
         content, end = DECODER.raw_decode(text)
     except (ValueError, RecursionError):
-        second_line = rest.lstrip().partition("\n")[0]
-        if first_line.strip() in ("[", "{"):
-            return has_ending and not begins_list
-        return (has_ending and not begins_list) or _is_object(second_line)
+        if text.startswith("{") and has_ending:
+            return True
+        return first_line.strip() != "{" and any(map(_is_object, rest.splitlines()))
     is_alone = is_all and skip_gap(text, end) == len(text)
-    if begins_list:
-        return has_ending and not is_alone and end <= len(first_line)
-    return not (is_alone and isinstance(content, dict) and not is_sample(content)) and (
-        isinstance(content, dict) or has_ending
-    )
+    if isinstance(content, dict):
+        return not is_alone or is_sample(content)
+    is_in_line = not is_alone and end <= len(first_line)
+    return is_in_line and (has_ending or any(map(_is_object, rest.splitlines())))
 
 
 def _is_object(line: str) -> bool:

@@ -168,7 +168,6 @@ def test_an_element_that_is_no_sample_ends_no_list(
     ("content", "message"),
     [
         (b"", "byte 0: not a list"),
-        (b"3", "byte 0: not a list"),
         (b"{}", "byte 0: not a list of samples, but an object of nothing"),
         (b'{"a": [1], "b": {"c": [2]}}', "an object of a, b$"),
         (LIST[:-1].encode(), "the list does not end"),

@@ -165,6 +165,7 @@ def test_an_empty_list_has_no_rows(folder: Path) -> None:
 NOWHERE = "/nowhere/1.png"
 REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": ("", "holds no sample that can be read: byte 0"),
+    "a number": ("3", "holds no sample that can be read: byte 0: not a sample"),
     "no list": ("{}", "holds no sample that can be read: byte 0.*an object of nothing"),
     "numbers": ([1, 2], "holds no sample that can be read: byte 1: not a sample"),
     "COCO": (

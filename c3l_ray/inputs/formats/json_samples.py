@@ -14,7 +14,6 @@ from typing import Any
 
 from c3l_ray.inputs.formats.json_text import (
     DECODER,
-    RANGE_END,
     TextReader,
     error_handler,
     skip_gap,
@@ -148,12 +147,19 @@ def _parse_tree(text: TextReader, is_sample: IsSample, is_whole: bool) -> Iterat
             if isinstance(content, str) and text.skip_mark(":"):
                 name = content
                 names.append(name)
-                first = text.first_of_list()
-                if first is RANGE_END and not is_whole:
-                    return  # the samples of this list are of the next unit
-                if _is_a_sample(first, is_sample):
+                if _is_a_sample(text.first_of_list(), is_sample):
                     continue
-                content = text.decode()
+                try:
+                    content = text.peek()
+                except json.JSONDecodeError:
+                    if is_whole or text.next_character() != "[":
+                        raise
+                    continue  # the range ends in this list
+                if isinstance(content, list) and any(
+                    _is_a_sample(item, is_sample) for item in content
+                ):
+                    continue
+                text.skip_peeked()
                 if not _is_a_sample(content, is_sample):
                     continue
                 fault = _explain_no_sample(content, text)
@@ -202,7 +208,7 @@ def _detect_form(head: bytes, path: str, is_sample: IsSample) -> _Form:
 def _is_lines(text: str, is_all: bool, has_ending: bool, is_sample: IsSample) -> bool:
     """Whether text is lines. A list of samples, too, may have a line for each, but with commas."""
     if not text.startswith(("[", "{")):
-        return has_ending or bool(text)
+        return has_ending or text != ""
     first_line, _, rest = text.partition("\n")
     if first_line.strip() == "[":
         return False

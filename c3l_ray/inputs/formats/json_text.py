@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 CHUNK_BYTES = 16 * 2**20  # the list of LLaVA-665K is a gigabyte
 NUM_LONGEST_TOKEN = 16  # characters; a word or number at the end of a chunk may go on
 DECODER = json.JSONDecoder()
-RANGE_END = object()
 _GAP = re.compile(r"[ \t\r\n,\ufeff\xa0]*")
 _GOOD_REST_OF_LINE = re.compile(r"[ \t\r,\ufeff\xa0]*(?:$|[\n{])")
 _NUMBER_TO_THE_END = re.compile(r"[0-9.eE+-]*\Z")
@@ -30,7 +29,7 @@ class TextReader:
         self._file = file
         self._encoding, self._errors = encoding, error_handler(encoding)
         self._incremental = codecs.getincrementaldecoder(encoding)(self._errors)
-        self._text, self._position = "", 0
+        self._text, self._position, self._peeked = "", 0, 0
 
     def at_end(self) -> bool:
         """Whether nothing but a gap is left; passes over the gap."""
@@ -52,6 +51,17 @@ class TextReader:
         return True
 
     def decode(self) -> Any:
+        """The JSON that comes next, as `peek` has it; passes over it."""
+        content = self.peek()
+        self.skip_peeked()
+        return content
+
+    def skip_peeked(self) -> None:
+        """Passes over what `peek` returned."""
+        self.decoded = self._text[self._position : self._peeked]
+        self._advance(self._peeked)
+
+    def peek(self) -> Any:
         """The JSON that comes next.
 
         Raises:
@@ -68,22 +78,17 @@ class TextReader:
                 may_go_on = _is_number(content) and _NUMBER_TO_THE_END.match(self._text, end)
                 if may_go_on and self._read_more():
                     continue
-                self.decoded = self._text[self._position : end]
-                self._advance(end)
+                self._peeked = end
                 return content
 
     def first_of_list(self) -> Any:
         """The first element of the list that comes next, not passed over.
 
-        None where no list comes, RANGE_END where the text ends after its mark.
+        None where no list comes, or one without a first element.
         """
         while not self.at_end() and self.next_character() == "[":
-            after = skip_gap(self._text, self._position + 1)
-            if after == len(self._text):
-                if self._read_more():
-                    continue
-                return RANGE_END
             try:
+                after = skip_gap(self._text, self._position + 1)
                 return DECODER.raw_decode(self._text, after)[0]
             except json.JSONDecodeError as error:
                 if not (self._may_go_on(error) and self._read_more()):

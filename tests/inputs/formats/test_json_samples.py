@@ -28,6 +28,7 @@ FORMS: dict[str, str] = {
     "list.jsonl": LIST,
     "named.json": json.dumps({"version": 1.5, "info": {"x": [1]}, "data": SAMPLES, "end": None}),
     "two lists.json": json.dumps({"train": SAMPLES[:2], "no": [{"x": 1}], "test": SAMPLES[2:]}),
+    "told by its second.json": json.dumps({"data": [{"id": "no"}, *SAMPLES], "no": [{"x": 1}]}),
     "by id.json": json.dumps({sample["id"]: sample for sample in SAMPLES}, indent=1),
     "nested.json": json.dumps([SAMPLES[:3], SAMPLES[3:]]),
     "joined.json": json.dumps(SAMPLES[:3]) + "\n" + json.dumps(SAMPLES[3:]),
@@ -52,6 +53,8 @@ def test_samples_are_found_in_every_form(
     path = tmp_path / name
     path.write_bytes(FORMS[name].encode(encoding))
     entries = parse(path)
+    if name == "told by its second.json":
+        assert entries.pop(0).sample == {"id": "no"}
     assert [entry.sample for entry in entries] == SAMPLES
     location = Location.connect(str(path))
     ends = [*(entry.start for entry in entries[1:]), entries[-1].end]

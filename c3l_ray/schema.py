@@ -219,8 +219,10 @@ def conform(
     for field in schema:
         values = columns.get(field.name, [None] * num_rows)
         try:
-            is_array = isinstance(values, pa.Array | pa.ChunkedArray)
-            array = values if is_array else pa.array(values, field.type)
+            if isinstance(values, pa.Array | pa.ChunkedArray):
+                array = values
+            else:
+                array = pa.array(values, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"column {field.name!r}: {error}") from error
         if not field.nullable and array.null_count:

@@ -23,7 +23,7 @@ ENDINGS = (".json", ".jsonl")
 NUM_CHECKED_IMAGES = 16  # before the start
 NUM_MEASURED_TOGETHER = 2048  # images, whose sizes are looked up at once
 NUM_SHOWN_FIELDS = 12
-DAMAGED_SAMPLE = "damaged_sample"
+DAMAGED_SAMPLE = "damaged_sample: "
 
 
 def find_samples(
@@ -90,10 +90,10 @@ def read_samples(
 
     def make_sample(entry: Entry) -> Sample:
         if entry.sample is None:
-            error = f"{DAMAGED_SAMPLE}: {unit.source} at byte {entry.start}: {entry.fault}"
-            return Sample(key=_key_of(entry), error=error)
+            fault = f"{DAMAGED_SAMPLE}{unit.source} at byte {entry.start}: {entry.fault}"
+            return Sample(key=_key_of(entry), error=fault)
         # Half of a surrogate pair is JSON, and no text that Arrow takes.
-        meta = _as_text(json.dumps(entry.sample, ensure_ascii=False))
+        meta = _dump(entry.sample)
         sample = json.loads(meta)
         image = None
         file, error = image_files.locate_image(folder, image_names(sample))

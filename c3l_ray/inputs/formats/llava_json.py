@@ -124,57 +124,48 @@ def check_images(location: Location, layout: Layout) -> None:
             images, is of use.
     """
     folder = _image_folder(location, layout)
-    missing: list[str] = []
     entries = _EntriesToTheEnd(location)
+    samples: list[dict[str, Any]] = []  # the first of them
+    unusable: list[str] = []  # why the first samples' images cannot be read
     num_samples = 0
-    first: dict[str, Any] = {}
-    error: str | None = None
+    fault: str | None = None
     needs_image, needs_turn = True, isinstance(layout, TurnsLayout)
     for entry in entries:
         if entry.sample is None:
-            error = error or f"byte {entry.start}: {entry.fault}"
+            fault = fault or f"byte {entry.start}: {entry.fault}"
             continue
         num_samples += 1
-        first = first or entry.sample
-        if needs_turn and given_turns.find_turns(entry.sample):
-            needs_turn = False
+        samples = samples or [entry.sample]
+        needs_turn = needs_turn and not given_turns.find_turns(entry.sample)
         if needs_image and (names := image_names(entry.sample)):
             file, error = image_files.locate_image(folder, names)
-            if file is not None and file.exists():
-                needs_image = False
-            else:
-                missing.append(error or str(names[0]))
-        if not (needs_image or needs_turn) or len(missing) == NUM_CHECKED_IMAGES:
+            if file is not None and not file.exists():
+                error = (
+                    f"{names[0]} is not in {folder.address or '/'}; --layout.image-root names the "
+                    "folder that images are relative to"
+                )
+            needs_image = error is not None
+            unusable += [error] if error else []
+        if not (needs_image or needs_turn) or len(unusable) == NUM_CHECKED_IMAGES:
             break
     problem = None
-    if num_samples == 0:
-        damage = entries.damage or error
-        problem = damage and f"holds no sample that can be read: {damage}"
-    elif needs_image and missing:
-        problem = _explain_missing(missing, folder)
-    elif needs_image:
-        problem = f"none of its {num_samples} samples names an image; {_describe_fields(first)}"
-    elif needs_turn:
-        problem = f"none of its {num_samples} samples has a turn; {_describe_fields(first)}"
+    if not samples:
+        fault = entries.damage or fault
+        problem = fault and f"holds no sample that can be read: {fault}"
+    elif needs_image and unusable:
+        problem = f"its first {len(unusable)} images cannot be read; the first: {unusable[0]}"
+    elif needs_image or needs_turn:
+        what = "names an image" if needs_image else "has a turn"
+        problem = f"none of its {num_samples} samples {what}; {_describe_fields(samples[0])}"
     if problem:
-        raise PreflightError(f"--input {location.address}: {problem}")
-
-
-def _explain_missing(missing: list[str], folder: Location) -> str:
-    first = missing[0]
-    if ": " in first:
-        return f"of its first {len(missing)} images none can be read, the first: {first}"
-    return (
-        f"its first {len(missing)} images, {first} and so on, are not in {folder.address}; "
-        "--layout.image-root names the folder that they are relative to"
-    )
+        raise PreflightError(f"--input {location.address}: {_as_text(problem)}")
 
 
 def _describe_fields(sample: dict[str, Any]) -> str:
     """What a sample has, and what would be read."""
     fields = ", ".join(str(name)[:40] for name in list(sample)[:NUM_SHOWN_FIELDS])
     return (
-        f"a sample has the fields {_as_text(fields)}. An image is read from "
+        f"a sample has the fields {fields}. An image is read from "
         f"{', '.join(image_files.IMAGE_FIELDS)} or a message's part of type image; turns from "
         f"{', '.join(given_turns.TURN_COLUMNS)}, or from "
         f"{', '.join(' and '.join(pair) for pair in given_turns.PAIRS)}"

@@ -99,7 +99,8 @@ def test_images_that_are_elsewhere_are_told_before_the_start(folder: Path) -> No
     names = [f"{i}.jpg" for i in range(99)]
     path.write_text(json.dumps([{"id": name, "image": name} for name in names]))
     with pytest.raises(
-        PreflightError, match=r"first 16 images, 0\.jpg and so on.*--layout\.image-root"
+        PreflightError,
+        match=r"first 16 images cannot.*: 0\.jpg is not.*--layout\.image-root",
     ):
         find_shards(path, layout=TurnsLayout())
     path.write_text(json.dumps([SAMPLES[name][0] for name in ("the image is gone", "good")]))
@@ -170,7 +171,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "numbers": ([1, 2], "holds no sample that can be read: byte 1: not a sample"),
     "COCO": (
         {"images": [{"file_name": "1.png"}], "annotations": [{"image_id": 1, "caption": "c"}]},
-        "first 1 images none can be read",
+        "first 1 images cannot be read",
     ),
     "no image": ([{"id": 1, "photo": "x"}], "names an image; a sample has the fields id, photo"),
     "no turn": (
@@ -179,7 +180,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "outside": (
         [{"image": NOWHERE, "conversations": TWO}] * 3,
-        f"first 3 images none can be read.*{NOWHERE} leads out of .*--layout.image-root",
+        f"first 3 images cannot be read.*{NOWHERE} leads out of .*--layout.image-root",
+    ),
+    "half a surrogate": (
+        [{"image": "\ud83d: x", "conversations": TWO}],
+        "the first: [?]: x is not in .*--layout.image-root names the folder",
     ),
     "an address": (
         [{"image": "https://host.invalid/1.png", "conversations": TWO}],

@@ -10,6 +10,8 @@
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
 """
 
+import re
+
 
 class C3LError(Exception):
     """The root. `exit_status` is what a job that ends with it returns to the shell."""
@@ -49,16 +51,33 @@ class TooManyFailures(C3LError):
     exit_status = 4
 
 
-_DIRECT_CAUSE = "The above exception was the direct cause of the following exception:"
+_CHAIN = re.compile(
+    r"^(?:The above exception was the direct cause of the following exception:|"
+    r"During handling of the above exception, another exception occurred:)$",
+    re.MULTILINE,
+)
+_RAYS_WRAPPER = "ray.exceptions.UserCodeException: "
+_FRAME = re.compile(r"^\s+File \".*\", line \d+")
 
 
 def last_line(error: Exception) -> str:
-    """The last line of an error that says something.
+    """The last exception in an error's text, in its own words, on one line.
 
-    Ray wraps a cause in the traces of its processes, and the cause's own words come last; but for
-    Ray Data's, which are its advice on retries.
+    Ray wraps a cause in the traces of its processes. The cause comes last, but for Ray Data's
+    wrapper, which is its advice on retries.
     """
-    cause, _, wrapper = str(error).rpartition(_DIRECT_CAUSE)
-    text = cause if cause and "UserCodeException" in wrapper else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    traces = _CHAIN.split(str(error))
+    if len(traces) > 1 and _RAYS_WRAPPER in traces[-1]:
+        traces.pop()
+    lines = traces[-1].splitlines()
+    frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
+    said = [line.strip() for line in lines if line.strip()]
+    if not frames:
+        not_advice = [line for line in said if not line.startswith("To ")]
+        return (not_advice or said or [type(error).__name__])[-1]
+    # A frame has indented lines of code after it; then the exception speaks, in one line or more.
+    after = lines[frames[-1] + 1 :]
+    while after and (after[0].startswith(" ") or not after[0].strip()):
+        after.pop(0)
+    words = " ".join(line.strip() for line in after if line.strip())
+    return words or said[-1]

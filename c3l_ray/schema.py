@@ -203,10 +203,13 @@ STAGED_ROWS = pa.schema(
 )
 
 
-def conform(columns: Mapping[str, Sequence[Any] | pa.Array], schema: pa.Schema) -> pa.Table:
+def conform(
+    columns: Mapping[str, Sequence[Any] | pa.Array | pa.ChunkedArray], schema: pa.Schema
+) -> pa.Table:
     """Columns as a table of exactly this schema.
 
-    Columns that are not given are null; nulls in a required column are refused.
+    Chunks stay as they are: no single array holds over 2 GiB of bytes. Columns that are not given
+    are null; nulls in a required column are refused.
 
     Raises:
         ValueError: a column that the schema does not have, a null where none may be, or a value of
@@ -220,7 +223,10 @@ def conform(columns: Mapping[str, Sequence[Any] | pa.Array], schema: pa.Schema) 
     for field in schema:
         values = columns.get(field.name, [None] * num_rows)
         try:
-            array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+            if isinstance(values, pa.Array | pa.ChunkedArray):
+                array = values
+            else:
+                array = pa.array(values, field.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"column {field.name!r}: {error}") from error
         if not field.nullable and array.null_count:

@@ -5,7 +5,6 @@ import posixpath
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from c3l_ray import storage
 from c3l_ray.errors import PreflightError
@@ -165,7 +164,7 @@ def _check_first_shard(shard: Shard, layout: Layout) -> None:
             llava_json.check_images(location, layout)
         elif shard.format == "parquet":
             with location.open() as file:
-                parquet.choose_columns(pq.read_schema(file), layout)
+                parquet.check_file(file, location.address, layout)
     except parquet.UnsuitableColumns as error:
         raise PreflightError(f"--input {location.address}: {error}") from error
     except pa.ArrowException:

@@ -20,21 +20,21 @@ class Layout:
     key: Annotated[str | None, optional("STR")] = None
     """Parquet column of image names (default: `key`, else the row's number)."""
     meta: Annotated[str | None, optional("STR")] = None
-    """Parquet column of JSON text to carry along, or its ending in tars (default: `json`)."""
+    """Parquet column to carry along as JSON text, or its ending in tars (default: `json`)."""
     image_root: Annotated[str | None, optional("STR")] = None
-    """Folder that the images of a LLaVA JSON are relative to (default: the JSON's own folder)."""
+    """Folder that a LLaVA JSON's images are relative to, and lie in (default: the JSON's own)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnsLayout(Layout):
     """Where an image, its turns and what belongs to it are found in the input.
 
-    LLaVA's JSON needs none of this but, where its images lie elsewhere, the image root. Columns of
+    JSON needs none of this but, where its images lie elsewhere, the image root. Columns of
     Parquet files are found by their usual names where none is given.
     """
 
     turns: Annotated[str | None, optional("STR")] = None
-    """Parquet column of lists of {question, answer}, {from, value} or {role, content}."""
+    """Parquet column of lists or their JSON: {question, answer}, {from, value}, {role, content}."""
     question: Annotated[str | None, optional("STR")] = None
     """Parquet column of questions, where a row is one turn (default: `question`)."""
     answer: Annotated[str | None, optional("STR")] = None

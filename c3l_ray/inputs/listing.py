@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import read_manifests
-from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.folder import SELECTION, RunFolder
 from c3l_ray.storage import Location
 
 GLOB_MARKS = "*?["
@@ -93,6 +93,8 @@ def list_input(path: str, location: Location) -> Listing:
         return Listing(base=location.parent.path, files=[file], is_file=True)
     if location.fs.isdir(f"{location.path}/manifests"):
         return _list_run(RunFolder(location, path, "--input"))
+    if (location / SELECTION).exists():
+        return _list_dataset(location)
     files, circles = _find_files(location)
     return Listing(base=location.path, files=files, circles=circles)
 
@@ -260,3 +262,9 @@ def _list_run(folder: RunFolder) -> Listing:
     if not files:
         raise PreflightError(f"--input {folder.path}: a run without records")
     return Listing(base=location.path, files=files)
+
+
+def _list_dataset(folder: Location) -> Listing:
+    """The files of records in a dataset of `jobs.select`; its images lie beside them once more."""
+    files = [file for file in list_folder(folder) if file.name.endswith(".parquet")]
+    return Listing(base=folder.path, files=files)

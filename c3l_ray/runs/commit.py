@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -200,7 +201,7 @@ def read_file(
 def make_records(staged: pa.Table, origin: str) -> pa.Table:
     """Finished rows of the schema STAGED_ROWS as records."""
     errors = staged["error"].to_pylist()
-    columns = {name: staged[name].combine_chunks() for name in (*IMAGES.names, "error")}
+    columns: dict[str, Any] = {name: staged[name] for name in (*IMAGES.names, "error")}
     columns["turns"] = [turns or [] for turns in staged["turns"].to_pylist()]
     columns["status"] = [_record_status(error) for error in errors]
     columns["origin"] = [origin] * len(errors)

@@ -47,9 +47,10 @@ def write_stranger_records(path: Path, ids: list[str], image: bytes) -> None:
 def commit_and_select(folder: Path, staged: pa.Table) -> Path:
     """A dataset of all turns of a run that has these rows."""
     run = RunFolder.open(str(folder / "run"))
-    run.claim(Identity({"schema": 3}), "score")
+    identity = Identity({"schema": 3})
+    run.claim(identity, "score")
     scored = replace_columns(staged, turns=[RECORD["turns"]] * staged.num_rows)
-    commit_unit(run, "u-00000", "a.parquet", scored, "origin")
+    commit_unit(run, "u-00000", "a.parquet", scored, identity.origin)
     select_turns(
         SelectConfig(input=str(folder / "run"), output=str(folder / "dataset"), top=ALL_TURNS)
     )

@@ -52,3 +52,13 @@ class PassOn:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return table
+
+
+class Complains:
+    """A scorer that raises what it says in two lines."""
+
+    def __init__(self, _: RecordsConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        raise ValueError("no model reads this\nTo change that, write another")

@@ -9,6 +9,7 @@ import ray
 
 from c3l_ray.config import GenerateConfig, Pools
 from c3l_ray.distributed import cluster, pipeline
+from c3l_ray.errors import last_line
 from c3l_ray.inputs import read
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.index import write_units
@@ -17,7 +18,7 @@ from c3l_ray.runs.commit import read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.world import write_shard
 from tests.distributed.configs import make_score_config
-from tests.distributed.doubles import DiesAlways, DiesOnce, PassOn, Pretend
+from tests.distributed.doubles import Complains, DiesAlways, DiesOnce, PassOn, Pretend
 from tests.examples import MakeConfig
 
 POOLS = Pools(generators=2, generator_gpus=0.25, scorer_gpus=0.5)
@@ -88,6 +89,29 @@ def test_a_unit_that_kills_every_engine_ends_the_job(config: MakeConfig, tmp_pat
     write_tars(tmp_path / "in", [2])
     with pytest.raises(ray.exceptions.RayError):
         process(config(input=(str(tmp_path / "in"),), pools=POOLS), DiesAlways)
+
+
+@pytest.mark.parametrize("place", ["reader", "actor", "writer"])
+def test_the_cause_of_an_end_is_the_exception_in_its_own_words(
+    place: str, config: MakeConfig, tmp_path: Path
+) -> None:
+    write_tars(tmp_path / "in", [2])
+    broken = config(input=(str(tmp_path / "in"),), pools=POOLS)
+    folder = RunFolder.open(broken.output)
+    units = pipeline.plan_units(find_shards(broken.input, Layout()), Layout(), folder)
+    expected = "ValueError: no model reads this To change that, write another"
+    if place == "reader":
+        (tmp_path / "in" / "0.tar").unlink()
+        expected = "FileNotFoundError: [Errno 2] No such file or directory: "
+    elif place == "writer":
+        (Path(broken.output) / "records").write_text("a file where a folder is to be")
+        expected = "FileExistsError: [Errno 17] File exists: "
+    scorer = Complains if place == "actor" else PassOn
+    with pytest.raises(ray.exceptions.RayError) as raised:
+        list(
+            pipeline.process_units(broken, folder, units, "origin", generates=False, scorer=scorer)
+        )
+    assert last_line(raised.value).startswith(expected)
 
 
 def test_the_images_stay_out_where_they_are_not_wanted(config: MakeConfig, tmp_path: Path) -> None:

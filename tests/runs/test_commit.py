@@ -2,6 +2,7 @@ import os
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from c3l_ray.errors import C3LError
@@ -9,6 +10,7 @@ from c3l_ray.runs.commit import (
     Manifest,
     commit_unit,
     delete_lost_files,
+    make_records,
     read_manifests,
     read_records,
 )
@@ -103,6 +105,17 @@ def test_a_lost_response_is_not_a_lost_race(
 
     monkeypatch.setattr(Location, "write_if_absent", write_and_lose_the_response)
     assert commit(folder) == next(read_manifests(folder))
+
+
+def test_a_commit_does_not_combine_chunks(tmp_path: Path) -> None:
+    """No single array holds over 2 GiB of bytes."""
+    half = stage_three_images()
+    records = make_records(pa.concat_tables([half, half]), "origin")
+    assert records["image"].num_chunks == 2
+    assert records["image"].to_pylist() == [b"x", b"y", None] * 2
+    folder = RunFolder.open(str(tmp_path))
+    manifest = commit_unit(folder, "u", "a.tar", pa.concat_tables([half, half]), "origin")
+    assert read_records(folder, manifest)["key"].to_pylist() == ["1", "2", "3"] * 2
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,28 @@
 """Turns that were made elsewhere, as the turns of a row, each with a status of its own.
 
-They come as turns ({question, answer}, our own records among them) or as messages: who said what,
-in LLaVA's words ({from, value}) or in those of chat templates ({role, content}).
+They come as turns ({question, answer} and the other pairs below, our own records among them) or as
+messages: who said what, in LLaVA's words ({from, value}) or in those of chat templates ({role,
+content}).
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from c3l_ray.schema import FOLLOW_UP, GIVEN, Turn, TurnStatus
 
 TURN_FIELDS = ("question", "answer")
+PAIRS = (
+    TURN_FIELDS,
+    ("query", "response"),  # ms-swift
+    ("instruction", "response"),
+    ("instruction", "output"),  # Alpaca, which has an `input` beside it
+    ("user", "assistant"),  # the_cauldron, FineVision
+)
+"""Fields of a turn; only the first pair has our own fields beside it."""
+TURN_COLUMNS = ("turns", "conversations", "messages", "texts")
+"""What lists of turns or of messages are called."""
 MESSAGE_FIELDS = (("from", "value"), ("role", "content"))
 ASKING_ROLES = ("human", "user")
 ANSWERING_ROLES = ("gpt", "assistant")
@@ -23,19 +34,58 @@ OWN_FIELDS = {
 }
 # What no scoring model changes. A text that one of them could not read, another may.
 FINAL_STATUSES = ("unparsable", "truncated", "thought", "empty", "duplicate", "refused")
-_MARKER = re.compile(r"\s*<image>\s*")
+_MARKER = re.compile(
+    r"\s*(?:<image>|(?:Picture \d+: *)?<img>.*?</img>)\s*",  # Qwen-VL's, with the file's name
+    re.DOTALL,
+)
+
+
+def find_turns(sample: Mapping[str, Any]) -> Any:
+    """What a sample has of turns: a list or its JSON text, else a turn of its own; None without."""
+    # LLaVA's first: a sample of ours has them all.
+    for name in ("conversations", "messages", "turns", "texts"):
+        if sample.get(name):
+            return sample[name]
+    if (pair := find_pair(sample)) is None:
+        return None
+    question = sample[pair[0]]
+    if pair[0] == "instruction" and (addition := sample.get("input")):
+        question = join_texts(question, addition)
+    earlier = sample.get("history")
+    if not (isinstance(earlier, list) and earlier):
+        return [dict(zip(TURN_FIELDS, (question, sample[pair[1]]), strict=True))]
+    messages = []
+    for item in [*earlier, (question, sample[pair[1]])]:
+        said = item if isinstance(item, list | tuple) and len(item) == 2 else (item, None)
+        messages += [
+            {"role": role, "content": text}
+            for role, text in zip(("user", "assistant"), said, strict=True)
+            if text is not None
+        ]
+    return messages
+
+
+def find_pair(fields: Iterable[str]) -> tuple[str, str] | None:
+    """The first of the pairs that are all among these fields."""
+    names = {*fields}
+    return next((pair for pair in PAIRS if {*pair} <= names), None)
 
 
 def read_turns(content: Any, history: str) -> list[Turn]:
     """The turns of a row.
 
     Args:
-        content: a list of turns or of messages; anything else holds no turn.
+        content: a list of turns or of messages, or JSON text of one; else it holds no turn.
         history: "yes" or "no" for whether a turn follows those before it; "auto": messages do, and
             turns as their kind says.
     """
+    if isinstance(content, str | bytes):
+        try:
+            content = json.loads(content)
+        except (ValueError, RecursionError):
+            content = None
     items = content if isinstance(content, list) else []
-    if items and all(_has_fields(item, TURN_FIELDS) for item in items):
+    if items and all(isinstance(item, dict) and find_pair(item) for item in items):
         turns = [_turn_of_item(item) for item in items]
     else:
         turns = list(_turns_of_messages(items))
@@ -70,8 +120,10 @@ def make_turn(question: Any, answer: Any, instruction: str = "") -> Turn:
         status = "missing_question"
     elif answer_text is None:
         status = "missing_answer"
+    elif not answer_text:
+        status = "empty"
     else:
-        status = "ok" if answer_text else "empty"
+        status = "ok" if question_text else "missing_question"
     return {
         "kind": GIVEN,
         "instruction": instruction,
@@ -85,10 +137,17 @@ def text_of(content: Any) -> str | None:
     """What a message says: text, a list of parts of which some are text, or a number."""
     if content is None or isinstance(content, str):
         return content
+    if isinstance(content, bytes):
+        return content.decode("utf-8", "replace")
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "\n".join(part for part in parts if isinstance(part, str))
     return str(content)
+
+
+def join_texts(*contents: Any) -> str:
+    """What several say, each in lines of its own."""
+    return "\n".join(text for content in contents if (text := text_of(content)))
 
 
 def _turns_of_messages(messages: list[Any]) -> Iterator[Turn]:
@@ -114,8 +173,11 @@ def _turns_of_messages(messages: list[Any]) -> Iterator[Turn]:
 
 
 def _turn_of_item(item: Mapping[str, Any]) -> Turn:
-    """A turn of {question, answer}, with the other fields that are of our own turns."""
-    made = make_turn(*(item[name] for name in TURN_FIELDS))
+    """A turn of a pair, with the other fields that are of our own turns."""
+    pair = find_pair(item) or TURN_FIELDS
+    made = make_turn(*(item[name] for name in pair))
+    if pair != TURN_FIELDS:
+        return made
     own = {
         name: item[name] for name, type_ in OWN_FIELDS.items() if isinstance(item.get(name), type_)
     }
@@ -135,7 +197,7 @@ def _mark_broken_history(turns: list[Turn]) -> None:
     for turn in turns:
         if is_broken and turn["kind"] == FOLLOW_UP and turn["status"] == "ok":
             turn["status"] = "broken_history"
-        has_begun = has_begun or turn["status"] != "missing_question"
+        has_begun = has_begun or turn["question"] is not None or turn["status"] == "unparsable"
         is_broken = is_broken or (has_begun and turn["status"] != "ok")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.inputs.formats.parquet import CAPTION_COLUMNS
+from c3l_ray.inputs.formats.parquet_columns import CAPTION_COLUMNS
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.storage import Location
 

@@ -87,6 +87,10 @@ class DatasetSource:
             PreflightError: a file cannot be read, or a list not to its end.
         """
         for unit, records in read_ahead(self._read_texts, self._list_units()):
+            for record in records:
+                if (record["error"] or "").startswith(llava_json.DAMAGED_SAMPLE):
+                    address = Location.connect(unit.path).address
+                    raise PreflightError(f"--input {address}: {record['error']}")
             yield json.dumps(dataclasses.asdict(unit)), records
 
     def read(self, address: str, rows: Sequence[int]) -> list[Record]:

@@ -1,12 +1,13 @@
 """Turns that were made elsewhere, with a status each: nothing of them is lost."""
 
+import json
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from c3l_ray.inputs.formats.given_turns import explain_no_turn, read_turns
+from c3l_ray.inputs.formats.given_turns import explain_no_turn, find_turns, read_turns
 from c3l_ray.schema import FOLLOW_UP, GIVEN, TurnStatus
 from tests.examples import RECORD
 from tests.inputs.messages import Messages, chat_messages, llava_messages
@@ -40,9 +41,13 @@ MESSAGES: dict[str, tuple[Messages, list[ShortTurn]]] = {
         llava_messages(("human", "Q"), ("gpt", "A"), ("human", "<image>R"), ("gpt", "B")),
         [(GIVEN, "Q", "A", "ok"), (FOLLOW_UP, "R", "B", "ok")],
     ),
-    "the marker alone": (
-        llava_messages(("human", "<image>"), ("gpt", "A")),
-        [(GIVEN, "", "A", "ok")],
+    "the marker alone asks nothing, and what follows was asked after it": (
+        llava_messages(("human", "<image>"), ("gpt", "A"), ("human", "R"), ("gpt", "B")),
+        [(GIVEN, "", "A", "missing_question"), (FOLLOW_UP, "R", "B", "broken_history")],
+    ),
+    "Qwen-VL's marker, with the image's name": (
+        llava_messages(("user", "Picture 1: <img>a b.jpg</img>\nQ"), ("assistant", "A")),
+        [(GIVEN, "Q", "A", "ok")],
     ),
     "an answer between blanks": (
         llava_messages(("human", "Q"), ("gpt", "\n A\nB \n")),
@@ -127,6 +132,45 @@ def test_turns_stand_alone_unless_the_user_lets_them_follow() -> None:
     assert [turn[0] for turn in read_short(items, "yes")] == [GIVEN, *[FOLLOW_UP] * 4]
 
 
+FORMS: dict[str, tuple[dict[str, Any], list[ShortTurn]]] = {
+    "conversations": (
+        {"conversations": llava_messages(("human", "Q"), ("gpt", "A"))},
+        [(GIVEN, "Q", "A", "ok")],
+    ),
+    "JSON text": (
+        {"messages": json.dumps(chat_messages(("user", "Q"), ("assistant", "A")))},
+        [(GIVEN, "Q", "A", "ok")],
+    ),
+    "no JSON text": ({"messages": "Q?"}, []),
+    "the_cauldron": (
+        {"texts": [{"user": "Q", "assistant": "A", "source": "s"}] * 2},
+        [(GIVEN, "Q", "A", "ok")] * 2,
+    ),
+    "question": ({"question": "Q", "answer": "A", "status": "refused"}, [(GIVEN, "Q", "A", "ok")]),
+    "query": ({"query": "<image>Q", "response": "A"}, [(GIVEN, "Q", "A", "ok")]),
+    "query with history": (
+        {"query": "R", "response": "B", "history": [["<image>Q", "A"]]},
+        [(GIVEN, "Q", "A", "ok"), (FOLLOW_UP, "R", "B", "ok")],
+    ),
+    "instruction": ({"instruction": "Q", "response": "A"}, [(GIVEN, "Q", "A", "ok")]),
+    "Alpaca": (
+        {"instruction": "Q", "input": "I", "output": "A"},
+        [(GIVEN, "Q\nI", "A", "ok")],
+    ),
+    "Alpaca without input": (
+        {"instruction": "Q", "input": "", "output": "A"},
+        [(GIVEN, "Q", "A", "ok")],
+    ),
+    "none": ({"text": "a caption"}, []),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_turns_are_found_in_samples_of_other_tools(form: str) -> None:
+    sample, expected = FORMS[form]
+    assert read_short(find_turns(sample)) == expected
+
+
 def test_messages_stand_alone_where_the_user_says_so() -> None:
     messages = llava_messages(("human", "Q"), ("gpt", ""), ("human", "R"), ("gpt", "B"))
     assert read_short(messages, "no") == [(GIVEN, "Q", "", "empty"), (GIVEN, "R", "B", "ok")]
@@ -174,7 +218,7 @@ def test_every_message_is_in_a_turn(messages: list[tuple[str, str]], history: st
     assert {turn["status"] for turn in turns} <= set(get_args(TurnStatus))
     for turn in turns:
         if turn["status"] == "ok":
-            assert turn["question"] is not None and turn["answer"]
+            assert turn["question"] and turn["answer"]
 
 
 @pytest.mark.parametrize(

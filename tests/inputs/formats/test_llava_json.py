@@ -6,13 +6,13 @@ import pytest
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs import read
-from c3l_ray.inputs.formats import llava_json
+from c3l_ray.inputs.formats import json_text
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.runs.commit import commit_unit, make_records
 from c3l_ray.runs.folder import RunFolder
 from tests.examples import EncodeImage
 from tests.inputs.messages import llava_messages
-from tests.inputs.shards import DEFAULT_LAYOUT, find_shards, index_only_shard, read_rows
+from tests.inputs.shards import find_shards, index_only_shard, read_rows
 from tests.inputs.turns import TWO_FOLLOWING, list_turns
 
 TWO = llava_messages(("human", "<image>\nQ"), ("gpt", "A"), ("human", "R"), ("gpt", "B"))
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, encoded: EncodeImage) -> Path:
 def test_every_sample_is_a_row(
     folder: Path, ending: str, chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llava_json, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", chunk_bytes)
     monkeypatch.setattr(read, "UNIT_ROWS", 4)
     samples = [sample for sample, _, _ in SAMPLES.values()]
     samples[0] = {**samples[0], "note": "这是什么? é"}
@@ -99,7 +99,8 @@ def test_images_that_are_elsewhere_are_told_before_the_start(folder: Path) -> No
     names = [f"{i}.jpg" for i in range(99)]
     path.write_text(json.dumps([{"id": name, "image": name} for name in names]))
     with pytest.raises(
-        PreflightError, match=r"first 16 images, 0\.jpg and so on.*--layout\.image-root"
+        PreflightError,
+        match=r"first 16 images cannot.*: 0\.jpg is not.*--layout\.image-root",
     ):
         find_shards(path, layout=TurnsLayout())
     path.write_text(json.dumps([SAMPLES[name][0] for name in ("the image is gone", "good")]))
@@ -144,26 +145,96 @@ def test_images_may_lie_elsewhere(tmp_path: Path, encoded: EncodeImage) -> None:
     assert (row["key"], row["image"], row["source"]) == ("a", encoded(), "llava.json")
 
 
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("", 0),
-        ("{}", 0),
-        ("[1]", 0),
-        ('[{"id": 1}, {"id": 2', 1),
-        ('[{"id": 1}, 2]', 1),
-        ('{"id": 1}', 0),
-        ("[]", None),
-    ],
-)
-def test_json_that_is_no_list_of_samples_is_a_damaged_shard(
-    tmp_path: Path, text: str, kept: int | None
+def write_sample(folder: Path, **fields: Any) -> str:
+    return json.dumps({"image": "coco/train2017/1.png", "conversations": TWO, **fields})
+
+
+@pytest.mark.parametrize("ending", [", {", ", 2", "]]", "] and more", ""])
+def test_a_list_that_breaks_off_keeps_what_comes_before(folder: Path, ending: str) -> None:
+    text = f"[{write_sample(folder, id=1)}, {write_sample(folder, id=2)}{ending}"
+    (folder / "a.json").write_text(text)
+    rows = read_rows(folder / "a.json", TurnsLayout())
+    assert [row["error"] for row in rows[:2]] == [None, None]
+    assert rows[-1]["error"].startswith("damaged_shard: a.json at byte ")
+
+
+def test_an_empty_list_has_no_rows(folder: Path) -> None:
+    (folder / "a.json").write_text("[]")
+    assert read_rows(folder / "a.json") == []
+
+
+NOWHERE = "/nowhere/1.png"
+REFUSED: dict[str, tuple[Any, str]] = {
+    "nothing": ("", "holds no sample that can be read: byte 0"),
+    "a number": ("3", "holds no sample that can be read: byte 0: not a sample"),
+    "no list": ("{}", "holds no sample that can be read: byte 0.*an object of nothing"),
+    "numbers": ([1, 2], "holds no sample that can be read: byte 1: not a sample"),
+    "COCO": (
+        {"images": [{"file_name": "1.png"}], "annotations": [{"image_id": 1, "caption": "c"}]},
+        "first 1 images cannot be read",
+    ),
+    "no image": ([{"id": 1, "photo": "x"}], "names an image; a sample has the fields id, photo"),
+    "no turn": (
+        [{"image": "coco/train2017/1.png", "text": "c"}],
+        "has a turn; a sample has the fields image, text.*query and response",
+    ),
+    "outside": (
+        [{"image": NOWHERE, "conversations": TWO}] * 3,
+        f"first 3 images cannot be read.*{NOWHERE} leads out of .*--layout.image-root",
+    ),
+    "half a surrogate": (
+        [{"image": "\ud83d: x", "conversations": TWO}],
+        "the first: [?]: x is not in .*--layout.image-root names the folder",
+    ),
+    "an address": (
+        [{"image": "https://host.invalid/1.png", "conversations": TWO}],
+        "https://host.invalid/1.png is neither a file's name nor in",
+    ),
+    "several images": (
+        [{"image": ["a.png", "b.png"], "conversations": TWO}],
+        "several_images: the sample names 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_list_of_which_nothing_is_of_use_is_refused(folder: Path, case: str) -> None:
+    content, message = REFUSED[case]
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "a.json").write_text(text)
+    with pytest.raises(PreflightError, match=message):
+        find_shards(folder / "a.json", layout=TurnsLayout())
+
+
+def test_samples_before_the_first_image_do_not_refuse_a_list(folder: Path) -> None:
+    samples = [{"id": i, "conversations": TWO} for i in range(99)]
+    samples.append(json.loads(write_sample(folder, id="good")))
+    (folder / "a.json").write_text(json.dumps(samples))
+    rows = read_rows(folder / "a.json", TurnsLayout())
+    assert [row["error"] for row in rows[-2:]] == ["text_only: the sample names no image", None]
+
+
+@pytest.mark.parametrize("root", [None, "coco", "/"])
+def test_an_absolute_path_is_read_where_it_lies_in_the_images_folder(
+    folder: Path, encoded: EncodeImage, root: str | None
 ) -> None:
-    (tmp_path / "llava.json").write_text(text)
-    (unit,) = index_only_shard(tmp_path / "llava.json")
-    rows = read.read_unit(unit, DEFAULT_LAYOUT).to_pylist()
-    if kept is None:
-        assert rows == []
-    else:
-        assert len(rows) == kept + 1
-        assert rows[-1]["error"].startswith("damaged_shard: llava.json at byte ")
+    samples = [{"image": str(folder / "coco/train2017/1.png"), "conversations": TWO}]
+    (folder / "a.json").write_text(json.dumps(samples))
+    layout = TurnsLayout(image_root=root and str(folder / root))
+    (row,) = read_rows(folder / "a.json", layout)
+    assert (row["error"], row["image"]) == (None, encoded())
+
+
+def test_units_are_bounded_by_the_bytes_of_the_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [100, 3000, 100, 9000, 9000, 100]
+    for number, size in enumerate(sizes):
+        (folder / f"{number}.jpg").write_bytes(bytes(size))
+    samples = [{"image": f"{number}.jpg", "conversations": []} for number in range(len(sizes))]
+    (folder / "a.json").write_text(json.dumps(samples))
+    monkeypatch.setattr(read, "UNIT_BYTES", 4000)
+    units = index_only_shard(folder / "a.json")
+    assert [unit.rows for unit in units] == [3, 1, 1, 1]
+    assert [unit.size > 9000 for unit in units] == [False, True, True, False]
+    assert len(read_rows(folder / "a.json")) == len(sizes)

@@ -21,6 +21,7 @@ from tests.examples import EncodeImage
 from tests.inputs.messages import llava_messages
 
 TWO_TURNS = llava_messages(("human", "<image>\nQ"), ("gpt", "A"), ("human", "R"), ("gpt", "B"))
+GOOD_SAMPLE = json.dumps({"id": 1, "image": "0.png", "conversations": TWO_TURNS})
 WriteList = Callable[[str, list[dict[str, Any]]], Path]
 
 
@@ -140,8 +141,9 @@ def test_a_missing_image_is_none_and_a_missing_list_an_error(write_list: WriteLi
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"id": 1, "image": "0.png"}', r"a\.json: damaged at byte 28: the list does not end"),
-        ("{}", r"a\.json: damaged at byte 0: not a list of samples"),
+        (f"[{GOOD_SAMPLE}", r"a\.json: damaged at byte \d+: the list does not end"),
+        (f"[{GOOD_SAMPLE}, null]", r"a\.json: damaged_sample: a\.json at byte \d+: not a sample"),
+        ("{}", r"a\.json: holds no sample that can be read: byte 0"),
     ],
 )
 def test_a_damaged_list_is_refused(write_list: WriteList, content: str, message: str) -> None:

@@ -5,6 +5,7 @@
     |- UnusableImage    one row: becomes its status and error, never leaves an actor
     |- RefusedRequest   one row: the engine will not take this image or prompt
     |- EngineFailure    the process: it ends, and Ray replaces it within bounds
+    |- ScorerFailure    the process: the same
     `- TooManyFailures  the finished run failed more images than --max-failed-share allows
 
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
@@ -41,6 +42,10 @@ class RefusedRequest(C3LError):
 
 class EngineFailure(C3LError):
     """The generation engine is gone; only a new process brings it back."""
+
+
+class ScorerFailure(C3LError):
+    """The scorer fails on what it could compute when it started, as on a GPU after a fault."""
 
 
 class TooManyFailures(C3LError):

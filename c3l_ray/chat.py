@@ -6,6 +6,8 @@ A processor is a Hugging Face processor (`AutoProcessor`); its chat template is 
 from collections.abc import Sequence
 from typing import Any
 
+from c3l_ray.template_date import date_arguments
+
 History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
 
 _MARK = "\ue000\ue001"  # of private use: it stands where an answer would, and in no template
@@ -118,6 +120,7 @@ def _apply_template(
         add_generation_prompt=add_generation_prompt,
         # Without this SmolVLM's processor misplaces its own default and warns of it every time.
         processor_kwargs={"padding": False},
+        **date_arguments(processor),
     )
     return text
 

@@ -57,6 +57,11 @@ class TooManyFailures(C3LError):
 _DIRECT_CAUSE = "The above exception was the direct cause of the following exception:"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+
+
 def last_line(error: Exception) -> str:
     """The last line of an error that says something.
 

@@ -30,10 +30,11 @@ PARTS = {
     "flags": Part("", "tyro"),
     "storage": Part("errors", "fsspec botocore"),
     "images": Part("errors", "PIL"),
-    "model_files": Part("", "fsspec"),
-    "chat": Part(),
+    "model_files": Part("", "fsspec huggingface_hub"),
+    "template_date": Part(),
+    "chat": Part("template_date"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("flags inputs.layout methods methods.scores ranges"),
+    "config": Part("errors flags inputs.layout methods methods.scores ranges"),
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
@@ -48,8 +49,8 @@ PARTS = {
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(
-        "chat config errors images methods model_files schema",
-        "numpy open_clip PIL psutil pyarrow torch transformers vllm",
+        "chat config errors images methods model_files schema template_date",
+        "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),

@@ -121,7 +121,7 @@ def process_units(
             dataset,
             GeneratorProcess,
             [generator, config],
-            size=config.pools.generators,
+            size=min(config.pools.generators or 1, len(units)),
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
@@ -129,7 +129,7 @@ def process_units(
         dataset,
         ScorerProcess,
         [scorer, config],
-        size=config.pools.scorers,
+        size=min(config.pools.scorers or 1, len(units)),
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
     )

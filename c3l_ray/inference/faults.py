@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from c3l_ray.errors import C3LError
-from c3l_ray.inference.model_check import first_line
+from c3l_ray.errors import C3LError, first_line
 
 MEMORY_ATTEMPTS = 12
 MEMORY_PAUSE_S = 10.0

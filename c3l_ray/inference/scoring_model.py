@@ -76,12 +76,13 @@ class ScoringModel:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self.name = name
-        path = resolve_model(name)
+        path = resolve_model(name, config.revision)
+        own_code = {"trust_remote_code": config.trust_remote_code}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens
-        self.processor: Any = AutoProcessor.from_pretrained(path)
+        self.processor: Any = AutoProcessor.from_pretrained(path, **own_code)
         self.special_tokens = chat.special_tokens(self.processor)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype)
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype, **own_code)
         self.vlm: Any = model.to(self.device).eval()
         self.head: Any = self.vlm.get_output_embeddings()
         self.logit_transform = LogitTransform()

@@ -29,6 +29,7 @@ from c3l_ray.inference.scorer_checks import (
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
+from c3l_ray.template_date import pin_date
 
 MAX_FAULTS_AT_FIRST = 100  # turns that a scorer may fail on before it has scored any
 
@@ -242,6 +243,7 @@ def load_scorer(config: RecordsConfig) -> tuple[ScoringModel, AnswerScorer, list
         torch.OutOfMemoryError: the GPU has no memory for it now.
     """
     model = ScoringModel(config.scorer, config.scorer_name)
+    pin_date(model.processor, config.prompt_date)
     model.logit_transform = find_logit_transform(model)
     return model, *choose_scorer(model, pack=config.scorer.pack)
 

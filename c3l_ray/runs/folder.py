@@ -1,6 +1,8 @@
 """A job's output folder: whose it is, and the files in it."""
 
 import json
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,10 @@ from c3l_ray.storage import Location
 
 REPORT = "run.json"
 SELECTION = "selection.json"
+UNITS_OF_JOB = {"generate": "manifests", "score": "manifests", "c3l": "round-0/manifests"}
+"""Where the first committed unit of a job lies; of other jobs no file says that nothing is done."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,18 @@ class RunFolder:
         """
         return cls(Location.parse(path, flag), path, flag)
 
-    def claim(self, identity: Identity, job: str) -> None:
+    def claim(self, identity: Identity, job: str, *, mix_versions: bool = False) -> Identity:
         """Takes the folder for a job of this identity; the same one may take it again.
+
+        A folder of generate, score or c3l in which no unit is committed may be taken anew.
+
+        Args:
+            identity: of the job's output.
+            job: by its name.
+            mix_versions: whether to go on where the libraries alone were of other versions.
+
+        Returns:
+            The identity of the folder: this one, or that which other versions began.
 
         Raises:
             PreflightError: it holds a run of another identity, something else, or cannot be
@@ -50,25 +66,32 @@ class RunFolder:
             if theirs is None:
                 self._refuse_other_content()
                 if self.write_if_absent(REPORT, json.dumps(mine).encode()):
-                    return
+                    return identity
                 theirs = self.read_json(REPORT) or {}
             if theirs["origin"] == identity.origin:
                 self.write_json(REPORT, theirs)  # find out now whether it can be written
-                return
+                return identity
+            if self._may_be_taken(job, theirs.get("job")):
+                self._forget_input()
+                self.write_json(REPORT, mine)
+                return identity
         except (*storage.ERRORS, KeyError, TypeError) as error:
             raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
         self._refuse_other_version(theirs)
-        before = theirs.get("identity", {})
-        now = identity.content
-        changes = [
-            f"{name}: {before.get(name)!r} there, {now.get(name)!r} now"
-            for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
-        ]
+        before = Identity(theirs.get("identity", {}))
+        changes = _list_changes(before.content, identity.content)
+        only_versions = all(name.startswith("versions.") for name in changes)
+        if only_versions and mix_versions:
+            log.warning(
+                "%s %s: was begun with other versions: %s",
+                *(self.flag, self.path, "; ".join(changes.values())),
+            )
+            return before
+        advice = " (--mix-versions goes on all the same)" if only_versions else ""
         raise PreflightError(
             f"{self.flag} {self.path}: belongs to origin {theirs['origin']}, and this run is of "
-            f"origin {identity.origin}. Choose another folder, or run as before. They differ in\n  "
-            + "\n  ".join(changes)
+            f"origin {identity.origin}. Choose another folder, or run as before{advice}. They "
+            "differ in\n  " + "\n  ".join(changes.values())
         )
 
     def read_run(self) -> dict[str, Any]:
@@ -105,6 +128,18 @@ class RunFolder:
                 f"{self.flag} {self.path}: is the output of jobs.train and holds no records"
             )
         return report
+
+    def _may_be_taken(self, job: str, earlier_job: str | None) -> bool:
+        """Whether a job may take the folder from an earlier one, which has committed nothing."""
+        units = UNITS_OF_JOB.get(job)
+        same_place = units is not None and units == UNITS_OF_JOB.get(earlier_job or "")
+        return same_place and not self.list_json(str(units))
+
+    def _forget_input(self) -> None:
+        """Deletes what was noted of the input of a run that has committed nothing."""
+        for name in ("shards", "joins"):
+            for file in (self.location / name).list_children():
+                file.remove()
 
     def _refuse_other_content(self) -> None:
         if self.read_json(SELECTION) is not None:
@@ -144,3 +179,21 @@ class RunFolder:
         children = (self.location / name).list_children()
         files = [child for child in children if child.name.endswith(".json")]
         return sorted(files, key=lambda file: file.name)
+
+
+def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What differs between two identities: by its name, with dots in it, what each says."""
+    there, here = dict(_flatten(before)), dict(_flatten(now))
+    return {
+        name: f"{name}: {there.get(name)!r} there, {here.get(name)!r} now"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    }
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -63,6 +63,8 @@ class C3LConfig(GenerateConfig):
             yield "training.contrast.token_weights", "needs the flag --token-gains"
         if not is_share_or_count(self.top):
             yield "top", SHARE_OR_COUNT
+        if self.model.trust_remote_code:
+            yield "model.trust_remote_code", "training does not load models with code of their own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +104,22 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     """
     config = make_paths_absolute(config)
     folder = RunFolder.open(config.output)
-    from c3l_ray.inference.model_check import choose_reply_format
+    from c3l_ray.inference.model_check import check_tunable, choose_reply_format
+    from c3l_ray.workflows.models import pin_generation
 
+    check_tunable("--model.name", config.model.name)
+    run = pin_generation(config, folder)
+    config = run.config
     if config.reply_format == "auto":
         config = dataclasses.replace(config, reply_format=choose_reply_format(config.model.name))
-    identity = c3l_identity(config)
-    folder.claim(identity, "c3l")
+    identity = c3l_identity(config, generation_identity(config, **run.identities))
+    identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
     from c3l_ray.train.fit import MODEL_FOLDER
     from c3l_ray.workflows.train import train_model
 
     workers, pools = config.training.workers, config.pools
-    cluster.connect(max(pools.generators + pools.scorers, workers.num + workers.readers))
+    cluster.connect(max(cluster.count_actors(pools), workers.num + workers.readers))
     report = C3LReport(
         origin=identity.origin, identity=identity.content, config=dataclasses.asdict(config)
     )
@@ -158,28 +164,21 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     return report
 
 
-def c3l_identity(config: C3LConfig) -> Identity:
+def c3l_identity(config: C3LConfig, generation: Identity) -> Identity:
     """What defines the rounds: all that defines the first generation, and the trainings.
 
     How many rounds there are and which turns of the last are kept is no part of it: another number
     goes on from the rounds that are there, and the selection is made afresh.
     """
-    from c3l_ray.inference.model_check import check_clip, check_model
-
-    model = check_model("--model.name", config.model.name)
-    scorer = config.scorer.name
-    generation = generation_identity(
-        config,
-        model=model,
-        scorer=model if scorer is None else check_model("--scorer.name", scorer),
-        clip=check_clip(config.clip.name, config.clip.weights),
-    )
+    of_rounds = dict(generation.content)
+    versions = of_rounds.pop("versions")
     training = dataclasses.asdict(config.training)
     return Identity(
         {
             "schema": schema.VERSION,
             "job": "c3l",
-            "generation": generation.content,
+            "versions": versions,
+            "generation": of_rounds,
             "tuning": dataclasses.asdict(config.tuning),
             "training": {
                 name: value for name, value in training.items() if name not in NO_PART_OF_IDENTITY
@@ -197,7 +196,10 @@ def generation_config(config: C3LConfig, model: str, number: int) -> GenerateCon
             **_fields_of(GenerateConfig, config),
             "output": f"{config.output}/round-{number}",
             "sampling": dataclasses.replace(config.sampling, seed=seed),
-            "model": dataclasses.replace(config.model, name=model),
+            # A tuned model lies in a folder, which has no revisions.
+            "model": dataclasses.replace(
+                config.model, name=model, revision=config.model.revision if number == 0 else None
+            ),
             "scorer": dataclasses.replace(config.scorer, name=config.scorer_name),
         }
     )

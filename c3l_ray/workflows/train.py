@@ -71,7 +71,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     """
     started = time.monotonic()
     config = make_paths_absolute(config)
-    from c3l_ray.inference.model_check import check_model
+    from c3l_ray.inference.model_check import check_model, check_tunable
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.length_check import check_lengths
@@ -81,6 +81,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     source = open_source(config)
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
+    check_tunable("--model.name", config.model.name)
     check_exportable(config.model.name)
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)

@@ -9,7 +9,6 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.inference import model_check
 from c3l_ray.inference.model_check import (
     TESTED_FAMILIES,
-    check_clip,
     check_model,
     choose_reply_format,
     model_family,
@@ -55,7 +54,7 @@ def test_a_config_that_is_not_json(tmp_path: Path) -> None:
 def test_a_name_that_no_hub_can_have_is_refused_without_asking_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_check, "_read_config", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(model_check, "_read_config", lambda *_: pytest.fail("it was read"))
     message = f"--model.name: no local folder '{name}', and hub names have the form OWNER/NAME"
     with pytest.raises(PreflightError, match=message):
         check_model("--model.name", name)
@@ -108,36 +107,3 @@ def test_a_family_that_is_not_tested_has_a_note() -> None:
     assert untested_family_notes("owner/name", "newvlm") == [
         "owner/name is of family newvlm, which is untested; compare a few answers by eye"
     ]
-
-
-def test_clip_by_path_name_and_file(tmp_path: Path) -> None:
-    assert check_clip(str(world.CLIP), None) == check_clip(str(world.CLIP), "ignored")
-    assert check_clip("ViT-B-32", "laion2b_s34b_b79k") == "ViT-B-32:laion2b_s34b_b79k"
-    assert check_clip("hf-hub:owner/name", None) == "hf-hub:owner/name"
-    weights = tmp_path / "w.pt"
-    weights.write_bytes(b"w")
-    assert check_clip("ViT-B-32", str(weights)).startswith("ViT-B-32:")
-
-
-@pytest.mark.parametrize(
-    ("name", "weights", "message"),
-    [
-        ("/absent/clip", None, "no such folder"),
-        ("hf-hub:name", None, "hub names have the form hf-hub:OWNER/NAME"),
-        ("ViT-B-33", "x", "neither a local folder nor an architecture of open_clip"),
-        ("owner/name", "x", "hub names have the form hf-hub:OWNER/NAME"),
-        ("ViT-B-32", None, "needs weights"),
-        ("ViT-B-32", "no-such-tag", "nor a tag"),
-    ],
-)
-def test_a_clip_model_that_does_not_exist(name: str, weights: str | None, message: str) -> None:
-    with pytest.raises(PreflightError, match=message):
-        check_clip(name, weights)
-
-
-def test_a_clip_folder_without_config_or_weights(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="no open_clip_config"):
-        check_clip(str(tmp_path), None)
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({}))
-    with pytest.raises(PreflightError, match="has no weights"):
-        check_clip(str(tmp_path), None)

@@ -36,7 +36,7 @@ TESTED_FAMILIES = frozenset(
 # asked for labelled text, which LLaVA-1.5 and its kin were tuned on.
 _JSON_FAMILIES = ("gemma", "glm", "idefics3", "internvl", "llama4", "mistral3", "qwen", "smolvlm")
 _UNQUANTIZED = re.compile(
-    r"[-_](AWQ|GPTQ|FP8|NVFP4|INT[48]|W\d+A\d+|quantized|bnb|[48]bit|dynamic|4-bit|8-bit).*$",
+    r"[-_](AWQ|GPTQ|FP8|NVFP4|INT[48]|W\d+A\d+|quantized|bnb|[48]-?bit|dynamic)[^/]*$",
     re.IGNORECASE,
 )
 """The end of a name that says how the model is quantized."""

@@ -31,7 +31,7 @@ from c3l_ray.workflows.records import check_failures, make_paths_absolute
 SEEDS_PER_RUN = 1000
 """Seeds of the rounds of one --sampling.seed, so that no round of another one has them too."""
 
-NO_PART_OF_IDENTITY = ("workers", "progress", "verify", "max_pixels")
+NO_PART_OF_IDENTITY = ("workers", "progress", "export", "verify", "max_pixels")
 """Options of training that do not define the dataset, or are those of the generation."""
 
 log = logging.getLogger(__name__)

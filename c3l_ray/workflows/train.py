@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from c3l_ray import __version__
-from c3l_ray.errors import C3LError, last_line
+from c3l_ray.errors import C3LError, PreflightError, last_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.train.training_config import TrainConfig
@@ -86,6 +86,11 @@ def train_model(config: TrainConfig) -> TrainingReport:
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:
+        if config.export == "adapter" and finished.config.get("export") != "adapter":
+            raise PreflightError(
+                f"--export adapter: the training in {folder.path} finished without it; choose "
+                "another output"
+            )
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
 

@@ -51,6 +51,7 @@ class Engine:
             # A seeded request whose prompt is cut in chunks fails on the CPU, so there the budget
             # of a step holds whole prompts.
             steps = {"enable_chunked_prefill": False, "enforce_eager": True}
+            steps |= {"max_num_batched_tokens": model.step_tokens} if model.step_tokens else {}
         else:
             step_tokens = choose_step_tokens(
                 model.step_tokens,

@@ -10,6 +10,8 @@ import torch
 
 from c3l_ray.errors import C3LError, first_line
 
+MAX_FAULTS_AT_FIRST = 100
+"""Turns that a model may fail on before it has measured any."""
 MEMORY_ATTEMPTS = 12
 MEMORY_PAUSE_S = 10.0
 
@@ -37,6 +39,35 @@ class Fault:
     @classmethod
     def of(cls, error: Exception) -> "Fault":
         return cls(type(error).__name__, first_line(error))
+
+
+class FaultCount:
+    """Tells a model that fails on some turns from one that has failed on all.
+
+    Args:
+        model: by its name.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.num_measured = 0
+        self.num_faults = 0
+
+    def add(self, results: Sequence[object]) -> list[Fault]:
+        """Counts the results of `measure_by_halves`, and returns the faults among them.
+
+        Raises:
+            C3LError: the model has measured nothing yet, and failed too often.
+        """
+        faults = [result for result in results if isinstance(result, Fault)]
+        self.num_faults += len(faults)
+        self.num_measured += len(results) - len(faults)
+        if not self.num_measured and self.num_faults >= MAX_FAULTS_AT_FIRST:
+            raise C3LError(
+                f"{self.model} failed on each of the first {self.num_faults} turns, the last time "
+                f"with {faults[-1]}"
+            )
+        return faults
 
 
 def measure_by_halves(

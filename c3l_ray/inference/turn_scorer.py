@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from c3l_ray.config import RecordsConfig
-from c3l_ray.errors import C3LError, ScorerFailure, UnusableImage
+from c3l_ray.errors import ScorerFailure, UnusableImage
 from c3l_ray.images import decode_image, make_baseline_image
 from c3l_ray.inference.clip_scorer import ClipScorer
-from c3l_ray.inference.faults import Fault, measure_by_halves, wait_for_memory
+from c3l_ray.inference.faults import Fault, FaultCount, measure_by_halves, wait_for_memory
 from c3l_ray.inference.model_check import first_line, untested_family_notes
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
@@ -30,8 +30,6 @@ from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
 from c3l_ray.template_date import pin_date
-
-MAX_FAULTS_AT_FIRST = 100  # turns that a scorer may fail on before it has scored any
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ class TurnScorer:
     Raises:
         PreflightError: the scorer's numbers would not be the model's own.
         ScorerFailure: out of a call: the model fails on what it could compute at the start.
-        C3LError: out of a call: the model fails on every turn.
+        C3LError: out of a call: the model, or CLIP, fails on every turn.
     """
 
     def __init__(self, config: RecordsConfig) -> None:
@@ -81,8 +79,10 @@ class TurnScorer:
         self.notes += compare_prompts(self.model)
         self.notes += untested_family_notes(self.model.name, self.model.family)
         self.clip = wait_for_memory(lambda: ClipScorer(config.clip), f"CLIP {config.clip.name}")
-        self.num_scored = 0  # turns, by the model
-        self.num_faults = 0
+        self.fault_counts = {
+            "model": FaultCount(config.scorer_name),
+            "clip": FaultCount(f"CLIP {config.clip.name}"),
+        }
         for note in self.notes:
             log.warning(note)
 
@@ -177,8 +177,10 @@ class TurnScorer:
                 faults[target.row].append(answer)
                 if target.column == "scores":
                     target.turn["status"] = "unscored"
-        self.refuse_broken_model(len(scored), [a for a in evidence if isinstance(a, Fault)])
+        if self.fault_counts["model"].add(evidence):
+            self.refuse_broken_model()
         cosines = measure_by_halves([target for target, _ in scored], self.cosines, _image_of)
+        self.fault_counts["clip"].add(cosines)
         for (target, answer), cosine in zip(scored, cosines, strict=True):
             if isinstance(cosine, Fault):
                 faults[target.row].append(Fault(f"clip_{cosine.reason}", cosine.detail))
@@ -197,32 +199,19 @@ class TurnScorer:
         texts = [f"{turn.question} {turn.answer}" for turn in turns]
         return self.clip.cosines([turn.image for turn in turns], texts)
 
-    def refuse_broken_model(self, num_scored: int, faults: Sequence[Fault]) -> None:
-        """Tells a model that fails on some turns from one that fails on all.
-
-        Args:
-            num_scored: turns of a unit that were scored.
-            faults: of the others.
+    def refuse_broken_model(self) -> None:
+        """Tells a model that fails on some turns from one that computes nothing any more.
 
         Raises:
-            ScorerFailure, C3LError: as the class.
+            ScorerFailure: it fails on the trial turns, which it has scored at the start.
         """
-        self.num_scored += num_scored
-        self.num_faults += len(faults)
-        if not faults:
-            return
         try:
-            self.scorer.measure(TRIAL_TURNS)  # as at the start
-        except Exception as error:
+            self.scorer.measure(TRIAL_TURNS)
+        except Exception as error:  # as of any other turn
             raise ScorerFailure(
                 f"{self.model.name} fails on every turn, also on those that it could score when it "
                 f"started: {Fault.of(error)}"
             ) from error
-        if not self.num_scored and self.num_faults >= MAX_FAULTS_AT_FIRST:
-            raise C3LError(
-                f"{self.model.name} failed on each of the first {self.num_faults} turns, the last "
-                f"time with {faults[-1]}"
-            )
 
 
 def row_error(turns: Sequence[Turn], faults: Sequence[Fault]) -> str | None:

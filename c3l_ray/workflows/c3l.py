@@ -18,6 +18,7 @@ from c3l_ray.config import (
     is_share_or_count,
 )
 from c3l_ray.dataset.select import select_turns
+from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
@@ -107,9 +108,14 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     from c3l_ray.inference.model_check import check_tunable, choose_reply_format
     from c3l_ray.workflows.models import pin_generation
 
-    check_tunable("--model.name", config.model.name)
+    if config.model.revision is not None:
+        raise PreflightError(
+            f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
+            "download the revision, and name its folder"
+        )
     run = pin_generation(config, folder)
     config = run.config
+    check_tunable("--model.name", config.model.name)
     if config.reply_format == "auto":
         config = dataclasses.replace(config, reply_format=choose_reply_format(config.model.name))
     identity = c3l_identity(config, generation_identity(config, **run.identities))

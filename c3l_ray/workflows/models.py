@@ -22,6 +22,8 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.runs.folder import REPORT, RunFolder
 
 Config = TypeVar("Config", bound=RecordsConfig)
+GenerationConfig = TypeVar("GenerationConfig", bound=GenerateConfig)
+Scorer = TypeVar("Scorer", bound=ScorerModel)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class PinnedRun(Generic[Config]):
     identities: dict[str, str]
 
 
-def pin_generation(config: GenerateConfig, folder: RunFolder) -> PinnedRun[GenerateConfig]:
+def pin_generation(config: GenerationConfig, folder: RunFolder) -> PinnedRun[GenerationConfig]:
     """The run with its three models pinned.
 
     Args:
@@ -141,7 +143,7 @@ def choose_date(config: RecordsConfig, folder: RunFolder) -> str:
     return noted or datetime.date.today().isoformat()
 
 
-def _pin_scorer(flag: str, scorer: ScorerModel) -> tuple[ScorerModel, str, bool]:
+def _pin_scorer(flag: str, scorer: Scorer) -> tuple[Scorer, str, bool]:
     """The scorer with its settings decided, its identity, and whether its prompts have a date."""
     from c3l_ray.inference.model_check import check_scorable, inspect_model
 

@@ -1,5 +1,6 @@
 """A failing batch is halved down to what fails, and memory that comes back is waited for."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -65,7 +66,7 @@ def test_images_are_parted_before_turns() -> None:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
-    monkeypatch.setattr(faults.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     return slept
 
 

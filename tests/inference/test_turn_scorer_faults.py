@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from c3l_ray.errors import C3LError, ScorerFailure
-from c3l_ray.inference import turn_scorer
+from c3l_ray.inference import faults
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.scorer_checks import TRIAL_TURNS
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
@@ -125,11 +125,22 @@ def test_a_model_that_fails_on_the_trial_turns_too_ends_its_process(
 def test_a_model_that_never_scores_a_turn_ends_the_job(
     scorer: TurnScorer, encoded: EncodeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turn_scorer, "MAX_FAULTS_AT_FIRST", 3)
+    monkeypatch.setattr(faults, "MAX_FAULTS_AT_FIRST", 3)
     fail_on(monkeypatch, ["red"], KeyError("pixel_values"))
     table = stage_turns([encoded()], [[make_turn(), make_turn()]])
     scorer(table)
     with pytest.raises(C3LError, match=r"failed on each of the first 4 turns.*KeyError"):
+        scorer(table)
+
+
+def test_clip_that_never_measures_a_turn_ends_the_job(
+    scorer: TurnScorer, encoded: EncodeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "MAX_FAULTS_AT_FIRST", 3)
+    monkeypatch.delattr(scorer.clip, "tokenize")
+    table = stage_turns([encoded()], [[make_turn(), make_turn()]])
+    scorer(table)
+    with pytest.raises(C3LError, match=r"CLIP .*failed on each of the first 4 turns.*Attribute"):
         scorer(table)
 
 

@@ -47,5 +47,9 @@ def test_every_field_is_counted() -> None:
     assert counts.faults == {"ValueError": 2}
     assert counts.fault_examples == {"ValueError": "a.tar 1: ValueError: narrow"}
     twice = count_records(pa.concat_tables([records] * 2), **of_unit, faults=faults * 2)
-    once = {"notes": {"slow": 1}, "seconds": {"score": 1.0}, "scoring": {"packed": 1}}
+    once: dict[str, Any] = {
+        "notes": {"slow": 1},
+        "seconds": {"score": 1.0},
+        "scoring": {"packed": 1},
+    }
     assert dataclasses.replace(counts + counts, **once) == twice

@@ -145,7 +145,8 @@ def make_adapter_files(
     """
     from safetensors.torch import save
 
-    (config,) = learner.model.peft_config.values()
+    model: Any = learner.model
+    (config,) = model.peft_config.values()
     config = copy.copy(config)
     config.base_model_name_or_path = name
     config.inference_mode = True

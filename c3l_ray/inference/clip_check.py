@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.inference.hub import CLIP_HUB, explain_hub_error, find_clip_commit
+from c3l_ray.inference.hub import CLIP_HUB, explain_hub_error, find_commit
 from c3l_ray.model_files import digest_model, find_weight_files, looks_like_path
 
 
@@ -32,7 +32,9 @@ def check_clip(name: str, weights: str | None) -> str:
             )
         repo, _, revision = name.removeprefix(CLIP_HUB).partition("@")
         try:
-            return f"{CLIP_HUB}{repo}@{find_clip_commit(repo, revision or None)}"
+            return (
+                f"{CLIP_HUB}{repo}@{find_commit(repo, 'open_clip_config.json', revision or None)}"
+            )
         except Exception as error:  # as of a model's config
             raise PreflightError(f"--clip.name {name}: {explain_hub_error(error, repo)}") from error
     if name not in open_clip.list_models():

@@ -9,16 +9,21 @@ CLIP_HUB = "hf-hub:"
 """What open_clip's names of the hub begin with; ours may end with @ and a revision."""
 
 
-def find_clip_commit(repo: str, revision: str | None) -> str:
-    """The commit that the hub, or else this machine's cache, has of an open_clip model.
+def find_commit(repo: str, file: str, revision: str | None) -> str:
+    """The commit that the hub, or else this machine's cache, has of a repository.
+
+    Args:
+        repo: its name.
+        file: one that it has.
+        revision: branch, tag or commit; None takes the latest.
 
     Raises:
         Exception: the hub's client has a dozen kinds; `explain_hub_error` says what they mean.
     """
     from huggingface_hub import hf_hub_download
 
-    config = Path(hf_hub_download(repo, "open_clip_config.json", revision=revision))
-    return config.parent.name  # a snapshot's folder has the commit's name
+    # A snapshot's folder has the commit's name.
+    return Path(hf_hub_download(repo, file, revision=revision)).parent.name
 
 
 def download_clip(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from c3l_ray.config import ReplyFormat
 from c3l_ray.errors import PreflightError
 from c3l_ray.errors import first_line as first_line
-from c3l_ray.inference.hub import explain_hub_error, is_adapter_on_hub
+from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub
 from c3l_ray.model_files import (
     WEIGHTS,
     digest_model,
@@ -109,7 +109,8 @@ def inspect_model(
     elif not (Path(path) / "config.json").is_file():
         raise PreflightError(f"{flag} {name}: not a model: the folder has no config.json")
     try:
-        config = _read_config(path, revision, trust_remote_code)
+        commit = None if is_folder else find_commit(path, "config.json", revision)
+        config = _read_config(path, commit, trust_remote_code)
     except Exception as error:  # the hub's client, the network and a bad file raise a dozen kinds
         raise PreflightError(
             f"{flag} {name}: {_explain_config_error(error, flag, path, revision)}"
@@ -126,7 +127,6 @@ def inspect_model(
         )
     from transformers import AutoProcessor  # seconds; a wrong name is refused without them
 
-    commit = None if is_folder else config._commit_hash
     try:
         processor = AutoProcessor.from_pretrained(
             path, revision=commit or "main", trust_remote_code=trust_remote_code

@@ -44,11 +44,11 @@ def test_a_clip_folder_without_config_or_weights(tmp_path: Path) -> None:
 def test_clip_on_the_hub_is_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str | None]] = []
 
-    def find_commit(repo: str, revision: str | None) -> str:
+    def find_commit(repo: str, file: str, revision: str | None) -> str:
         asked.append((repo, revision))
         return "c0ffee"
 
-    monkeypatch.setattr(clip_check, "find_clip_commit", find_commit)
+    monkeypatch.setattr(clip_check, "find_commit", find_commit)
     assert check_clip("hf-hub:owner/name", None) == "hf-hub:owner/name@c0ffee"
     assert check_clip("hf-hub:owner/name@v1", None) == "hf-hub:owner/name@c0ffee"
     assert asked == [("owner/name", None), ("owner/name", "v1")]

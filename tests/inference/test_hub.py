@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from c3l_ray.inference.hub import explain_hub_error
+from c3l_ray.scenes import world
 
 ASK = """
 import json, sys
@@ -98,6 +100,62 @@ def test_a_refusal_says_the_way_out(hub: str, tmp_path: Path) -> None:
     assert len(lines) == len(REFUSALS), asked.stdout + asked.stderr
     for line, (_, _, message) in zip(lines, REFUSALS, strict=True):
         assert message in line
+
+
+LOAD = """
+import json
+from c3l_ray.config import ClipModel, ScorerModel
+from c3l_ray.inference.clip_check import check_clip
+from c3l_ray.inference.clip_scorer import ClipScorer
+from c3l_ray.inference.model_check import inspect_model
+from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.model_files import resolve_model
+latest = inspect_model("--model.name", "owner/llava")
+first = inspect_model("--model.name", "owner/llava", revision="v1")
+pinned = inspect_model("--model.name", "owner/llava", revision=first.commit)
+model = ScoringModel(ScorerModel(revision=first.commit), "owner/llava")
+clip = check_clip("hf-hub:owner/clip", None)
+ClipScorer(ClipModel(name=clip, weights=None))
+print(json.dumps({
+    "commits": [latest.commit, first.commit, pinned.commit],
+    "identity": first.identity,
+    "template": model.processor.chat_template[:5],
+    "folder": resolve_model("owner/llava", "v1"),
+    "clip": [clip, check_clip(clip, None)],
+}))
+"""
+
+
+def cache_model(home: Path, name: str, commits: dict[str, str], source: Path) -> Path:
+    """A model as the hub's client caches it: a commit for each branch or tag."""
+    cached = home / "hub" / f"models--owner--{name}"
+    (cached / "refs").mkdir(parents=True)
+    for ref, commit in commits.items():
+        (cached / "refs" / ref).write_text(commit)
+        shutil.copytree(source, cached / "snapshots" / commit)
+    return cached / "snapshots"
+
+
+def test_a_revision_is_one_commit_for_whoever_loads_it(tmp_path: Path) -> None:
+    first, latest, of_clip = "a" * 40, "b" * 40, "c" * 40
+    snapshots = cache_model(tmp_path, "llava", {"v1": first, "main": latest}, world.LLAVA)
+    cache_model(tmp_path, "clip", {"main": of_clip}, world.CLIP)
+    template = snapshots / first / "chat_template.jinja"
+    template.write_text("{# 1 #}" + template.read_text())
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    found = json.loads(loaded.stdout.splitlines()[-1])
+    assert found["commits"] == [latest, first, first]
+    assert found["identity"] == f"owner/llava@{first}"
+    assert found["template"] == "{# 1 "  # of the first commit, not of the latest
+    assert found["folder"] == str(snapshots / first)
+    assert found["clip"] == [f"hf-hub:owner/clip@{of_clip}"] * 2
 
 
 def test_an_error_that_is_none_of_the_hubs_keeps_its_words() -> None:

@@ -118,6 +118,11 @@ def name_scorer(config: GenerateConfig) -> ScorerModel:
             f"--scorer.revision {scorer.revision}: belongs to --scorer.name, which is not given; "
             "the scorer is the generator itself (--model.revision)"
         )
+    if scorer.trust_remote_code:
+        raise PreflightError(
+            "--scorer.trust-remote-code: belongs to --scorer.name, which is not given; the scorer "
+            "is the generator itself (--model.trust-remote-code)"
+        )
     return dataclasses.replace(
         scorer,
         name=model.name,

@@ -98,6 +98,8 @@ def test_revisions_become_commits(
     assert asked == [("--model.name", "o/m", None), ("--scorer.name", "o/s", "v2")]
     with pytest.raises(PreflightError, match=r"--scorer\.revision v2: belongs to --scorer\.name"):
         pin_generation(config(scorer=ScorerModel(revision="v2")), folder)
+    with pytest.raises(PreflightError, match=r"--scorer\.trust-remote-code: belongs to --scorer"):
+        pin_generation(config(scorer=ScorerModel(trust_remote_code=True)), folder)
 
 
 def test_a_quantized_generator_needs_another_scorer(

@@ -162,5 +162,5 @@ def test_an_output_of_another_mixture_is_refused(llava: Path, tmp_path: Path) ->
     report = make_report(job="train", identity=identity, finished=None)
     (tmp_path / "tuned").mkdir()
     (tmp_path / "tuned" / "run.json").write_text(json.dumps(report))
-    with pytest.raises(PreflightError, match=r"mixture: \{'weighting': 'even'\} there"):
+    with pytest.raises(PreflightError, match=r"mixture\.weighting: 'even' there"):
         train_model(make_llava_config(llava, tmp_path / "tuned"))

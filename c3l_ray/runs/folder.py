@@ -13,8 +13,6 @@ from c3l_ray.storage import Location
 
 REPORT = "run.json"
 SELECTION = "selection.json"
-UNITS_OF_JOB = {"generate": "manifests", "score": "manifests", "c3l": "round-0/manifests"}
-"""Where the first committed unit of a job lies; of other jobs no file says that nothing is done."""
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +43,6 @@ class RunFolder:
     def claim(self, identity: Identity, job: str, *, mix_versions: bool = False) -> Identity:
         """Takes the folder for a job of this identity; the same one may take it again.
 
-        A folder of generate, score or c3l in which no unit is committed may be taken anew.
-
         Args:
             identity: of the job's output.
             job: by its name.
@@ -70,10 +66,6 @@ class RunFolder:
                 theirs = self.read_json(REPORT) or {}
             if theirs["origin"] == identity.origin:
                 self.write_json(REPORT, theirs)  # find out now whether it can be written
-                return identity
-            if self._may_be_taken(job, theirs.get("job")):
-                self._forget_input()
-                self.write_json(REPORT, mine)
                 return identity
         except (*storage.ERRORS, KeyError, TypeError) as error:
             raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
@@ -128,18 +120,6 @@ class RunFolder:
                 f"{self.flag} {self.path}: is the output of jobs.train and holds no records"
             )
         return report
-
-    def _may_be_taken(self, job: str, earlier_job: str | None) -> bool:
-        """Whether a job may take the folder from an earlier one, which has committed nothing."""
-        units = UNITS_OF_JOB.get(job)
-        same_place = units is not None and units == UNITS_OF_JOB.get(earlier_job or "")
-        return same_place and not self.list_json(str(units))
-
-    def _forget_input(self) -> None:
-        """Deletes what was noted of the input of a run that has committed nothing."""
-        for name in ("shards", "joins"):
-            for file in (self.location / name).list_children():
-                file.remove()
 
     def _refuse_other_content(self) -> None:
         if self.read_json(SELECTION) is not None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +9,7 @@ from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import C3LError, TooManyFailures, last_line
 from c3l_ray.identity import Identity
 from c3l_ray.inputs.units import Shard
-from c3l_ray.runs.commit import Manifest, delete_lost_files, read_manifests
+from c3l_ray.runs.commit import delete_lost_files, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.train.training_config import TrainConfig
@@ -70,7 +69,7 @@ def write_records(
         units = pipeline.plan_units(shards, config.layout, folder)
         progress.total_images = sum(unit.rows for unit in units)
         done = set()
-        for manifest in own_manifests(read_manifests(folder), folder, identity.origin):
+        for manifest in read_manifests(folder):
             progress.add(manifest, new=False)
             done.add(manifest.unit)
         remaining = [unit for unit in units if unit.name not in done]
@@ -79,10 +78,9 @@ def write_records(
             *(progress.total_images, len(shards), len(units), len(units) - len(remaining)),
         )
         progress.write()
-        manifests = pipeline.process_units(
-            config, folder, remaining, identity.origin, generates=generates
+        progress.follow(
+            pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)
         )
-        progress.follow(own_manifests(manifests, folder, identity.origin))
     except RayError as error:
         progress.write()
         raise C3LError(
@@ -93,24 +91,6 @@ def write_records(
         ) from error
     delete_lost_files(folder)
     return progress.write(finished=True)
-
-
-def own_manifests(
-    manifests: Iterable[Manifest], folder: RunFolder, origin: str
-) -> Iterator[Manifest]:
-    """The manifests, which must be of this origin.
-
-    Raises:
-        C3LError: another job has taken the folder while neither had committed a unit.
-    """
-    for manifest in manifests:
-        if manifest.origin != origin:
-            raise C3LError(
-                f"--output {folder.path}: unit {manifest.unit} is of origin {manifest.origin}, and "
-                f"this run of {origin}: another job with other settings writes into the folder. "
-                "Choose another one"
-            )
-        yield manifest
 
 
 def check_failures(report: RecordsReport, max_failed_share: float) -> None:

@@ -23,65 +23,15 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
     return RunFolder.open(f"{request.getfixturevalue('s3')}/run")
 
 
-def test_a_folder_with_a_committed_unit_belongs_to_one_origin(folder: RunFolder) -> None:
+def test_a_folder_belongs_to_one_origin(folder: RunFolder) -> None:
     folder.claim(ONE, "generate")
-    commit_unit(folder, "u-00000", "a.tar", stage_three_images(), ONE.origin)
-    assert folder.claim(ONE, "generate") == ONE
+    folder.claim(ONE, "generate")
     with pytest.raises(PreflightError) as raised:
         folder.claim(TWO, "generate")
     message = str(raised.value)
     assert f"origin {ONE.origin}" in message and f"origin {TWO.origin}" in message
     assert "turns_per_image: 5 there, 3 now" in message
     assert "model" not in message.split("differ in")[1]
-
-
-def test_a_folder_without_a_committed_unit_is_taken_anew(folder: RunFolder) -> None:
-    folder.claim(ONE, "generate")
-    folder.write_json("shards/a.json", {"units": []})
-    folder.write_json("joins/000000.json", [])
-    assert folder.claim(TWO, "score") == TWO
-    report = folder.read_json("run.json")
-    assert report is not None and report["origin"] == TWO.origin
-    assert folder.list_json("shards") == folder.list_json("joins") == []
-
-
-@pytest.mark.parametrize(
-    ("job", "unit_folder", "is_free"),
-    [("c3l", "round-0/", False), ("c3l", "", True), ("train", "", False)],
-)
-def test_what_is_done_of_a_job_binds_its_folder(
-    folder: RunFolder, job: str, unit_folder: str, is_free: bool
-) -> None:
-    folder.claim(ONE, job)
-    if unit_folder:
-        folder.write_json(f"{unit_folder}manifests/u.json", {})
-    if is_free:
-        assert folder.claim(TWO, job) == TWO
-        return
-    with pytest.raises(PreflightError, match="turns_per_image: 5 there, 3 now"):
-        folder.claim(TWO, job)
-
-
-def test_other_versions_are_mixed_only_on_request(
-    folder: RunFolder, caplog: pytest.LogCaptureFixture
-) -> None:
-    old, new, other = (
-        Identity({**content, "versions": {"torch": torch, "vllm": "0.32.0"}})
-        for content, torch in ((ONE.content, "2.13"), (ONE.content, "2.14"), (TWO.content, "2.14"))
-    )
-    folder.claim(old, "generate")
-    commit_unit(folder, "u-00000", "a.tar", stage_three_images(), old.origin)
-    message = (
-        r"run as before \(--mix-versions goes on all the same\).*\n  versions\.torch: '2\.13' th"
-    )
-    with pytest.raises(PreflightError, match=message) as raised:
-        folder.claim(new, "generate")
-    assert "vllm" not in str(raised.value)
-    assert folder.claim(new, "generate", mix_versions=True) == old
-    assert "was begun with other versions: versions.torch: '2.13' there" in caplog.text
-    with pytest.raises(PreflightError, match=r"run as before\. They differ in") as raised:
-        folder.claim(other, "generate", mix_versions=True)
-    assert "turns_per_image" in str(raised.value)
 
 
 def test_a_claim_writes_whose_the_folder_is(folder: RunFolder) -> None:
@@ -186,3 +136,25 @@ def test_a_run_folder_reaches_other_processes_wherever_they_stand(
     sent = pickle.dumps(RunFolder.open("run"))
     monkeypatch.chdir("/")
     assert pickle.loads(sent).location.path == str(tmp_path / "run")
+
+
+def test_other_versions_are_mixed_only_on_request(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new, other = (
+        Identity({**content, "versions": {"torch": torch, "vllm": "0.32.0"}})
+        for content, torch in ((ONE.content, "2.13"), (ONE.content, "2.14"), (TWO.content, "2.14"))
+    )
+    folder.claim(old, "generate")
+    commit_unit(folder, "u-00000", "a.tar", stage_three_images(), old.origin)
+    message = (
+        r"run as before \(--mix-versions goes on all the same\).*\n  versions\.torch: '2\.13' th"
+    )
+    with pytest.raises(PreflightError, match=message) as raised:
+        folder.claim(new, "generate")
+    assert "vllm" not in str(raised.value)
+    assert folder.claim(new, "generate", mix_versions=True) == old
+    assert "was begun with other versions: versions.torch: '2.13' there" in caplog.text
+    with pytest.raises(PreflightError, match=r"run as before\. They differ in") as raised:
+        folder.claim(other, "generate", mix_versions=True)
+    assert "turns_per_image" in str(raised.value)

@@ -107,6 +107,7 @@ class TurnScorer:
                 for turn in turns[row]:
                     turn["status"] = "unscored" if turn["status"] == "ok" else turn["status"]
         self.write_scores(targets, faults)
+        unpacked = self.take_unpacked_notes()
         for row in images:
             errors[row] = row_error(turns[row], faults[row])
         seconds = time.monotonic() - started
@@ -117,7 +118,9 @@ class TurnScorer:
             score_s=[seconds] * len(errors),
             scoring=["packed" if isinstance(self.scorer, PackedScorer) else "plain"] * len(errors),
             faults=[[str(fault) for fault in faults.get(row, ())] for row in range(len(errors))],
-            notes=[list(dict.fromkeys([*(earlier or []), *self.notes])) for earlier in notes],
+            notes=[
+                list(dict.fromkeys([*(earlier or []), *self.notes, *unpacked])) for earlier in notes
+            ],
         )
 
     def baseline_images(self, images: dict[int, Image.Image]) -> dict[int, Image.Image | None]:
@@ -161,6 +164,16 @@ class TurnScorer:
                     ScoreTarget(row=row, to_score=to_score, turn=turn, column="draft_scores")
                 )
         return targets
+
+    def take_unpacked_notes(self) -> list[str]:
+        """Notes on the images that did not fit packs since the last call."""
+        if not isinstance(self.scorer, PackedScorer):
+            return []
+        reasons, self.scorer.unpacked_reasons = self.scorer.unpacked_reasons, set()
+        return [
+            f"{self.model.name} scored some images without packing: {reason}"
+            for reason in sorted(reasons)
+        ]
 
     def write_scores(
         self, targets: Sequence[ScoreTarget], faults: Mapping[int, list[Fault]]

@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from c3l_ray.methods.thoughts import MARKS, drop_closed_thoughts, ends_in_thought
+from c3l_ray.template_date import date_arguments
 
 History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
 
@@ -205,6 +206,7 @@ def _apply_template(
         add_generation_prompt=add_generation_prompt,
         # Without this SmolVLM's processor misplaces its own default and warns of it every time.
         processor_kwargs={"padding": False},
+        **date_arguments(processor),
     )
     return text
 

@@ -4,11 +4,13 @@ A job's whole config is checked when it is made (`ranges.check_config`), before 
 Which of its fields define a row's content is said in `identity`.
 """
 
+import datetime
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from c3l_ray.errors import PreflightError
 from c3l_ray.flags import optional
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.methods import c3l, vigc
@@ -34,12 +36,18 @@ class GeneratorModel:
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model."""
+    revision: Annotated[str | None, optional("STR")] = None
+    """Branch, tag or commit of a hub name (default: the latest commit, the same for all nodes)."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model, where transformers has none for it."""
     dtype: Dtype = "auto"
-    """Precision of the weights; auto takes the checkpoint's own, as vLLM reads it."""
+    """Precision of the weights; auto takes the checkpoint's own, bfloat16 in place of float32."""
     max_len: Annotated[int | None, Range(min=1), optional("INT")] = None
-    """Longest prompt and reply together, in tokens (default: the model's own limit)."""
-    max_seqs: Annotated[int, Range(min=1)] = 128
+    """Longest prompt and reply together, in tokens (default: what this run's requests need)."""
+    max_seqs: Annotated[int, Range(min=1)] = 256
     """Requests that one engine works on at once."""
+    step_tokens: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Tokens of one step of the engine (default on a GPU: 16384, or 8192 below 40 GB for it)."""
     tensor_parallel: Annotated[int, Range(min=1)] = 1
     """GPUs that share one copy of the weights."""
     gpu_memory: Annotated[float | None, Range(above=0, max=1), optional("FLOAT")] = None
@@ -71,6 +79,10 @@ class ScorerModel:
 
     name: Annotated[str | None, optional("STR")] = None
     """Hub name, local path or s3:// folder (default: the generator itself, before any tuning)."""
+    revision: Annotated[str | None, optional("STR")] = None
+    """Branch, tag or commit of --scorer.name (default: the latest, the same for all nodes)."""
+    trust_remote_code: bool = False
+    """Run the code that comes with --scorer.name, where transformers has none for it."""
     dtype: Dtype = "auto"
     """Precision of the weights; auto takes the checkpoint's own."""
     max_tokens: Annotated[int, Range(min=1)] = 8192
@@ -110,8 +122,8 @@ class ClipModel:
 class ScorerPool:
     """How many processes score, and what each is given."""
 
-    scorers: Annotated[int, Range(min=1)] = 1
-    """Processes that score."""
+    scorers: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Processes that score (default: what fills the GPUs, or 1 where there is none)."""
     scorer_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
     """GPUs of each (default: 1, or beside generators 0.5, or 0.3 where there is one GPU in all)."""
 
@@ -120,8 +132,8 @@ class ScorerPool:
 class Pools(ScorerPool):
     """How many processes do the work, and what each is given."""
 
-    generators: Annotated[int, Range(min=1)] = 1
-    """Processes that generate, each with an engine of its own."""
+    generators: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Processes that generate, each with an engine (default: what fills the GPUs, or 1)."""
     generator_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
     """GPUs of each (default: --model.tensor-parallel, or 0.7 where there is one GPU in all)."""
 
@@ -144,11 +156,17 @@ class RecordsConfig(ABC):
     """Store what the image adds to the log-probability of each answer token."""
     keep_images: bool = True
     """Keep the images in the records, so that the dataset needs nothing else."""
+    prompt_date: Annotated[str | None, optional("YYYY-MM-DD")] = None
+    """Day that chat templates which write the date are given (default: when the run began)."""
+    mix_versions: bool = False
+    """Go on in an output that other versions of c3l-ray, vLLM, transformers or torch began."""
     max_failed_share: Annotated[float, Range(min=0, max=1)] = 1.0
     """Exit with status 4 when a larger share of the images failed."""
 
     def __post_init__(self) -> None:
         check_config(self)
+        if self.prompt_date is not None and not _is_day(self.prompt_date):
+            raise PreflightError(f"--prompt-date {self.prompt_date}: must be a day as YYYY-MM-DD")
 
     @property
     @abstractmethod
@@ -250,6 +268,14 @@ class SelectConfig:
 
 
 DEFAULT_TOP = 0.1
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
 
 BLIND_TO_GAIN = frozenset({"random", "clip", "image_logprob", "min_logprob", "text_logprob"})
 """What turns are ranked by without comparing an answer with and without its image."""

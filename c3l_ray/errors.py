@@ -5,6 +5,7 @@
     |- UnusableImage    one row: becomes its status and error, never leaves an actor
     |- RefusedRequest   one row: the engine will not take this image or prompt
     |- EngineFailure    the process: it ends, and Ray replaces it within bounds
+    |- ScorerFailure    the process: the same
     `- TooManyFailures  the finished run failed more images than --max-failed-share allows
 
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
@@ -45,6 +46,10 @@ class EngineFailure(C3LError):
     """The generation engine is gone; only a new process brings it back."""
 
 
+class ScorerFailure(C3LError):
+    """The scorer fails on what it could compute when it started, as on a GPU after a fault."""
+
+
 class TooManyFailures(C3LError):
     """More images failed than the user allows; what was written stays."""
 
@@ -58,6 +63,11 @@ _CHAIN = re.compile(
 )
 _RAYS_WRAPPER = "ray.exceptions.UserCodeException: "
 _FRAME = re.compile(r"^\s+File \".*\", line \d+")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 def last_line(error: Exception) -> str:

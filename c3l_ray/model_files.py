@@ -6,23 +6,33 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import fsspec
 
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+OTHER_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
+"""What defines a model beside its weights: settings, templates, vocabularies, code of its own."""
+NOT_LOADED = ("original/*", "consolidated*", "onnx/*", "*.gguf")
+"""Weights in forms that neither transformers nor vLLM loads from a repository of the hub."""
 
-def resolve_model(name: str) -> str:
+
+def resolve_model(name: str, revision: str | None = None) -> str:
     """The name or path that loads a model on this node.
 
-    A hub name and a path of this node stay as they are. An s3:// folder is copied to this node,
-    once: its copy's path is returned. A folder that has changed since is copied anew, to another
-    path.
+    A hub name and a path of this node stay as they are; a hub name with a revision is downloaded,
+    if it is not there, and its folder returned. An s3:// folder is copied to this node, once: its
+    copy's path is returned. A folder that has changed since is copied anew, to another path.
 
     Raises:
         OSError: there is no such folder, or the storage fails.
     """
     if "://" not in name:
-        return name
+        if revision is None or Path(name).is_dir():
+            return name
+        return _download_snapshot(name, revision)
     fs, root = fsspec.core.url_to_fs(name)
     fs.invalidate_cache()  # this process may have listed the folder before a training filled it
     files = fs.find(root, detail=True)
@@ -42,3 +52,51 @@ def resolve_model(name: str) -> str:
                 fs.get(f"{root}/", f"{partial}/", recursive=True)
                 os.rename(partial, folder)
     return str(folder)
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name cannot be of the hub, so that nobody asks it: offline that takes long."""
+    return name.startswith(("/", "./", "../", "~"))
+
+
+def find_weight_files(folder: str) -> list[Path]:
+    """The files of weights at the top of a folder."""
+    return [file for pattern in WEIGHTS for file in Path(folder).glob(pattern)]
+
+
+@cache
+def digest_model(path: str) -> str:
+    """Digest of a local model: of every file that its computations may depend on."""
+    root = Path(path)
+    total = hashlib.blake2b(digest_size=16)
+    for name, file in sorted(_list_defining_files(root)):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
+        total.update(json.dumps([name, content.hexdigest()]).encode())
+    return total.hexdigest()
+
+
+def _list_defining_files(root: Path) -> Iterator[tuple[str, Path]]:
+    """Those of a model with their names in it, those of its folders included."""
+    if root.is_file():
+        yield root.name, root
+        return
+    # Chat templates and code may lie one folder deeper, weights of other things too.
+    for pattern in (*WEIGHTS, *OTHER_FILES, *(f"*/{pattern}" for pattern in OTHER_FILES)):
+        for file in root.glob(pattern):
+            yield str(file.relative_to(root)), file
+
+
+def _download_snapshot(name: str, revision: str) -> str:
+    """The folder of a hub's model at a revision, in this node's cache."""
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        name,
+        revision=revision,
+        allow_patterns=[*OTHER_FILES, "*.safetensors"],
+        ignore_patterns=list(NOT_LOADED),
+    )
+    if not find_weight_files(folder):
+        snapshot_download(name, revision=revision, allow_patterns="*.bin")
+    return folder

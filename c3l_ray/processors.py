@@ -21,12 +21,20 @@ _GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exce
 _GIVEN |= {"strftime_now", "continue_final_message"}
 
 
-def load_processor(name: str, template_args: Sequence[str] = ()) -> Any:
+def load_processor(
+    name: str,
+    template_args: Sequence[str] = (),
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
     """The processor of a model, which renders every conversation with these arguments.
 
     Args:
         name: hub name, path or s3:// folder of the model.
         template_args: NAME=JSON each.
+        revision: of a hub name; None takes the latest.
+        trust_remote_code: whether code of the model's own may run.
 
     Raises:
         ValueError: an argument is not NAME=JSON.
@@ -34,25 +42,35 @@ def load_processor(name: str, template_args: Sequence[str] = ()) -> Any:
     """
     from transformers import AutoProcessor
 
-    processor: Any = AutoProcessor.from_pretrained(resolve_model(name))
+    processor: Any = AutoProcessor.from_pretrained(
+        resolve_model(name, revision), trust_remote_code=trust_remote_code
+    )
     args = with_thinking_off(parse_template_args(template_args), list_template_args(processor))
     if args:
         processor.apply_chat_template = partial(processor.apply_chat_template, **args)
     return processor
 
 
-def resolve_template_args(flag: str, name: str, template_args: Sequence[str]) -> tuple[str, ...]:
+def resolve_template_args(
+    flag: str,
+    name: str,
+    template_args: Sequence[str],
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[str, ...]:
     """All arguments with which a model's template is rendered, those by default included.
 
     Args:
         flag: of the arguments, such as "--model.template-args".
         name: of the model.
         template_args: NAME=JSON each, as the user has them.
+        revision, trust_remote_code: as for `load_processor`.
 
     Raises:
         PreflightError: the template does not know one of them.
     """
-    known = list_template_args(_load_plain(name))
+    known = _list_known_args(name, revision, trust_remote_code)
     args = parse_template_args(template_args)
     if unknown := sorted(args.keys() - known):
         knows = f"it knows {', '.join(sorted(known))}" if known else "it takes none"
@@ -62,9 +80,15 @@ def resolve_template_args(flag: str, name: str, template_args: Sequence[str]) ->
     return format_template_args(with_thinking_off(args, known))
 
 
-def keep_known_args(name: str, template_args: Sequence[str]) -> tuple[str, ...]:
+def keep_known_args(
+    name: str,
+    template_args: Sequence[str],
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[str, ...]:
     """Those of another model's arguments that a model's template knows, and its own by default."""
-    known = list_template_args(_load_plain(name))
+    known = _list_known_args(name, revision, trust_remote_code)
     args = parse_template_args(template_args)
     kept = {arg: value for arg, value in args.items() if arg in known}
     return format_template_args(with_thinking_off(kept, known))
@@ -91,10 +115,9 @@ def is_thinking_on(processor: Any) -> bool:
 
 
 @cache
-def _load_plain(name: str) -> Any:
-    from transformers import AutoProcessor
-
-    return AutoProcessor.from_pretrained(resolve_model(name))
+def _list_known_args(name: str, revision: str | None, trust_remote_code: bool) -> frozenset[str]:
+    processor = load_processor(name, revision=revision, trust_remote_code=trust_remote_code)
+    return list_template_args(processor)
 
 
 @cache

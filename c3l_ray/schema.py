@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from c3l_ray.methods.scores import SCORE_NAMES
 
-VERSION = 3  # part of a row's origin: raise it when a column's name or meaning changes
+VERSION = 4  # part of a row's origin: raise it when a column's name or meaning changes
 
 TurnStatus = Literal[
     "ok",
@@ -26,6 +26,8 @@ TurnStatus = Literal[
     "special_tokens",
     "altered_by_template",
     "too_long",
+    # of one that the scoring model failed on
+    "unscored",
     # of one that was made elsewhere
     "missing_answer",
     "missing_question",
@@ -188,6 +190,7 @@ RECORDS = pa.schema(
 
 # A row on its way through the stages: the image, what they have filled in so far, and the unit that
 # it is part of. `error` is null while the image is good; the seconds are the unit's, per stage;
+# `scoring` is "packed" or "plain"; `faults` is what scoring failed with on some of the row's turns;
 # `notes` is what the processes that worked on the unit want the user to know.
 STAGED_ROWS = pa.schema(
     [
@@ -198,6 +201,8 @@ STAGED_ROWS = pa.schema(
         _required("unit_rows", pa.int32()),
         pa.field("generate_s", pa.float64()),
         pa.field("score_s", pa.float64()),
+        pa.field("scoring", pa.string()),
+        pa.field("faults", pa.list_(pa.string())),
         pa.field("notes", pa.list_(pa.string())),
     ]
 )

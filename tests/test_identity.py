@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from c3l_ray import __version__, identity
 from c3l_ray.config import (
     ClipModel,
     GenerateConfig,
@@ -27,10 +28,10 @@ def generation_origin(config: GenerateConfig, **models: str) -> str:
 
 
 def test_an_origin_is_the_digest_of_the_content_whatever_its_order() -> None:
-    identity = Identity({"a": 1, "b": [2]})
-    assert identity.origin == digest_json({"b": [2], "a": 1})
-    assert len(identity.origin) == 16 and int(identity.origin, 16) >= 0
-    assert identity.origin != Identity({"a": 1, "b": [3]}).origin
+    one = Identity({"a": 1, "b": [2]})
+    assert one.origin == digest_json({"b": [2], "a": 1})
+    assert len(one.origin) == 16 and int(one.origin, 16) >= 0
+    assert one.origin != Identity({"a": 1, "b": [3]}).origin
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,8 @@ def test_an_origin_is_the_digest_of_the_content_whatever_its_order() -> None:
         {"scorer": ScorerModel(baseline="grey")},
         {"model": GeneratorModel(name="m", template_args=("a=1",))},
         {"scorer": ScorerModel(template_args=("a=1",))},
+        {"model": GeneratorModel(name="m", max_len=64)},
+        {"prompt_date": "2030-01-01"},
     ],
 )
 def test_settings_that_define_a_row_change_the_origin(
@@ -91,12 +94,48 @@ def test_rules_of_correction_change_the_origin_where_answers_are_corrected(
         {"scorer": ScorerModel(max_tokens=3, pack=False)},
         {"clip": ClipModel(name="the same weights elsewhere")},
         {"max_failed_share": 0.5},
+        {"mix_versions": True},
     ],
 )
 def test_how_and_where_a_job_runs_does_not_change_the_origin(
     config: MakeConfig, changes: dict[str, Any]
 ) -> None:
     assert generation_origin(config()) == generation_origin(config(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_seqs": 7},
+        {"step_tokens": 7},
+        {"gpu_memory": 0.5},
+        {"tensor_parallel": 2},
+        {"revision": "of the same weights"},
+        {"trust_remote_code": True},
+    ],
+)
+def test_how_an_engine_works_does_not_change_the_origin(
+    config: MakeConfig, changes: dict[str, Any]
+) -> None:
+    model = config().model
+    changed = config(model=dataclasses.replace(model, **changes))
+    assert generation_origin(config()) == generation_origin(changed)
+
+
+@pytest.mark.parametrize("library", ["c3l_ray", "open_clip", "torch", "transformers", "vllm"])
+def test_other_versions_are_another_origin(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    versions = identity.installed_versions("open_clip", "torch", "transformers", "vllm")
+    assert None not in versions.values() and not any("+" in str(v) for v in versions.values())
+    before = generation_origin(config())
+    monkeypatch.setattr(identity, "installed_versions", lambda *_: {**versions, library: "99"})
+    assert generation_origin(config()) != before
+
+
+def test_a_library_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(identity.LIBRARIES, "vllm", ("no-such-distribution",))
+    assert identity.installed_versions("vllm") == {"c3l_ray": __version__, "vllm": None}
 
 
 @pytest.mark.parametrize("model", ["model", "scorer", "clip"])

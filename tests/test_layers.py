@@ -32,12 +32,13 @@ PARTS = {
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
-    "model_files": Part("", "fsspec"),
+    "model_files": Part("", "fsspec huggingface_hub"),
     "template_args": Part(),
+    "template_date": Part(),
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
-    "chat": Part("methods"),
+    "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("flags inputs.layout methods methods.scores ranges template_args"),
+    "config": Part("errors flags inputs.layout methods methods.scores ranges template_args"),
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
@@ -52,8 +53,8 @@ PARTS = {
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(
-        "chat config errors images methods model_files processors schema",
-        "numpy open_clip PIL psutil pyarrow torch transformers vllm",
+        "chat config errors images methods model_files processors schema template_date",
+        "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),

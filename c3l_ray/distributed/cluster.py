@@ -2,13 +2,15 @@
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 
 import ray
 from ray.data import DataContext
 
-from c3l_ray.config import GenerateConfig, ScoreConfig
+from c3l_ray.config import GenerateConfig, Pools, ScoreConfig, ScorerPool
+from c3l_ray.distributed.gpu_shares import choose_shares
 from c3l_ray.errors import C3LError, PreflightError
 
 MAX_RETRIES = 3
@@ -75,23 +77,24 @@ def configure_ray_data() -> None:
     context.use_ray_tqdm = False
 
 
+def count_actors(pools: ScorerPool) -> int:
+    """The actors of pools, as far as the user has said how many; one each of the others."""
+    generators = (pools.generators or 1) if isinstance(pools, Pools) else 0
+    return generators + (pools.scorers or 1)
+
+
 def with_gpu_shares(config: GenerateConfig) -> GenerateConfig:
-    """The config with every GPU share decided that the user left open.
+    """The config with the sizes of its pools and every GPU share decided that the user left open.
 
     Raises:
         PreflightError: Ray would wait for ever for the GPUs of a pool.
     """
     pools, model = config.pools, config.model
-    num_gpus = ray.cluster_resources().get("GPU", 0)
-    generator, scorer = float(model.tensor_parallel), 0.5
-    if num_gpus == 0:
-        generator, scorer = 0, 0
-        if _cluster_address() != "local" and pools.generator_gpus is None:
-            _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
-    elif num_gpus == 1 == pools.generators == pools.scorers == model.tensor_parallel:
-        generator, scorer = 0.7, 0.3  # the two share it
-    generator = generator if pools.generator_gpus is None else pools.generator_gpus
-    scorer = scorer if pools.scorer_gpus is None else pools.scorer_gpus
+    num_gpus = int(ray.cluster_resources().get("GPU", 0))
+    shares = choose_shares(num_gpus, _spare_cpus(), pools, model.tensor_parallel)
+    if num_gpus == 0 and _cluster_address() != "local" and pools.generator_gpus is None:
+        _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
+    generator, scorer = shares.generator_gpus, shares.scorer_gpus
     if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
         raise PreflightError(
             f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
@@ -100,32 +103,54 @@ def with_gpu_shares(config: GenerateConfig) -> GenerateConfig:
     _refuse_missing_gpus(
         "pools",
         {
-            "generators": (pools.generators, "generator-gpus", generator),
-            "scorers": (pools.scorers, "scorer-gpus", scorer),
+            "generators": (shares.generators, "generator-gpus", generator),
+            "scorers": (shares.scorers, "scorer-gpus", scorer),
         },
+    )
+    _warn_idle_gpus(
+        num_gpus,
+        shares.generators * generator + shares.scorers * scorer,
+        "--pools.generators and --pools.scorers",
     )
     memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
     return dataclasses.replace(
         config,
-        pools=dataclasses.replace(pools, generator_gpus=generator, scorer_gpus=scorer),
+        pools=dataclasses.replace(pools, **dataclasses.asdict(shares)),
         model=dataclasses.replace(model, gpu_memory=memory),
     )
 
 
 def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
-    """The config with the GPUs of scorers decided, where nothing is generated: one each.
+    """The config with its scorers and their GPUs decided, where nothing is generated: one each.
 
     Raises:
         PreflightError: as in `with_gpu_shares`.
     """
     pools = config.pools
+    num_gpus = int(ray.cluster_resources().get("GPU", 0))
     gpus = pools.scorer_gpus
     if gpus is None:
-        gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+        gpus = 1 if num_gpus else 0
         if gpus == 0 and _cluster_address() != "local":
             _warn_no_gpu("--pools.scorer-gpus")
-    _refuse_missing_gpus("pools", {"scorers": (pools.scorers, "scorer-gpus", gpus)})
-    return dataclasses.replace(config, pools=dataclasses.replace(pools, scorer_gpus=gpus))
+    fitting = min(math.floor(num_gpus / gpus), _spare_cpus()) if gpus else 1
+    scorers = pools.scorers or max(1, fitting)
+    _refuse_missing_gpus("pools", {"scorers": (scorers, "scorer-gpus", gpus)})
+    _warn_idle_gpus(num_gpus, scorers * gpus, "--pools.scorers")
+    return dataclasses.replace(
+        config, pools=dataclasses.replace(pools, scorers=scorers, scorer_gpus=gpus)
+    )
+
+
+def _spare_cpus() -> int:
+    """The CPUs of the cluster for actors, one each, with two left for reading and writing."""
+    return int(ray.cluster_resources().get("CPU", 0)) - 2
+
+
+def _warn_idle_gpus(num_gpus: int, used: float, flags: str) -> None:
+    idle = math.floor(num_gpus - used + 1e-6)
+    if idle >= 1:
+        log.warning("%d of %d GPUs stay idle; %s fill them", idle, num_gpus, flags)
 
 
 def _refuse_missing_gpus(group: str, actors: dict[str, tuple[int, str, float]]) -> None:

@@ -9,8 +9,8 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
   `map_batches_internal`, takes both.
 - Tasks that read and commit run in processes of their own. This module imports no model library, so
   that they start in a second and stay small; the actors import what they need.
-- An exception that leaves an actor ends the job. A dead engine therefore ends its process: Ray
-  starts another and gives it the units again, within the bounds below.
+- An exception that leaves an actor ends the job. A dead engine or scorer therefore ends its
+  process: Ray starts another and gives it the units again, within the bounds below.
 """
 
 import functools
@@ -27,7 +27,7 @@ from ray.data.block import BlockMetadata
 
 from c3l_ray.config import GenerateConfig, RecordsConfig
 from c3l_ray.distributed.cluster import MAX_RETRIES
-from c3l_ray.errors import C3LError, EngineFailure
+from c3l_ray.errors import C3LError, EngineFailure, ScorerFailure
 from c3l_ray.inputs.index import read_units, write_units
 from c3l_ray.inputs.joins import join_small_units
 from c3l_ray.inputs.layout import Layout
@@ -40,6 +40,9 @@ from c3l_ray.schema import replace_columns
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
 GENERATOR_RESTARTED = (
     "a generating process died and was started again; the log files of Ray's workers say why"
+)
+SCORER_RESTARTED = (
+    "a scoring process failed and was started again; the log files of Ray's workers say why"
 )
 
 log = logging.getLogger(__name__)
@@ -118,7 +121,7 @@ def process_units(
             dataset,
             GeneratorProcess,
             [generator, config],
-            size=config.pools.generators,
+            size=min(config.pools.generators or 1, len(units)),
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
@@ -126,7 +129,7 @@ def process_units(
         dataset,
         ScorerProcess,
         [scorer, config],
-        size=config.pools.scorers,
+        size=min(config.pools.scorers or 1, len(units)),
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
     )
@@ -182,23 +185,42 @@ class GeneratorProcess:
             log.error("the engine died, and its process ends: %s", error)
             os._exit(1)
         notes, self._unsaid_notes = self._unsaid_notes, []
-        if notes:
-            noted = [[*(earlier or []), *notes] for earlier in table["notes"].to_pylist()]
-            table = replace_columns(table, notes=noted)
-        return table
+        return add_notes(table, notes)
 
 
 class ScorerProcess:
-    """A scoring actor."""
+    """A scoring actor in a process that ends when its model fails on everything.
+
+    The process that Ray starts in its place notes it. Where that one fails on its first unit too,
+    the job ends with the reason.
+    """
 
     def __init__(self, scorer: type | None, config: RecordsConfig) -> None:
         from c3l_ray.inference.turn_scorer import TurnScorer
 
         self.scorer = (scorer or TurnScorer)(config)
+        self._is_unproven = ray.get_runtime_context().was_current_actor_reconstructed
+        self._unsaid_notes = [SCORER_RESTARTED] if self._is_unproven else []
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        scored: pa.Table = self.scorer(table)
-        return scored
+        try:
+            scored: pa.Table = self.scorer(table)
+        except ScorerFailure as error:
+            if self._is_unproven:
+                raise
+            log.error("the scorer failed, and its process ends: %s", error)
+            os._exit(1)
+        self._is_unproven = False
+        notes, self._unsaid_notes = self._unsaid_notes, []
+        return add_notes(scored, notes)
+
+
+def add_notes(table: pa.Table, notes: list[str]) -> pa.Table:
+    """The rows with these notes after those that they have."""
+    if not notes:
+        return table
+    noted = [[*(earlier or []), *notes] for earlier in table["notes"].to_pylist()]
+    return replace_columns(table, notes=noted)
 
 
 def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from c3l_ray.config import ClipModel
+from c3l_ray.inference.hub import CLIP_HUB, download_clip
 
 BATCH_SIZE = 64
 
@@ -20,7 +21,9 @@ class ClipScorer:
     def __init__(self, config: ClipModel) -> None:
         import open_clip
 
-        name = f"local-dir:{config.name}" if Path(config.name).is_dir() else config.name
+        is_pinned = config.name.startswith(CLIP_HUB) and "@" in config.name
+        folder = download_clip(config.name) if is_pinned else config.name
+        name = f"local-dir:{folder}" if Path(folder).is_dir() else config.name
         weights = None if ":" in name else config.weights
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         model, _, preprocess = open_clip.create_model_and_transforms(

@@ -12,17 +12,29 @@ from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.beams import beam_search
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
+from c3l_ray.inference.engine_settings import (
+    choose_max_len,
+    choose_step_tokens,
+    read_position_limit,
+)
 from c3l_ray.model_files import resolve_model
 
 
 class Engine:
     """vLLM's asynchronous engine, filled by as many concurrent `ask` calls as its user makes.
 
+    Args:
+        model: to load, and how.
+        sampling: of requests that bring no decoding of their own.
+        longest_request: the tokens of prompt and reply that it must take at least.
+
     Attributes:
         notes: what the user should know about the engine's replies, a sentence each.
     """
 
-    def __init__(self, model: GeneratorModel, sampling: Sampling) -> None:
+    def __init__(
+        self, model: GeneratorModel, sampling: Sampling, *, longest_request: int = 0
+    ) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
@@ -37,21 +49,38 @@ class Engine:
             # The engine's process then computes itself: one process and half of the start less.
             # vLLM has a worker so that it can bind threads to cores, which is off.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        # A seeded request whose prompt is cut in chunks fails on the CPU, so there the budget of a
-        # step holds whole prompts.
-        whole_prompts = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}
+        gpu_share = model.gpu_memory or 0.9
+        steps: dict[str, Any]
+        if on_cpu:
+            # A seeded request whose prompt is cut in chunks fails on the CPU, so there the budget
+            # of a step holds whole prompts.
+            steps = {"enable_chunked_prefill": False, "enforce_eager": True}
+            steps |= {"max_num_batched_tokens": model.step_tokens} if model.step_tokens else {}
+        else:
+            step_tokens = choose_step_tokens(
+                model.step_tokens,
+                gpu_gib=current_platform.get_device_total_memory() / 2**30,
+                gpu_name=current_platform.get_device_name(),
+                share=gpu_share,
+            )
+            steps = {"max_num_batched_tokens": step_tokens}
+        path = resolve_model(model.name, model.revision)
+        limit = read_position_limit(path, trust_remote_code=model.trust_remote_code)
         args = AsyncEngineArgs(
-            model=resolve_model(model.name),
+            model=path,
+            trust_remote_code=model.trust_remote_code,
             dtype=model.dtype,
-            max_model_len=model.max_len,
+            max_model_len=choose_max_len(
+                model.max_len, longest_request=longest_request, model_limit=limit
+            ),
             max_num_seqs=model.max_seqs,
             tensor_parallel_size=model.tensor_parallel,
-            gpu_memory_utilization=model.gpu_memory or 0.9,
+            gpu_memory_utilization=gpu_share,
             limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
             enable_prefix_caching=True,  # and their prefix, also while a correction makes it grow
             disable_log_stats=True,
-            **whole_prompts,
+            **steps,
         )
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)

@@ -1,14 +1,22 @@
 """Which weights a name stands for, and whether a job can use them, before anything starts."""
 
-import hashlib
-import json
-from functools import cache
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from c3l_ray.config import ReplyFormat
 from c3l_ray.errors import PreflightError
-from c3l_ray.model_files import resolve_model
+from c3l_ray.errors import first_line as first_line
+from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub
+from c3l_ray.model_files import (
+    WEIGHTS,
+    digest_model,
+    find_weight_files,
+    looks_like_path,
+    resolve_model,
+)
+from c3l_ray.template_date import uses_date
 
 TESTED_FAMILIES = frozenset(
     {
@@ -27,12 +35,59 @@ TESTED_FAMILIES = frozenset(
 # Families whose instruction-tuned models keep to a JSON schema without losing quality; others are
 # asked for labelled text, which LLaVA-1.5 and its kin were tuned on.
 _JSON_FAMILIES = ("gemma", "glm", "idefics3", "internvl", "llama4", "mistral3", "qwen", "smolvlm")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
-_CLIP_HUB = "hf-hub:"
+_UNQUANTIZED = re.compile(
+    r"[-_](AWQ|GPTQ|FP8|NVFP4|INT[48]|W\d+A\d+|quantized|bnb|[48]-?bit|dynamic)[^/]*$",
+    re.IGNORECASE,
+)
+"""The end of a name that says how the model is quantized."""
+_ADAPTER = (
+    "is an adapter of peft, not a model. Merge it into its base model and name the merged "
+    "checkpoint; of jobs.train that is the folder `model`, which is merged"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedModel:
+    """What is known of a vision-language model before anything starts.
+
+    Attributes:
+        name: as the user gave it.
+        identity: of its weights: their digest, or the hub's commit.
+        commit: of the hub; None for a folder.
+        dtype: that its config declares, such as "bfloat16", or None.
+        quantization: how its weights are quantized, such as "awq", or None.
+        uses_date: whether its chat template writes the date.
+        can_score: whether transformers loads it as a model of images and text.
+    """
+
+    name: str
+    identity: str
+    commit: str | None
+    dtype: str | None
+    quantization: str | None
+    uses_date: bool
+    can_score: bool
 
 
 def check_model(flag: str, name: str) -> str:
-    """The identity of a vision-language model's weights: their digest, or the hub's commit.
+    """The identity of a model's weights: `inspect_model`'s.
+
+    Raises:
+        PreflightError: as there.
+    """
+    return inspect_model(flag, name).identity
+
+
+def inspect_model(
+    flag: str, name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> CheckedModel:
+    """What is known of a vision-language model, without its weights.
+
+    Args:
+        flag: that named it.
+        name: hub name, path or s3:// folder.
+        revision: of a hub name; None takes the latest.
+        trust_remote_code: whether code of the model's own may run.
 
     Raises:
         PreflightError: there is no such model, it is not one, or it does not take images.
@@ -44,46 +99,105 @@ def check_model(flag: str, name: str) -> str:
     is_folder = Path(path).is_dir()
     if not is_folder:
         _check_hub_name(flag, path)
+    elif revision is not None:
+        raise PreflightError(
+            f"{flag} {name}: a folder has no revisions; leave out "
+            f"{flag.removesuffix('name')}revision {revision}"
+        )
+    elif (Path(path) / "adapter_config.json").is_file():
+        raise PreflightError(f"{flag} {name}: {_ADAPTER}")
     elif not (Path(path) / "config.json").is_file():
         raise PreflightError(f"{flag} {name}: not a model: the folder has no config.json")
     try:
-        config = _read_config(path)
+        commit = None if is_folder else find_commit(path, "config.json", revision)
+        config = _read_config(path, commit, trust_remote_code)
     except Exception as error:  # the hub's client, the network and a bad file raise a dozen kinds
         raise PreflightError(
-            f"{flag} {name}: cannot be read as a model: {first_line(error)}"
+            f"{flag} {name}: {_explain_config_error(error, flag, path, revision)}"
         ) from error
-    if not hasattr(config, "vision_config"):
+    has_own_code = type(config).__module__.startswith("transformers_modules")
+    if not has_own_code and not hasattr(config, "vision_config"):
         raise PreflightError(
             f"{flag} {name}: a text-only model ({config.model_type}); this job needs one that "
             f"takes images, such as LLaVA or Qwen-VL"
         )
-    if is_folder and not _weight_files(path):
+    if is_folder and not find_weight_files(path):
         raise PreflightError(
-            f"{flag} {name}: not a model: the folder has no weights ({_WEIGHTS[0]})"
+            f"{flag} {name}: not a model: the folder has no weights ({WEIGHTS[0]})"
         )
     from transformers import AutoProcessor  # seconds; a wrong name is refused without them
 
     try:
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(
+            path, revision=commit or "main", trust_remote_code=trust_remote_code
+        )
     except Exception as error:
         raise PreflightError(
-            f"{flag} {name}: its processor does not load: {first_line(error)}"
+            f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"
         ) from error
     if getattr(processor, "chat_template", None) is None:
         raise PreflightError(
             f"{flag} {name}: the model has no chat template, so it cannot be asked"
         )
-    return _digest(path) if is_folder else f"{name}@{config._commit_hash}"
+    dtype = getattr(config, "dtype", None)
+    return CheckedModel(
+        name=name,
+        identity=digest_model(path) if is_folder else f"{name}@{commit}",
+        commit=commit,
+        dtype=None if dtype is None else str(dtype).removeprefix("torch."),
+        quantization=_quantization(config),
+        uses_date=uses_date(processor),
+        can_score=_loads_in_transformers(config),
+    )
 
 
-def choose_reply_format(name: str) -> ReplyFormat:
+def check_scorable(flag: str, model: CheckedModel) -> None:
+    """Refuses a model whose answers' probabilities cannot be computed.
+
+    Raises:
+        PreflightError: it is quantized, or transformers has no class for it.
+    """
+    if model.quantization is not None:
+        original = _UNQUANTIZED.sub("", model.name)
+        example = f", such as {original}" if original != model.name else ""
+        raise PreflightError(
+            f"{flag} {model.name}: is quantized ({model.quantization}): it generates, but does not "
+            f"score. Name the unquantized checkpoint as --scorer.name{example}"
+        )
+    if not model.can_score:
+        raise PreflightError(
+            f"{flag} {model.name}: transformers has no class of images and text for this model, so "
+            "it does not score. Name another one as --scorer.name"
+        )
+
+
+def check_tunable(flag: str, name: str) -> None:
+    """Refuses a quantized model, whose weights cannot be tuned and written back.
+
+    Raises:
+        PreflightError: it is one.
+    """
+    quantization = _quantization(_read_config(resolve_model(name)))
+    if quantization is not None:
+        original = _UNQUANTIZED.sub("", name)
+        example = f", such as {original}" if original != name else ""
+        raise PreflightError(
+            f"{flag} {name}: is quantized ({quantization}) and cannot be tuned. Name the "
+            f"unquantized checkpoint{example}, and quantize the tuned one"
+        )
+
+
+def choose_reply_format(
+    name: str, revision: str | None = None, trust_remote_code: bool = False
+) -> ReplyFormat:
     """The format in which models of this family reply best: "json" or "text"."""
-    return "json" if model_family(name).startswith(_JSON_FAMILIES) else "text"
+    family = model_family(name, revision, trust_remote_code)
+    return "json" if family.startswith(_JSON_FAMILIES) else "text"
 
 
-def model_family(name: str) -> str:
+def model_family(name: str, revision: str | None = None, trust_remote_code: bool = False) -> str:
     """The `model_type` of a model's config, such as "qwen2_5_vl"."""
-    family: str = _read_config(resolve_model(name)).model_type
+    family: str = _read_config(resolve_model(name), revision, trust_remote_code).model_type
     return family
 
 
@@ -94,63 +208,9 @@ def untested_family_notes(name: str, family: str) -> list[str]:
     return [f"{name} is of family {family}, which is untested; compare a few answers by eye"]
 
 
-def check_clip(name: str, weights: str | None) -> str:
-    """The identity of an open_clip model.
-
-    Raises:
-        PreflightError: open_clip has no such model or weights.
-    """
-    import open_clip
-
-    if Path(name).is_dir() or _looks_like_path(name):
-        if not Path(name).is_dir():
-            raise PreflightError(f"--clip.name {name}: no such folder")
-        if not (Path(name) / "open_clip_config.json").is_file():
-            raise PreflightError(
-                f"--clip.name {name}: not a model: the folder has no open_clip_config.json"
-            )
-        if not _weight_files(name):
-            raise PreflightError(f"--clip.name {name}: not a model: the folder has no weights")
-        return _digest(name)
-    if name.startswith(_CLIP_HUB):
-        if name.count("/") != 1:
-            raise PreflightError(
-                f"--clip.name {name}: hub names have the form {_CLIP_HUB}OWNER/NAME"
-            )
-        return name
-    if name not in open_clip.list_models():
-        raise PreflightError(
-            f"--clip.name {name}: neither a local folder nor an architecture of open_clip; hub "
-            f"names have the form {_CLIP_HUB}OWNER/NAME"
-        )
-    if weights is None:
-        raise PreflightError(f"--clip.weights: {name} needs weights, a tag or a file")
-    if Path(weights).is_file():
-        return f"{name}:{_digest(weights)}"
-    if weights not in open_clip.list_pretrained_tags_by_model(name):
-        raise PreflightError(
-            f"--clip.weights {weights}: not a file, nor a tag that open_clip has for {name}"
-        )
-    return f"{name}:{weights}"
-
-
-@cache
-def _digest(path: str) -> str:
-    """Digest of a local model: of every file in it that is JSON, a template or weights."""
-    root = Path(path)
-    files = [root] if root.is_file() else [*_weight_files(path), *root.glob("*.json")]
-    files += root.glob("*.jinja")
-    total = hashlib.blake2b(digest_size=16)
-    for file in sorted(files):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
-        total.update(json.dumps([file.name, content.hexdigest()]).encode())
-    return total.hexdigest()
-
-
 def _check_hub_name(flag: str, name: str) -> None:
     """Refuses what cannot be a hub name, without asking the hub: offline it retries for long."""
-    if _looks_like_path(name):
+    if looks_like_path(name):
         raise PreflightError(f"{flag} {name}: no such folder")
     if name.count("/") != 1:
         raise PreflightError(
@@ -158,20 +218,42 @@ def _check_hub_name(flag: str, name: str) -> None:
         )
 
 
-def _read_config(path: str) -> Any:
+def _read_config(path: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(path)
+    return AutoConfig.from_pretrained(
+        path, revision=revision or "main", trust_remote_code=trust_remote_code
+    )
 
 
-def _weight_files(name: str) -> list[Path]:
-    return [file for pattern in _WEIGHTS for file in Path(name).glob(pattern)]
+def _explain_config_error(error: Exception, flag: str, path: str, revision: str | None) -> str:
+    """Why a model's config does not load, and the way out."""
+    if "trust_remote_code" in str(error):
+        return (
+            f"comes with code of its own: {flag.removesuffix('name')}trust-remote-code runs it. "
+            "Read it first, or name a checkpoint that transformers has the code of"
+        )
+    if not Path(path).is_dir() and is_adapter_on_hub(path, revision):
+        return _ADAPTER
+    return f"cannot be read as a model: {explain_hub_error(error, path)}"
 
 
-def _looks_like_path(name: str) -> bool:
-    return name.startswith(("/", "./", "../", "~"))
+def _quantization(config: Any) -> str | None:
+    """How a config says that the weights are quantized, or None where they are not."""
+    for part in (config, config.get_text_config()):
+        settings = getattr(part, "quantization_config", None)
+        if settings is not None:
+            content = settings if isinstance(settings, dict) else settings.to_dict()
+            return str(content.get("quant_method") or content.get("quant_algo") or "unknown")
+    return None
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+def _loads_in_transformers(config: Any) -> bool:
+    """Whether there is a class of images and text for a config, of transformers or its own."""
+    from transformers import AutoModelForImageTextToText
+
+    own_classes = getattr(config, "auto_map", None) or {}
+    return (
+        type(config) in AutoModelForImageTextToText._model_mapping
+        or "AutoModelForImageTextToText" in own_classes
+    )

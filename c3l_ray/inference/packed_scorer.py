@@ -71,6 +71,9 @@ class TurnGroup:
 class PackedScorer:
     """As `PlainScorer`, in one pass for all turns of an image, or as many as the budget holds.
 
+    Attributes:
+        unpacked_reasons: why some images were scored plainly; its user empties it.
+
     Raises:
         PackingError: the model's attention is not one that packs follow.
     """
@@ -78,6 +81,7 @@ class PackedScorer:
     def __init__(self, model: ScoringModel) -> None:
         self.model = model
         self.plain_scorer = PlainScorer(model)
+        self.unpacked_reasons: set[str] = set()
         text_config = model.vlm.config.get_text_config()
         layer_types = getattr(text_config, "layer_types", None)
         self.window: int | None = getattr(text_config, "sliding_window", None)
@@ -134,7 +138,8 @@ class PackedScorer:
                     baseline = read_image_prefix(self.model, first, first.baseline_image)
                 turns_of_image = {i: turns[i] for i in numbers}
                 yield from self._split_to_budget(turns_of_image, prefix, baseline)
-            except PackingError:
+            except PackingError as error:
+                self.unpacked_reasons.add(str(error))
                 plain = self.plain_scorer.measure([turns[i] for i in numbers])
                 evidence.update(zip(numbers, plain, strict=True))
 

@@ -56,10 +56,11 @@ def find_logit_transform(model: ScoringModel) -> LogitTransform:
 
     Raises:
         PreflightError: none does, or the model cannot compute the trial turns at all.
+        torch.OutOfMemoryError: the GPU has no memory for them now.
     """
     try:
         return _find_logit_transform(model)
-    except PreflightError:
+    except (PreflightError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever an unknown model's code or processor raises
         raise PreflightError(f"{model.name} cannot be scored with: {first_line(error)}") from error

@@ -80,12 +80,18 @@ class ScoringModel:
         from transformers import AutoModelForImageTextToText
 
         self.name = name
-        path = resolve_model(name)
+        path = resolve_model(name, config.revision)
+        own_code = {"trust_remote_code": config.trust_remote_code}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens
-        self.processor: Any = load_processor(name, config.template_args)
+        self.processor: Any = load_processor(
+            name,
+            config.template_args,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
         self.special_tokens = chat.special_tokens(self.processor)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype)
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype, **own_code)
         self.vlm: Any = model.to(self.device).eval()
         self.head: Any = self.vlm.get_output_embeddings()
         self.logit_transform = LogitTransform()

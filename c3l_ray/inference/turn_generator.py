@@ -19,11 +19,13 @@ from c3l_ray.errors import RefusedRequest, UnusableImage
 from c3l_ray.images import decode_image
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, GenerationRequest, Reply
+from c3l_ray.inference.engine_settings import longest_request
 from c3l_ray.inference.model_check import model_family, untested_family_notes
 from c3l_ray.inference.reply_reader import ReplyReader
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.processors import load_processor
 from c3l_ray.schema import Turn, replace_columns
+from c3l_ray.template_date import pin_date
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +50,26 @@ class TurnGenerator:
     ) -> None:
         name = config.model.name
         self.config = config
-        self.processor = processor or load_processor(name, config.model.template_args)
+        self.processor = processor or load_processor(
+            name,
+            config.model.template_args,
+            revision=config.model.revision,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+        pin_date(self.processor, config.prompt_date)
         self.reply_format = "json" if config.reply_format == "json" else "text"
         self.json_schema = c3l.REPLY_JSON_SCHEMA if self.reply_format == "json" else None
         self.reader = ReplyReader(self.processor)
-        self.engine = engine or Engine(config.model, config.sampling)
+        self.engine = engine or Engine(
+            config.model,
+            config.sampling,
+            longest_request=longest_request(self.processor, config),
+        )
         # Decoded images are large; twice what the engine works on keeps it full.
         num_decoded = max(2, 2 * config.model.max_seqs // config.turns_per_image)
         self.decoded_slots = asyncio.Semaphore(num_decoded)
-        self.notes = [*self.engine.notes, *untested_family_notes(name, model_family(name))]
+        family = model_family(name, config.model.revision, config.model.trust_remote_code)
+        self.notes = [*self.engine.notes, *untested_family_notes(name, family)]
         for note in self.notes:
             log.warning(note)
 

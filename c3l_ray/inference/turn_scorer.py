@@ -8,18 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import pyarrow as pa
+import torch
 from PIL import Image
 
 from c3l_ray import chat
 from c3l_ray.config import RecordsConfig
-from c3l_ray.errors import UnusableImage
+from c3l_ray.errors import ScorerFailure, UnusableImage
 from c3l_ray.images import decode_image, make_baseline_image
 from c3l_ray.inference.clip_scorer import ClipScorer
+from c3l_ray.inference.faults import Fault, FaultCount, measure_by_halves, wait_for_memory
 from c3l_ray.inference.model_check import first_line, untested_family_notes
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import (
+    TRIAL_TURNS,
     AnswerScorer,
     check_packing,
     compare_prompts,
@@ -27,8 +30,9 @@ from c3l_ray.inference.scorer_checks import (
 )
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods import c3l
-from c3l_ray.methods.i2c import compute_scores
+from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
+from c3l_ray.template_date import pin_date
 
 NO_OTHER_PICTURE = (
     "turns without scores: with --scorer.baseline mismatched an image is compared with another "
@@ -43,18 +47,20 @@ class ScoreTarget:
     """A turn to score, and where its scores go.
 
     Attributes:
+        row: of its image.
         to_score: as the scorers take it.
         turn: of the table.
         column: of the turn.
     """
 
+    row: int
     to_score: TurnToScore
     turn: Turn
     column: Literal["scores", "draft_scores"]
 
 
 class TurnScorer:
-    """Reads: image, turns, error, notes. Fills: turns, error, score_s, notes.
+    """Reads: image, turns, error, notes. Fills: turns, error, score_s, scoring, faults, notes.
 
     Each turn of status "ok" is scored: its answer and its draft. A turn of the kind "follow_up" is
     scored given the turns before it that came as "ok", and a turn made elsewhere given its system
@@ -62,22 +68,31 @@ class TurnScorer:
     it is gets the status that says why (`ScoringModel.unscorable_status`). The turns of a block
     with one picture keep null scores where the side without the image takes another picture.
 
+    A turn that the model fails on, out of memory or by its processor's refusal, gets the status
+    "unscored"; one that CLIP fails on keeps a null `clip`. Either is a fault of its row.
+
     Attributes:
         notes: what the user should know about the scores, a sentence each.
 
     Raises:
         PreflightError: the scorer's numbers would not be the model's own.
+        ScorerFailure: out of a call: the model fails on what it could compute at the start.
+        C3LError: out of a call: the model, or CLIP, fails on every turn.
     """
 
     def __init__(self, config: RecordsConfig) -> None:
         self.config = config
-        self.model = ScoringModel(config.scorer, config.scorer_name)
-        self.model.logit_transform = find_logit_transform(self.model)
-        self.scorer, self.notes = choose_scorer(self.model, pack=config.scorer.pack)
+        self.model, self.scorer, self.notes = wait_for_memory(
+            lambda: load_scorer(config), f"the scorer {config.scorer_name}"
+        )
         self.notes += compare_prompts(self.model)
         self.notes += untested_family_notes(self.model.name, self.model.family)
-        self.clip = ClipScorer(config.clip)
         self.takes_system_message = chat.takes_system_message(self.model.processor)
+        self.clip = wait_for_memory(lambda: ClipScorer(config.clip), f"CLIP {config.clip.name}")
+        self.fault_counts = {
+            "model": FaultCount(config.scorer_name),
+            "clip": FaultCount(f"CLIP {config.clip.name}"),
+        }
         for note in self.notes:
             log.warning(note)
 
@@ -93,14 +108,17 @@ class TurnScorer:
                 except UnusableImage as unusable:
                     errors[row] = str(unusable)
         targets: list[ScoreTarget] = []
+        faults: dict[int, list[Fault]] = {row: [] for row in images}
         baseline_images = self.baseline_images(images)
         for row, baseline_image in baseline_images.items():
-            targets += self.find_targets(turns[row], images[row], baseline_image)
-            statuses = {turn["status"] for turn in turns[row]}
-            if "ok" not in statuses:
-                errors[row] = f"no_turn: {', '.join(sorted(statuses)) or 'the row has no turns'}"
-        self.write_scores(targets)
-        unit_notes = list(self.notes)
+            try:
+                targets += self.find_targets(row, turns[row], images[row], baseline_image)
+            except Exception as error:  # whatever a chat template raises
+                faults[row].append(Fault.of(error))
+                for turn in turns[row]:
+                    turn["status"] = "unscored" if turn["status"] == "ok" else turn["status"]
+        self.write_scores(targets, faults)
+        unit_notes = [*self.notes, *self.take_unpacked_notes()]
         if len(baseline_images) < len(images):
             unit_notes.append(NO_OTHER_PICTURE)
         if not self.takes_system_message and any(target.to_score.system for target in targets):
@@ -108,12 +126,16 @@ class TurnScorer:
                 f"the chat template of {self.model.name} takes no system message, so that it "
                 "stands before the first question"
             )
+        for row in images:
+            errors[row] = row_error(turns[row], faults[row])
         seconds = time.monotonic() - started
         return replace_columns(
             table,
             turns=turns,
             error=errors,
             score_s=[seconds] * len(errors),
+            scoring=["packed" if isinstance(self.scorer, PackedScorer) else "plain"] * len(errors),
+            faults=[[str(fault) for fault in faults.get(row, ())] for row in range(len(errors))],
             notes=[list(dict.fromkeys([*(earlier or []), *unit_notes])) for earlier in notes],
         )
 
@@ -127,7 +149,7 @@ class TurnScorer:
         return pair_with_other_pictures(images)
 
     def find_targets(
-        self, turns: list[Turn], image: Image.Image, baseline_image: Image.Image | None
+        self, row: int, turns: list[Turn], image: Image.Image, baseline_image: Image.Image | None
     ) -> list[ScoreTarget]:
         """An image's answers and drafts to score; turns that cannot be scored get their status."""
         targets: list[ScoreTarget] = []
@@ -148,28 +170,99 @@ class TurnScorer:
             if status := self.model.unscorable_status(to_score):
                 turn["status"] = status
                 continue
-            targets.append(ScoreTarget(to_score=to_score, turn=turn, column="scores"))
+            targets.append(ScoreTarget(row=row, to_score=to_score, turn=turn, column="scores"))
             if draft is None:
                 continue
             to_score = replace(to_score, answer=draft)
             if self.model.unscorable_status(to_score) is None:
-                targets.append(ScoreTarget(to_score=to_score, turn=turn, column="draft_scores"))
+                targets.append(
+                    ScoreTarget(row=row, to_score=to_score, turn=turn, column="draft_scores")
+                )
         return targets
 
-    def write_scores(self, targets: Sequence[ScoreTarget]) -> None:
-        """Writes the scores of each target into its turn."""
-        if not targets:
-            return
-        turns = [target.to_score for target in targets]
-        evidence = self.scorer.measure(turns)
-        cosines = self.clip.cosines(
-            [turn.image for turn in turns], [f"{turn.question} {turn.answer}" for turn in turns]
-        )
-        for target, answer, cosine in zip(targets, evidence, cosines, strict=True):
-            scores = cast(Scores, {**compute_scores(answer), "clip": cosine})
+    def take_unpacked_notes(self) -> list[str]:
+        """Notes on the images that did not fit packs since the last call."""
+        if not isinstance(self.scorer, PackedScorer):
+            return []
+        reasons, self.scorer.unpacked_reasons = self.scorer.unpacked_reasons, set()
+        return [
+            f"{self.model.name} scored some images without packing: {reason}"
+            for reason in sorted(reasons)
+        ]
+
+    def write_scores(
+        self, targets: Sequence[ScoreTarget], faults: Mapping[int, list[Fault]]
+    ) -> None:
+        """Writes the scores of each target into its turn, and what failed to the row's faults."""
+        evidence = measure_by_halves(targets, self.measure_evidence, _image_of)
+        scored = [
+            (target, answer)
+            for target, answer in zip(targets, evidence, strict=True)
+            if not isinstance(answer, Fault)
+        ]
+        for target, answer in zip(targets, evidence, strict=True):
+            if isinstance(answer, Fault):
+                faults[target.row].append(answer)
+                if target.column == "scores":
+                    target.turn["status"] = "unscored"
+        if self.fault_counts["model"].add(evidence):
+            self.refuse_broken_model()
+        cosines = measure_by_halves([target for target, _ in scored], self.cosines, _image_of)
+        self.fault_counts["clip"].add(cosines)
+        for (target, answer), cosine in zip(scored, cosines, strict=True):
+            if isinstance(cosine, Fault):
+                faults[target.row].append(Fault(f"clip_{cosine.reason}", cosine.detail))
+            clip = None if isinstance(cosine, Fault) else cosine
+            scores = cast(Scores, {**compute_scores(answer), "clip": clip})
             target.turn[target.column] = scores
             if self.config.token_gains and target.column == "scores":
                 target.turn["token_gains"] = answer.token_gains.tolist()
+
+    def measure_evidence(self, targets: Sequence[ScoreTarget]) -> list[AnswerEvidence]:
+        return self.scorer.measure([target.to_score for target in targets])
+
+    def cosines(self, targets: Sequence[ScoreTarget]) -> list[float]:
+        """The `clip` score of each target."""
+        turns = [target.to_score for target in targets]
+        texts = [f"{turn.question} {turn.answer}" for turn in turns]
+        return self.clip.cosines([turn.image for turn in turns], texts)
+
+    def refuse_broken_model(self) -> None:
+        """Tells a model that fails on some turns from one that computes nothing any more.
+
+        Raises:
+            ScorerFailure: it fails on the trial turns, which it has scored at the start.
+        """
+        try:
+            self.scorer.measure(TRIAL_TURNS)
+        except Exception as error:  # as of any other turn
+            raise ScorerFailure(
+                f"{self.model.name} fails on every turn, also on those that it could score when it "
+                f"started: {Fault.of(error)}"
+            ) from error
+
+
+def row_error(turns: Sequence[Turn], faults: Sequence[Fault]) -> str | None:
+    """Why an image has no good turn, or None where it has one."""
+    statuses = {turn["status"] for turn in turns}
+    if "ok" in statuses:
+        return None
+    if "unscored" in statuses and faults:
+        return f"unscored: {faults[0]}"
+    return f"no_turn: {', '.join(sorted(statuses)) or 'the row has no turns'}"
+
+
+def load_scorer(config: RecordsConfig) -> tuple[ScoringModel, AnswerScorer, list[str]]:
+    """The scoring model, how it scores, and notes on that.
+
+    Raises:
+        PreflightError: its numbers would not be the model's own.
+        torch.OutOfMemoryError: the GPU has no memory for it now.
+    """
+    model = ScoringModel(config.scorer, config.scorer_name)
+    pin_date(model.processor, config.prompt_date)
+    model.logit_transform = find_logit_transform(model)
+    return model, *choose_scorer(model, pack=config.scorer.pack)
 
 
 def pair_with_other_pictures(images: Mapping[int, Image.Image]) -> dict[int, Image.Image | None]:
@@ -201,7 +294,11 @@ def _digest_pixels(image: Image.Image) -> bytes:
 def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, list[str]]:
     """The packed scorer, or the plain one where packs do not fit, with a note that says why.
 
-    Whether packs fit is tried on two turns: a model's family alone does not tell.
+    Whether packs fit is tried on two turns: a model's family alone does not tell. Memory does not
+    tell either: what lacks now may be there in a minute.
+
+    Raises:
+        torch.OutOfMemoryError: the GPU has no memory for the two turns now.
     """
     plain = PlainScorer(model)
     if not pack:
@@ -209,6 +306,12 @@ def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, lis
     try:
         packed = PackedScorer(model)
         check_packing(model, packed, plain)
+    except torch.OutOfMemoryError:
+        raise
     except (PackingError, TypeError, ValueError, RuntimeError) as error:
         return plain, [f"{model.name} scores without packing, which is slower: {first_line(error)}"]
     return packed, []
+
+
+def _image_of(target: ScoreTarget) -> Image.Image:
+    return target.to_score.image

@@ -92,6 +92,8 @@ def commit_unit(
                 records,
                 notes=sorted(notes),
                 seconds={stage: staged[f"{stage}_s"][0].as_py() or 0.0 for stage in stages},
+                scoring={how for how in staged["scoring"].to_pylist() if how is not None},
+                faults=staged["faults"].to_pylist(),
             ),
         )
         folder.write(file, content)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ class Counts:
         turns: of all images.
         turn_status: turns by status.
         thoughts: turns that were read from a reply after a thought.
+        scoring: units by how they were scored: "packed" or "plain".
+        faults: what scoring failed with on some turns, by the exception's type.
+        fault_examples: for each of these, one image and its whole message.
         tokens: generated, those of corrections included.
         correction_outcomes: corrected turns by how that ended.
         correction_tokens: "generated" for corrections, and "kept" of them in answers.
@@ -37,6 +40,9 @@ class Counts:
     turns: int = 0
     turn_status: dict[str, int] = field(default_factory=dict)
     thoughts: int = 0
+    scoring: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    fault_examples: dict[str, str] = field(default_factory=dict)
     tokens: int = 0
     correction_outcomes: dict[str, int] = field(default_factory=dict)
     correction_tokens: dict[str, int] = field(default_factory=dict)
@@ -64,13 +70,22 @@ def _add(first: Any, second: Any) -> Any:
     return total
 
 
-def count_records(records: pa.Table, *, notes: Iterable[str], seconds: dict[str, float]) -> Counts:
+def count_records(
+    records: pa.Table,
+    *,
+    notes: Iterable[str],
+    seconds: dict[str, float],
+    scoring: Iterable[str] = (),
+    faults: Sequence[Sequence[str] | None] = (),
+) -> Counts:
     """Counts a unit's records.
 
     Args:
         records: in the schema RECORDS.
         notes: of the processes that made them.
         seconds: that each stage took.
+        scoring: how they were scored.
+        faults: of scoring, of each record.
     """
     columns = ["source", "key", "error", "status", "turns"]
     rows: list[Record] = records.select(columns).to_pylist()
@@ -78,6 +93,11 @@ def count_records(records: pa.Table, *, notes: Iterable[str], seconds: dict[str,
         (error_reason(row["error"] or ""), f"{row['source']} {row['key']}: {row['error']}")
         for row in rows
         if row["status"] == "failed"
+    ]
+    faulty = [
+        (error_reason(fault), f"{row['source']} {row['key']}: {fault}")
+        for row, faults_of_row in zip(rows, faults, strict=bool(faults))
+        for fault in faults_of_row or ()
     ]
     turns = [turn for row in rows for turn in row["turns"]]
     corrections = [turn["correction"] for turn in turns if turn["correction"] is not None]
@@ -89,6 +109,9 @@ def count_records(records: pa.Table, *, notes: Iterable[str], seconds: dict[str,
         turns=len(turns),
         turn_status=dict(Counter(turn["status"] for turn in turns)),
         thoughts=sum(turn["thought"] is not None for turn in turns),
+        scoring=dict.fromkeys(scoring, 1),
+        faults=dict(Counter(reason for reason, _ in faulty)),
+        fault_examples=dict(reversed(faulty)),
         tokens=sum(turn["num_tokens"] or 0 for turn in turns),
         correction_outcomes=dict(Counter(correction["outcome"] for correction in corrections)),
         correction_tokens={

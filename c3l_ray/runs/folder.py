@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +45,19 @@ class RunFolder:
         """
         return cls(Location.parse(path, flag), path, flag)
 
-    def claim(self, identity: Identity, job: str) -> None:
+    def claim(self, identity: Identity, job: str, *, mix_versions: bool = False) -> Identity:
         """Takes the folder for a job of this identity; the same one may take it again.
 
         Another identity of the job may take it while it holds no committed rows, no checkpoint and
         no model. A process that still works for the earlier one stops at its next commit.
+
+        Args:
+            identity: of the job's output.
+            job: by its name.
+            mix_versions: whether to go on where the libraries alone were of other versions.
+
+        Returns:
+            The identity of the folder: this one, or that which other versions began.
 
         Raises:
             PreflightError: it holds a run of another identity, something else, or cannot be
@@ -61,11 +70,11 @@ class RunFolder:
             if theirs is None:
                 self._refuse_other_content()
                 if self.write_if_absent(REPORT, json.dumps(mine).encode()):
-                    return
+                    return identity
                 theirs = self.read_json(REPORT) or {}
             if theirs["origin"] == identity.origin:
                 self.write_json(REPORT, theirs)  # find out now whether it can be written
-                return
+                return identity
         except (*storage.ERRORS, KeyError, TypeError) as error:
             raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
         self._refuse_other_version(theirs)
@@ -73,18 +82,21 @@ class RunFolder:
             log.info("%s holds no results yet; it is begun anew with other settings", self.path)
             self.write_json(REPORT, mine)
             self._remove_indexes()
-            return
-        before = theirs.get("identity", {})
-        now = identity.content
-        changes = [
-            f"{name}: {before.get(name)!r} there, {now.get(name)!r} now"
-            for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
-        ]
+            return identity
+        before = Identity(theirs.get("identity", {}))
+        changes = _list_changes(before.content, identity.content)
+        only_versions = all(name.startswith("versions.") for name in changes)
+        if only_versions and mix_versions:
+            log.warning(
+                "%s %s: was begun with other versions: %s",
+                *(self.flag, self.path, "; ".join(changes.values())),
+            )
+            return before
+        advice = " (--mix-versions goes on all the same)" if only_versions else ""
         raise PreflightError(
             f"{self.flag} {self.path}: belongs to origin {theirs['origin']}, and this run is of "
-            f"origin {identity.origin}. Choose another folder, or run as before. They differ in\n  "
-            + "\n  ".join(changes)
+            f"origin {identity.origin}. Choose another folder, or run as before{advice}. They "
+            "differ in\n  " + "\n  ".join(changes.values())
         )
 
     def check_owner(self, origin: str) -> None:
@@ -208,3 +220,21 @@ def _holds_results(folder: Location) -> bool:
             if any(name.startswith(_RESULTS[child.name]) for name in names):
                 return True
     return False
+
+
+def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """What differs between two identities: by its name, with dots in it, what each says."""
+    there, here = dict(_flatten(before)), dict(_flatten(now))
+    return {
+        name: f"{name}: {there.get(name)!r} there, {here.get(name)!r} now"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    }
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

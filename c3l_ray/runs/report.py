@@ -7,12 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from c3l_ray import __version__
 from c3l_ray.config import RecordsConfig
-from c3l_ray.identity import Identity
+from c3l_ray.identity import LIBRARIES, Identity, installed_versions
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
@@ -30,6 +30,7 @@ class RecordsReport(Counts):
     Attributes:
         job: that writes it: "generate" or "score".
         version: of c3l-ray.
+        versions: of c3l-ray and of the libraries, of every command that has written here.
         total_images: of the input, once it is indexed.
         origin: digest of the identity.
         identity: what defines a row's content.
@@ -41,6 +42,7 @@ class RecordsReport(Counts):
 
     job: str
     version: str = __version__
+    versions: list[dict[str, str | None]] = field(default_factory=list)
     total_images: int | None = None
     origin: str
     identity: dict[str, Any]
@@ -71,6 +73,9 @@ class RunProgress:
         self.manifests: list[Manifest] = []  # those that have a file
         self.new_images = 0  # by this command
         self.total_images: int | None = None  # of the input, once it is indexed
+        earlier = (folder.read_json(REPORT) or {}).get("versions", [])
+        mine = installed_versions(*LIBRARIES)
+        self.versions = earlier if mine in earlier else [*earlier, mine]
         self._started = time.monotonic()
         self._lock = threading.Lock()  # a minute's update comes from a thread of its own
 
@@ -134,6 +139,7 @@ class RunProgress:
         report = RecordsReport(
             **{field.name: getattr(counts, field.name) for field in dataclasses.fields(counts)},
             job=self.job,
+            versions=self.versions,
             total_images=self.total_images,
             origin=self.identity.origin,
             identity=self.identity.content,

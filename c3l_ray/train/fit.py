@@ -40,6 +40,7 @@ from c3l_ray.train.training_config import TrainConfig
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
+ADAPTER_FOLDER = "adapter"
 POSITION = "position.json"
 
 
@@ -248,3 +249,8 @@ def _write_model(trainer: Trainer, run: TrainingRun) -> None:
         tuned = {original_names[loaded]: weight for loaded, weight in tuned_weights.items()}
         for file, content in export.make_model_files(name, tuned):
             run.write(f"{MODEL_FOLDER}/{file}", content)
+    if run.config.export == "adapter":
+        adapter = dict(export.gather_adapter_weights(trainer.learner))
+        if trainer.rank == 0:
+            for file, content in export.make_adapter_files(name, trainer.learner, adapter):
+                run.write(f"{ADAPTER_FOLDER}/{file}", content)

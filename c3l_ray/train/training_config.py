@@ -153,6 +153,8 @@ class TrainingOptions:
     labels: LabelRules = field(default_factory=LabelRules)
     contrast: Contrast = field(default_factory=Contrast)
     alignment: Alignment = field(default_factory=Alignment)
+    export: Literal["model", "adapter"] = "model"
+    """Write the tuned model, or beside it also the LoRA matrices as files of peft (adapter)."""
     verify: bool = True
     """Load the tuned model in vLLM at the end, and have it answer once."""
 
@@ -197,6 +199,11 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
 
     def __post_init__(self) -> None:
         check_config(self)
+
+    def conflicts(self) -> Conflicts:
+        yield from super().conflicts()
+        if self.export == "adapter" and self.tune_mode != "lora":
+            yield "export", f"--model.tune {self.tune_mode} has no LoRA matrices"
 
     @property
     def objective_spec(self) -> ObjectiveSpec:

@@ -63,6 +63,8 @@ class C3LConfig(GenerateConfig):
             yield "training.contrast.token_weights", "needs the flag --token-gains"
         if not is_share_or_count(self.top):
             yield "top", SHARE_OR_COUNT
+        if self.model.trust_remote_code:
+            yield "model.trust_remote_code", "training does not load models with code of their own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +104,26 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     """
     config = make_paths_absolute(config)
     folder = RunFolder.open(config.output)
-    models = identify_models(config)
-    config = settle_generation(config)
-    identity = c3l_identity(config, models)
-    folder.claim(identity, "c3l")
-    check_stages(config, models)
+    from c3l_ray.inference.model_check import check_tunable
+    from c3l_ray.workflows.models import pin_generation
+
+    if config.model.revision is not None:
+        raise PreflightError(
+            f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
+            "download the revision, and name its folder"
+        )
+    run = pin_generation(config, folder)
+    check_tunable("--model.name", config.model.name)
+    config = settle_generation(run.config)
+    identity = c3l_identity(generation_identity(config, **run.identities))
+    identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
+    check_stages(config, run.identities)
     from c3l_ray.distributed import cluster
     from c3l_ray.train.fit import MODEL_FOLDER
     from c3l_ray.workflows.train import train_model
 
     workers, pools = config.training.workers, config.pools
-    cluster.connect(max(pools.generators + pools.scorers, workers.num + workers.readers))
+    cluster.connect(max(cluster.count_actors(pools), workers.num + workers.readers))
     report = C3LReport(
         origin=identity.origin, identity=identity.content, config=dataclasses.asdict(config)
     )
@@ -157,30 +168,17 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     return report
 
 
-def identify_models(config: C3LConfig) -> dict[str, str]:
-    """The identities of the "model", "scorer" and "clip" that a run begins with.
-
-    Raises:
-        PreflightError: one of them cannot be used.
-    """
-    from c3l_ray.inference.model_check import check_clip, check_model
-
-    model, scorer = check_model("--model.name", config.model.name), config.scorer.name
-    return {
-        "model": model,
-        "scorer": model if scorer is None else check_model("--scorer.name", scorer),
-        "clip": check_clip(config.clip.name, config.clip.weights),
-    }
-
-
-def c3l_identity(config: C3LConfig, models: Mapping[str, str]) -> Identity:
+def c3l_identity(generation: Identity) -> Identity:
     """What defines the output as a whole: what defines its first generation.
 
     Each stage has an identity of its own beside it, so that a finished run takes more rounds,
     another selection, or other settings of a stage that is still to come.
     """
-    generation = generation_identity(config, **models)
-    return Identity({"schema": schema.VERSION, "job": "c3l", "generation": generation.content})
+    of_rounds = dict(generation.content)
+    versions = of_rounds.pop("versions")
+    return Identity(
+        {"schema": schema.VERSION, "job": "c3l", "versions": versions, "generation": of_rounds}
+    )
 
 
 def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
@@ -212,7 +210,7 @@ def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
         identity = identify() if report else None
         try:
             if identity:
-                stage.claim(identity, job)
+                stage.claim(identity, job, mix_versions=config.mix_versions)
         except PreflightError as error:
             raise PreflightError(
                 f"{error}\nOr remove {name} and the stages after it, and they are made anew"
@@ -245,7 +243,10 @@ def generation_config(config: C3LConfig, model: str, number: int) -> GenerateCon
             **_fields_of(GenerateConfig, config),
             "output": f"{config.output}/round-{number}",
             "sampling": dataclasses.replace(config.sampling, seed=seed),
-            "model": dataclasses.replace(config.model, name=model),
+            # A tuned model lies in a folder, which has no revisions.
+            "model": dataclasses.replace(
+                config.model, name=model, revision=config.model.revision if number == 0 else None
+            ),
             "scorer": dataclasses.replace(config.scorer, name=config.scorer_name),
         }
     )

@@ -25,17 +25,14 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     folder = RunFolder.open(config.output)
     if config.scorer.name is None:
         log.info("the scorer is %s, the generator itself (--scorer.name)", config.scorer_name)
-    from c3l_ray.inference.model_check import check_clip, check_model
+    from c3l_ray.workflows.models import pin_generation
 
-    model = check_model("--model.name", config.model.name)
-    is_same = config.scorer_name == config.model.name
-    scorer = model if is_same else check_model("--scorer.name", config.scorer_name)
-    clip = check_clip(config.clip.name, config.clip.weights)
-    config = settle_generation(config)
-    identity = generation_identity(config, model=model, scorer=scorer, clip=clip)
-    folder.claim(identity, "generate")
+    run = pin_generation(config, folder)
+    config = settle_generation(run.config)
+    identity = generation_identity(config, **run.identities)
+    identity = folder.claim(identity, "generate", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(config.pools.generators + config.pools.scorers)
+    cluster.connect(cluster.count_actors(config.pools))
     config = cluster.with_gpu_shares(config)
     return write_records(config, shards, identity, folder, job="generate", generates=True)

@@ -2,10 +2,10 @@
 
 import dataclasses
 import logging
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig, ScoreConfig
+from c3l_ray.config import GenerateConfig, GeneratorModel, ScoreConfig, ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.processors import (
     THINKING_SWITCH,
@@ -34,23 +34,25 @@ def settle_generation(config: Generating) -> Generating:
             thinks first: the engine holds a reply to JSON from its first token on.
     """
     name = config.model.name
-    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args)
-    scorer_args = (
-        resolve_template_args(SCORER_FLAG, config.scorer_name, config.scorer.template_args)
-        if config.scorer.template_args
-        else keep_known_args(config.scorer_name, args)
-    )
+    source, scorer_source = _source_of(config.model), _source_of(config.scorer)
+    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args, **source)
+    if config.scorer.template_args:
+        scorer_args = resolve_template_args(
+            SCORER_FLAG, config.scorer_name, config.scorer.template_args, **scorer_source
+        )
+    else:
+        scorer_args = keep_known_args(config.scorer_name, args, **scorer_source)
     config = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, template_args=args),
         scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
     )
-    processor = load_processor(name, args)
+    processor = load_processor(name, args, **source)
     thinks = is_thinking_on(processor) or chat.opens_thought(processor)
     if config.reply_format == "auto":
         from c3l_ray.inference.model_check import choose_reply_format
 
-        reply_format = "text" if thinks else choose_reply_format(name)
+        reply_format = "text" if thinks else choose_reply_format(name, **source)
         return dataclasses.replace(config, reply_format=reply_format)
     if config.reply_format == "json" and thinks:
         remedy = "--reply-format text"
@@ -69,7 +71,12 @@ def settle_scoring(config: ScoreConfig) -> ScoreConfig:
     Raises:
         PreflightError: the template does not know one of them.
     """
-    args = resolve_template_args(SCORER_FLAG, config.scorer_name, config.scorer.template_args)
+    args = resolve_template_args(
+        SCORER_FLAG,
+        config.scorer_name,
+        config.scorer.template_args,
+        **_source_of(config.scorer),
+    )
     return dataclasses.replace(
         config, scorer=dataclasses.replace(config.scorer, template_args=args)
     )
@@ -93,3 +100,8 @@ def settle_training(config: TrainConfig) -> TrainConfig:
             *(name, asked, learnt),
         )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, template_args=args))
+
+
+def _source_of(model: GeneratorModel | ScorerModel) -> dict[str, Any]:
+    """What else than its name says which model it is, as `load_processor` takes it."""
+    return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}

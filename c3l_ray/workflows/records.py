@@ -112,11 +112,17 @@ def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:
 
 
 def check_failures(report: RecordsReport, max_failed_share: float) -> None:
-    """Refuses a finished run with more failed images than the user allows.
+    """Refuses a finished run with more failed images than the user allows, or nothing scored.
 
     Raises:
         TooManyFailures: what was written stays.
     """
+    unscored = report.turn_status.get("unscored", 0)
+    if unscored and not report.turn_status.get("ok"):
+        raise TooManyFailures(
+            f"the scorer failed on all of the {unscored} turns that it was to score, for example "
+            f"{next(iter(report.fault_examples.values()), 'for no known reason')}"
+        )
     failed = report.status.get("failed", 0)
     if failed > max_failed_share * report.images:
         raise TooManyFailures(

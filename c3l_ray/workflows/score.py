@@ -28,18 +28,14 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
                 "for images"
             )
     folder = RunFolder.open(config.output)
-    from c3l_ray.inference.model_check import check_clip, check_model
+    from c3l_ray.workflows.models import pin_scoring
 
-    scorer = check_model("--scorer.name", config.scorer_name)
-    config = settle_scoring(config)
-    identity = scoring_identity(
-        config,
-        scorer=scorer,
-        clip=check_clip(config.clip.name, config.clip.weights),
-    )
-    folder.claim(identity, "score")
+    run = pin_scoring(config, folder)
+    config = settle_scoring(run.config)
+    identity = scoring_identity(config, **run.identities)
+    identity = folder.claim(identity, "score", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(config.pools.scorers)
+    cluster.connect(cluster.count_actors(config.pools))
     config = cluster.with_scorer_gpus(config)
     return write_records(config, shards, identity, folder, job="score", generates=False)

@@ -33,6 +33,8 @@ def summarize_records(report: RecordsReport, output: str) -> str:
         *_describe_correction(report),
         f"  failed   {_list_counts(report.reasons)}",
         *(f"           for example {example}" for example in report.failure_examples.values()),
+        *([f"  faults   of scoring: {_list_counts(report.faults)}"] if report.faults else []),
+        *(f"           for example {example}" for example in report.fault_examples.values()),
         *(f"  note     {note} ({count} units)" for note, count in report.notes.items()),
         *_describe_length_correlation(report.length_correlation or {}),
         f"  records  {os.path.join(output, 'records')}",

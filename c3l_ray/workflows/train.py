@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from c3l_ray import __version__
-from c3l_ray.errors import C3LError, last_line
+from c3l_ray.errors import C3LError, PreflightError, last_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.train.reading.sources import Source, open_source
@@ -80,7 +80,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     """
     started = time.monotonic()
     config = make_paths_absolute(config)
-    from c3l_ray.inference.model_check import check_model
+    from c3l_ray.inference.model_check import check_model, check_tunable
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.length_check import check_lengths
@@ -90,11 +90,17 @@ def train_model(config: TrainConfig) -> TrainingReport:
     config, notes = _take_max_pixels(config, source)
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
+    check_tunable("--model.name", config.model.name)
     check_exportable(config.model.name)
     config = settle_training(config)
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:
+        if config.export == "adapter" and finished.config.get("export") != "adapter":
+            raise PreflightError(
+                f"--export adapter: the training in {folder.path} finished without it; choose "
+                "another output"
+            )
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
 

@@ -171,6 +171,7 @@ def test_the_entrypoint_is_a_command_that_the_job_takes_and_its_pools_fill_the_w
     assert all(path.startswith("s3://") for path in (*config.input, config.output))
     pools = config.pools
     assert pools.generator_gpus and pools.scorer_gpus  # decided before any worker is there
+    assert pools.generators and pools.scorers
     needed_gpus = pools.generators * pools.generator_gpus + pools.scorers * pools.scorer_gpus
     worker_gpus = sum(
         group["replicas"]

@@ -14,7 +14,7 @@ from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.schema import RECORDS, conform, replace_columns
+from c3l_ray.schema import RECORDS, VERSION, conform, replace_columns
 from tests.dataset.runs import ALL_TURNS
 from tests.examples import RECORD, EncodeImage
 
@@ -47,7 +47,7 @@ def write_stranger_records(path: Path, ids: list[str], image: bytes) -> None:
 def commit_and_select(folder: Path, staged: pa.Table) -> Path:
     """A dataset of all turns of a run that has these rows."""
     run = RunFolder.open(str(folder / "run"))
-    identity = Identity({"schema": 3})
+    identity = Identity({"schema": VERSION})
     run.claim(identity, "score")
     scored = replace_columns(staged, turns=[RECORD["turns"]] * staged.num_rows)
     commit_unit(run, "u-00000", "a.parquet", scored, identity.origin)

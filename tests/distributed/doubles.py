@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from c3l_ray.config import GenerateConfig, RecordsConfig
-from c3l_ray.errors import EngineFailure
+from c3l_ray.errors import EngineFailure, ScorerFailure
 from c3l_ray.schema import replace_columns
 from tests.examples import RECORD
 
@@ -42,6 +42,27 @@ class DiesAlways:
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         raise EngineFailure("the unit kills it every time")
+
+
+class FailsOnce:
+    """A scorer whose GPU fails at the first unit that any process of it gets."""
+
+    def __init__(self, config: RecordsConfig) -> None:
+        self.mark = Path(config.output) / "failed"
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if not self.mark.exists():
+            self.mark.touch()
+            raise ScorerFailure("CUDA error: device-side assert triggered")
+        return table
+
+
+class FailsAlways:
+    def __init__(self, _: RecordsConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        raise ScorerFailure("CUDA error: no kernel image is available")
 
 
 class PassOn:

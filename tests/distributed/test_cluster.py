@@ -59,6 +59,29 @@ def test_the_pools_share_a_gpu_where_there_is_one(config: MakeConfig) -> None:
     assert shared.model.gpu_memory == pytest.approx(0.63)
 
 
+def test_gpus_that_stay_idle_are_named(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 8.0, "CPU": 64.0})
+    cluster.with_gpu_shares(config())
+    assert caplog.text == ""
+    filled = cluster.with_gpu_shares(config())
+    assert (filled.pools.generators, filled.pools.scorers) == (5, 6)
+    cluster.with_gpu_shares(config(pools=Pools(generators=2, scorers=2)))
+    assert "5 of 8 GPUs stay idle; --pools.generators and --pools.scorers fill them" in caplog.text
+
+
+def test_scorers_fill_the_gpus_where_nothing_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 8.0, "CPU": 64.0})
+    for pools, scorers in (({}, 8), ({"scorer_gpus": 2}, 4), ({"scorer_gpus": 0}, 1)):
+        config = cluster.with_scorer_gpus(make_score_config(tmp_path, **pools))
+        assert config.pools.scorers == scorers
+    cluster.with_scorer_gpus(make_score_config(tmp_path, scorers=3))
+    assert "5 of 8 GPUs stay idle; --pools.scorers fill them" in caplog.text
+
+
 def test_the_gpus_that_a_user_chooses_stay(config: MakeConfig) -> None:
     chosen = cluster.with_gpu_shares(config(pools=Pools(generator_gpus=0.25, scorer_gpus=0)))
     assert (chosen.pools.generator_gpus, chosen.pools.scorer_gpus) == (0.25, 0)

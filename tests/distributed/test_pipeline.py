@@ -18,7 +18,15 @@ from c3l_ray.runs.commit import read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.world import write_shard
 from tests.distributed.configs import make_score_config
-from tests.distributed.doubles import Complains, DiesAlways, DiesOnce, PassOn, Pretend
+from tests.distributed.doubles import (
+    Complains,
+    DiesAlways,
+    DiesOnce,
+    FailsAlways,
+    FailsOnce,
+    PassOn,
+    Pretend,
+)
 from tests.examples import MakeConfig
 
 POOLS = Pools(generators=2, generator_gpus=0.25, scorer_gpus=0.5)
@@ -33,12 +41,12 @@ def write_tars(path: Path, sizes: list[int], image: bytes = b"x" * 100) -> None:
         write_shard(path / f"{number}.tar", members)
 
 
-def process(config: GenerateConfig, generator: type) -> RunFolder:
+def process(config: GenerateConfig, generator: type, scorer: type = PassOn) -> RunFolder:
     """The folder of a run that this generator has written."""
     folder = RunFolder.open(config.output)
     units = pipeline.plan_units(find_shards(config.input, Layout()), Layout(), folder)
     for _ in pipeline.process_units(
-        config, folder, units, "origin", generates=True, generator=generator, scorer=PassOn
+        config, folder, units, "origin", generates=True, generator=generator, scorer=scorer
     ):
         pass
     return folder
@@ -112,6 +120,27 @@ def test_the_cause_of_an_end_is_the_exception_in_its_own_words(
             pipeline.process_units(broken, folder, units, "origin", generates=False, scorer=scorer)
         )
     assert last_line(raised.value).startswith(expected)
+
+
+def test_a_failed_scorer_is_replaced_and_noted_and_its_unit_is_redone(
+    config: MakeConfig, tmp_path: Path
+) -> None:
+    write_tars(tmp_path / "in", [2] * 3)
+    mortal = config(input=(str(tmp_path / "in"),), pools=POOLS)
+    Path(mortal.output).mkdir()
+    folder = process(mortal, Pretend, FailsOnce)
+    assert sorted(manifest.counts.images for manifest in read_manifests(folder)) == [2] * 3
+    notes = [manifest.counts.notes for manifest in read_manifests(folder)]
+    assert sorted(notes, key=len) == [{}] * 2 + [{pipeline.SCORER_RESTARTED: 1}]
+
+
+def test_a_scorer_that_fails_again_ends_the_job_with_its_reason(
+    config: MakeConfig, tmp_path: Path
+) -> None:
+    write_tars(tmp_path / "in", [2])
+    with pytest.raises(ray.exceptions.RayError, match="no kernel image") as raised:
+        process(config(input=(str(tmp_path / "in"),), pools=POOLS), Pretend, FailsAlways)
+    assert "no kernel image is available" in last_line(raised.value)
 
 
 def test_the_images_stay_out_where_they_are_not_wanted(config: MakeConfig, tmp_path: Path) -> None:

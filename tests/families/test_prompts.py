@@ -77,9 +77,7 @@ def test_all_uses_continue_after_the_same_tokens(
         assert scored.ids[: scored.answer_start] == asked_ids
         assert tokenizer.decode(scored.answer_ids) == answer
         learnt = reply_text(load_processor(name, args), "What is red?", answer, target=True)
-        learnt_ids, start, _ = chat.tokenize_with_span(
-            tokenizer, learnt.text, learnt.target or (0, 0)
-        )
+        learnt_ids, start, _ = chat.tokenize_with_span(tokenizer, learnt.text, learnt.targets[0])
         assert learnt_ids[:start] == asked_ids
     assert compare_prompts(model) == []
 

@@ -1,17 +1,22 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from c3l_ray import model_files
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference import model_check
 from c3l_ray.inference.model_check import (
     TESTED_FAMILIES,
-    check_clip,
+    CheckedModel,
     check_model,
+    check_scorable,
+    check_tunable,
     choose_reply_format,
+    inspect_model,
     model_family,
     untested_family_notes,
 )
@@ -55,7 +60,7 @@ def test_a_config_that_is_not_json(tmp_path: Path) -> None:
 def test_a_name_that_no_hub_can_have_is_refused_without_asking_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_check, "_read_config", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(model_check, "_read_config", lambda *_: pytest.fail("it was read"))
     message = f"--model.name: no local folder '{name}', and hub names have the form OWNER/NAME"
     with pytest.raises(PreflightError, match=message):
         check_model("--model.name", name)
@@ -110,34 +115,114 @@ def test_a_family_that_is_not_tested_has_a_note() -> None:
     ]
 
 
-def test_clip_by_path_name_and_file(tmp_path: Path) -> None:
-    assert check_clip(str(world.CLIP), None) == check_clip(str(world.CLIP), "ignored")
-    assert check_clip("ViT-B-32", "laion2b_s34b_b79k") == "ViT-B-32:laion2b_s34b_b79k"
-    assert check_clip("hf-hub:owner/name", None) == "hf-hub:owner/name"
-    weights = tmp_path / "w.pt"
-    weights.write_bytes(b"w")
-    assert check_clip("ViT-B-32", str(weights)).startswith("ViT-B-32:")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer.model",
+        "merges.txt",
+        "modeling_own.py",
+        "vocab.tiktoken",
+        "preprocessor_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+    ],
+)
+def test_whatever_may_change_a_result_is_part_of_the_identity(llava: Path, name: str) -> None:
+    model_files.digest_model.cache_clear()
+    before = check_model("--model.name", str(llava))
+    path = llava / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((path.read_text() if path.exists() else "{}") + " ")
+    model_files.digest_model.cache_clear()
+    assert check_model("--model.name", str(llava)) != before
+
+
+def test_what_lies_beside_a_model_is_no_part_of_it(llava: Path) -> None:
+    before = check_model("--model.name", str(llava))
+    (llava / "README.md").write_text("a model")
+    (llava / "checkpoint-7").mkdir()
+    (llava / "checkpoint-7" / "model.safetensors").write_bytes(b"")
+    model_files.digest_model.cache_clear()
+    assert check_model("--model.name", str(llava)) == before
+
+
+def test_an_adapter_is_no_model_even_where_its_folder_has_a_config(llava: Path) -> None:
+    (llava / "adapter_config.json").write_text("{}")
+    for missing in ("README.md", "config.json"):
+        (llava / missing).unlink(missing_ok=True)
+        with pytest.raises(PreflightError, match=r"is an adapter of peft.* Merge it into its base"):
+            check_model("--model.name", str(llava))
+
+
+def test_a_folder_has_no_revisions(llava: Path) -> None:
+    with pytest.raises(PreflightError, match=r"no revisions; leave out --scorer\.revision v1"):
+        inspect_model("--scorer.name", str(llava), revision="v1")
+
+
+OWN_CODE = """
+from transformers import LlavaConfig
+
+class OwnConfig(LlavaConfig):
+    model_type = "own_vlm"
+"""
+
+
+def test_code_of_the_models_own_runs_only_on_request(llava: Path) -> None:
+    content = json.loads((llava / "config.json").read_text())
+    own = {"model_type": "own_vlm", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (llava / "config.json").write_text(json.dumps({**content, **own}))
+    (llava / "own.py").write_text(OWN_CODE)
+    with pytest.raises(PreflightError, match=r"code of its own: --model\.trust-remote-code runs"):
+        inspect_model("--model.name", str(llava))
+    model = inspect_model("--model.name", str(llava), trust_remote_code=True)
+    assert not model.can_score
+    with pytest.raises(PreflightError, match=r"does not score\. Name another one as --scorer"):
+        check_scorable("--model.name", model)
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "message"),
+    ("settings", "method"),
     [
-        ("/absent/clip", None, "no such folder"),
-        ("hf-hub:name", None, "hub names have the form hf-hub:OWNER/NAME"),
-        ("ViT-B-33", "x", "neither a local folder nor an architecture of open_clip"),
-        ("owner/name", "x", "hub names have the form hf-hub:OWNER/NAME"),
-        ("ViT-B-32", None, "needs weights"),
-        ("ViT-B-32", "no-such-tag", "nor a tag"),
+        ({"quant_method": "awq", "bits": 4}, "awq"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "compressed-tensors"),
+        ({"quant_algo": "NVFP4"}, "NVFP4"),
     ],
 )
-def test_a_clip_model_that_does_not_exist(name: str, weights: str | None, message: str) -> None:
-    with pytest.raises(PreflightError, match=message):
-        check_clip(name, weights)
+def test_quantized_weights_neither_score_nor_learn(
+    llava: Path, settings: dict[str, Any], method: str
+) -> None:
+    content = json.loads((llava / "config.json").read_text())
+    (llava / "config.json").write_text(json.dumps({**content, "quantization_config": settings}))
+    model = inspect_model("--model.name", str(llava))
+    with pytest.raises(PreflightError, match=rf"is quantized \({method}\): it generates"):
+        check_scorable("--model.name", model)
+    with pytest.raises(PreflightError, match=rf"is quantized \({method}\) and cannot be tuned"):
+        check_tunable("--model.name", str(llava))
+    check_scorable("--model.name", inspect_model("--model.name", str(world.LLAVA)))
+    check_tunable("--model.name", str(world.LLAVA))
 
 
-def test_a_clip_folder_without_config_or_weights(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="no open_clip_config"):
-        check_clip(str(tmp_path), None)
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({}))
-    with pytest.raises(PreflightError, match="has no weights"):
-        check_clip(str(tmp_path), None)
+@pytest.mark.parametrize(
+    ("name", "original"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct-AWQ", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("o/InternVL3-8B-GPTQ-Int4", "o/InternVL3-8B"),
+        ("Qwen/Qwen3-VL-8B-Instruct-FP8", "Qwen/Qwen3-VL-8B-Instruct"),
+        ("/models_fp8/llava-awq", "/models_fp8/llava"),
+        ("RedHatAI/Qwen2.5-VL-7B-Instruct-quantized.w8a8", "RedHatAI/Qwen2.5-VL-7B-Instruct"),
+    ],
+)
+def test_the_unquantized_checkpoint_is_guessed_from_the_name(name: str, original: str) -> None:
+    model = CheckedModel(
+        name=name,
+        identity="i",
+        commit="c",
+        dtype=None,
+        quantization="awq",
+        uses_date=False,
+        can_score=True,
+    )
+    with pytest.raises(PreflightError, match=f"such as {original}$"):
+        check_scorable("--model.name", model)

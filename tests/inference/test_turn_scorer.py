@@ -10,6 +10,7 @@ import torch
 from c3l_ray.config import ScorerModel
 from c3l_ray.images import decode_image
 from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.inference.turn_scorer import (
@@ -224,6 +225,25 @@ def test_a_model_that_packs_do_not_fit_is_scored_plainly_with_a_note(
     assert isinstance(scorer, PlainScorer)
     (note,) = notes
     assert note.startswith(f"{world.LLAVA} scores without packing, which is slower: {reason}")
+
+
+def test_an_image_that_packs_do_not_fit_is_noted_for_its_unit(
+    config: MakeConfig, encoded: EncodeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = TurnScorer(config())
+    table = stage_turns([encoded()], [[make_turn()]])
+    whole = scorer(table).to_pylist()[0]["turns"][0]["scores"]
+
+    def refuse(*_: Any) -> Any:
+        raise PackingError("the turns of an image begin with different tokens")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("c3l_ray.inference.packed_scorer.read_image_prefix", refuse)
+        (row,) = scorer(table).to_pylist()
+    reason = "the turns of an image begin with different tokens"
+    assert row["notes"] == [f"{world.LLAVA} scored some images without packing: {reason}"]
+    assert row["turns"][0]["scores"] == pytest.approx(whole, abs=1e-4)
+    assert scorer(table).to_pylist()[0]["notes"] == []
 
 
 def test_packs_that_give_other_numbers_are_noticed(

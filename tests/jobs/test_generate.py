@@ -88,6 +88,8 @@ def test_everything_that_went_in_comes_out_and_adds_up(finished: FinishedRun) ->
     assert Counter(turn["status"] for turn in turns) == report["turn_status"]
     assert sum(turn["num_tokens"] for turn in turns) == report["tokens"]
     assert {record["origin"] for record in records} == {report["origin"]}
+    assert set(report["scoring"]) == {"packed"} and report["faults"] == {}
+    assert report["versions"] == [report["identity"]["versions"]]
     assert report["finished"] is not None and report["seconds"]["wall"] > 0
     assert len({record["image_id"] for record in records}) == 17
 

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pyarrow as pa
 
@@ -39,8 +40,16 @@ def test_counts_add_up_and_the_first_example_of_a_reason_stays() -> None:
 
 def test_every_field_is_counted() -> None:
     records = make_records(stage_three_images(), "origin")
-    counts = count_records(records, notes=["slow"], seconds={"score": 1.0})
+    of_unit: dict[str, Any] = {"notes": ["slow"], "seconds": {"score": 1.0}, "scoring": ["packed"]}
+    faults = [["ValueError: narrow", "ValueError: dark"], None, []]
+    counts = count_records(records, **of_unit, faults=faults)
     assert all(dataclasses.asdict(counts).values())
-    twice = count_records(pa.concat_tables([records] * 2), notes=["slow"], seconds={"score": 1.0})
-    added = counts + counts
-    assert dataclasses.replace(added, notes={"slow": 1}, seconds={"score": 1.0}) == twice
+    assert counts.faults == {"ValueError": 2}
+    assert counts.fault_examples == {"ValueError": "a.tar 1: ValueError: narrow"}
+    twice = count_records(pa.concat_tables([records] * 2), **of_unit, faults=faults * 2)
+    once: dict[str, Any] = {
+        "notes": {"slow": 1},
+        "seconds": {"score": 1.0},
+        "scoring": {"packed": 1},
+    }
+    assert dataclasses.replace(counts + counts, **once) == twice

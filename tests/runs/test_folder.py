@@ -210,3 +210,25 @@ def test_a_run_folder_reaches_other_processes_wherever_they_stand(
     sent = pickle.dumps(RunFolder.open("run"))
     monkeypatch.chdir("/")
     assert pickle.loads(sent).location.path == str(tmp_path / "run")
+
+
+def test_other_versions_are_mixed_only_on_request(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new, other = (
+        Identity({**content, "versions": {"torch": torch, "vllm": "0.32.0"}})
+        for content, torch in ((ONE.content, "2.13"), (ONE.content, "2.14"), (TWO.content, "2.14"))
+    )
+    folder.claim(old, "generate")
+    commit_unit(folder, "u-00000", "a.tar", stage_three_images(), old.origin)
+    message = (
+        r"run as before \(--mix-versions goes on all the same\).*\n  versions\.torch: '2\.13' th"
+    )
+    with pytest.raises(PreflightError, match=message) as raised:
+        folder.claim(new, "generate")
+    assert "vllm" not in str(raised.value)
+    assert folder.claim(new, "generate", mix_versions=True) == old
+    assert "was begun with other versions: versions.torch: '2.13' there" in caplog.text
+    with pytest.raises(PreflightError, match=r"run as before\. They differ in") as raised:
+        folder.claim(other, "generate", mix_versions=True)
+    assert "turns_per_image" in str(raised.value)

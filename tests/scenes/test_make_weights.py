@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from c3l_ray.inference.model_check import check_clip, check_model
+from c3l_ray.inference.clip_check import check_clip
+from c3l_ray.inference.model_check import check_model
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.make_weights import make_weights
 from c3l_ray.scenes.render import render_scene

@@ -20,6 +20,7 @@ from c3l_ray.workflows.c3l import (
     c3l_identity,
     check_stages,
     generation_config,
+    run_c3l,
     training_config,
 )
 from tests.runs.tables import stage_three_images
@@ -48,6 +49,10 @@ def c3l_config(tmp_path: Path) -> MakeC3LConfig:
         ({"top": 2.5}, r"--top 2\.5: must be a share below 1 or a whole number of turns"),
         ({"keep_images": False}, "--no-keep-images: training needs the images"),
         (
+            {"model": GeneratorModel(name="m", trust_remote_code=True)},
+            "--model.trust-remote-code: training does not load models with code of their own",
+        ),
+        (
             {"training": TrainingOptions(contrast=Contrast(token_weights="vig"))},
             "--training.contrast.token-weights vig: needs the flag --token-gains",
         ),
@@ -72,6 +77,29 @@ def test_every_round_has_seeds_of_its_own_unless_rounds_are_to_be_compared(
     assert seeds(c3l_config(fresh_seeds=False)) == [0, 0, 0]
 
 
+def test_a_revision_that_training_would_not_take_is_refused(c3l_config: MakeC3LConfig) -> None:
+    config = c3l_config(model=GeneratorModel(name="owner/model", revision="v1"))
+    with pytest.raises(PreflightError, match=r"--model\.revision v1: training takes the hub's lat"):
+        run_c3l(config)
+
+
+def test_a_tuned_model_has_no_revision(c3l_config: MakeC3LConfig) -> None:
+    config = c3l_config(model=GeneratorModel(name="owner/model", revision="c0ffee"))
+    models = [generation_config(config, name, i).model for i, name in enumerate(("o/m", "tuned"))]
+    assert [(model.name, model.revision) for model in models] == [
+        ("o/m", "c0ffee"),
+        ("tuned", None),
+    ]
+
+
+def test_versions_are_part_of_the_identity_on_their_own(c3l_config: MakeC3LConfig) -> None:
+    config = c3l_config()
+    generation = generation_identity(config, model="m", scorer="s", clip="c")
+    content = c3l_identity(generation).content
+    assert content["versions"] == generation.content["versions"]
+    assert {**content["generation"], "versions": content["versions"]} == generation.content
+
+
 def test_every_round_is_scored_by_the_model_as_it_came(c3l_config: MakeC3LConfig) -> None:
     tuned = generation_config(c3l_config(), "out/train-0/model", 1)
     assert (tuned.model.name, tuned.scorer_name) == ("out/train-0/model", "m")
@@ -87,7 +115,7 @@ MODELS = {"model": "as it came", "scorer": "as it came", "clip": "clip"}
 def finished(c3l_config: MakeC3LConfig) -> C3LConfig:
     """The config of a run whose stages are finished: two rounds and a training."""
     config = c3l_config(reply_format="text")
-    RunFolder.open(config.output).claim(c3l_identity(config, MODELS), "c3l")
+    RunFolder.open(config.output).claim(c3l_identity(generation_identity(config, **MODELS)), "c3l")
 
     def write_stage(name: str, job: str, identity: Identity, **report: Any) -> None:
         stage = RunFolder.open(f"{config.output}/{name}")
@@ -110,7 +138,7 @@ def finished(c3l_config: MakeC3LConfig) -> C3LConfig:
 
 def claim_again(config: C3LConfig) -> None:
     """What a second command does before any stage."""
-    RunFolder.open(config.output).claim(c3l_identity(config, MODELS), "c3l")
+    RunFolder.open(config.output).claim(c3l_identity(generation_identity(config, **MODELS)), "c3l")
     check_stages(config, MODELS)
 
 

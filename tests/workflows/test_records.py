@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ def test_more_failures_than_allowed_are_refused(
     with pytest.raises(TooManyFailures, match=f"{status['failed']} of 10 images failed") as raised:
         check_failures(report, max_failed_share)
     assert raised.value.exit_status == 4
+
+
+def test_a_run_of_which_nothing_was_scored_is_refused_whatever_is_allowed() -> None:
+    report = make_records_report(
+        images=3,
+        status={"failed": 3},
+        turn_status={"unscored": 2, "unparsable": 1},
+        fault_examples={"KeyError": "a.tar 1: KeyError: 'pixel_values'"},
+    )
+    with pytest.raises(TooManyFailures, match=r"all of the 2 turns .*a\.tar 1: KeyError"):
+        check_failures(report, 1.0)
+    check_failures(dataclasses.replace(report, turn_status={"unscored": 2, "ok": 1}), 1.0)
 
 
 def test_local_paths_become_absolute_and_names_stay(

@@ -164,5 +164,5 @@ def test_an_output_of_another_mixture_is_refused(llava: Path, tmp_path: Path) ->
     (tmp_path / "tuned" / "run.json").write_text(json.dumps(report))
     (tmp_path / "tuned" / "model").mkdir()
     (tmp_path / "tuned" / "model" / "config.json").write_text("{}")
-    with pytest.raises(PreflightError, match=r"mixture: \{'weighting': 'even'\} there"):
+    with pytest.raises(PreflightError, match=r"mixture\.weighting: 'even' there"):
         train_model(make_llava_config(llava, tmp_path / "tuned"))

@@ -5,6 +5,8 @@ tower comes out under names that vLLM refuses. So the original's files are writt
 name, and only the weights that have changed are replaced.
 """
 
+import copy
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,43 @@ def gather_tuned_weights(learner: Learner) -> Iterator[tuple[str, Tensor]]:
         for name, weight in model.named_parameters():
             if weight.requires_grad:
                 yield name, _gather_float32(weight)
+
+
+def gather_adapter_weights(learner: Learner) -> Iterator[tuple[str, Tensor]]:
+    """Names, as peft saves them, and values of the LoRA matrices; every worker must go through.
+
+    Nothing where the model learnt otherwise.
+    """
+    model: Any = learner.model
+    for adapter in getattr(model, "peft_config", ()):
+        for name, weight in model.named_parameters():
+            if f".lora_A.{adapter}." in name or f".lora_B.{adapter}." in name:
+                yield name.replace(f".{adapter}.", "."), _gather_float32(weight)
+
+
+def make_adapter_files(
+    name: str, learner: Learner, weights: Mapping[str, Tensor]
+) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the LoRA matrices' files, which peft and vLLM load beside the original.
+
+    Args:
+        name: of the original.
+        learner: that has learnt them.
+        weights: `gather_adapter_weights` of it.
+    """
+    from safetensors.torch import save
+
+    model: Any = learner.model
+    (config,) = model.peft_config.values()
+    config = copy.copy(config)
+    config.base_model_name_or_path = name
+    config.inference_mode = True
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        for path in sorted(Path(folder).iterdir()):
+            yield path.name, path.read_bytes()
+    contiguous = {name: weight.cpu().contiguous() for name, weight in weights.items()}
+    yield "adapter_model.safetensors", save(contiguous, metadata={"format": "pt"})
 
 
 def make_model_files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:

@@ -54,6 +54,40 @@ def test_the_tuned_model_is_what_was_trained(
     assert any("vision_tower" in name for name in unchanged)  # bit for bit
 
 
+def test_the_adapter_beside_the_original_is_the_tuned_model(
+    train_config: MakeTrainConfig, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    config = train_config(optim=Optimization(batch_size=2, learning_rate=1e-2), export="adapter")
+    trainer = Trainer(config, 3, CPU)
+    micro_batch = encode_scenes(config, 0, 1)
+    for step in range(2):
+        trainer.step(step, [micro_batch])
+    weights = dict(export.gather_adapter_weights(trainer.learner))
+    name = config.model.name
+    for file, content in export.make_adapter_files(name, trainer.learner, weights):
+        (tmp_path / file).write_bytes(content)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (saved["base_model_name_or_path"], saved["r"]) == (name, config.model.lora_rank)
+    original = AutoModelForImageTextToText.from_pretrained(name)
+    inputs = model_inputs(micro_batch)
+    with torch.no_grad():
+        bare_logits = original(**inputs).logits
+        expected = trainer.learner.eval().model(**inputs).logits
+        logits = PeftModel.from_pretrained(original, str(tmp_path)).eval()(**inputs).logits
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert (logits - bare_logits).abs().max() > 0.1
+
+
+def test_what_is_not_tuned_by_lora_has_no_adapter(train_config: MakeTrainConfig) -> None:
+    model = ModelToTune(name=str(world.LLAVA), tune="full")
+    with pytest.raises(PreflightError, match=r"--export adapter: --model\.tune full has no LoRA"):
+        train_config(model=model, export="adapter")
+    trainer = Trainer(train_config(model=model), 1, CPU)
+    assert list(export.gather_adapter_weights(trainer.learner)) == []
+
+
 def test_every_weight_has_one_name_in_the_original() -> None:
     names = export.map_weight_names(str(world.LLAVA))
     original = load_file(world.LLAVA / "model.safetensors")

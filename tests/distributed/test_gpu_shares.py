@@ -1,0 +1,67 @@
+"""The arithmetic of GPUs, generators and scorers; no cluster is needed for it."""
+
+from typing import Any
+
+import pytest
+
+from c3l_ray.config import Pools
+from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares
+
+
+def shares_of(num_gpus: int, tensor_parallel: int = 1, num_cpus: int = 100, **pools: Any) -> Any:
+    shares = choose_shares(num_gpus, num_cpus, Pools(**pools), tensor_parallel)
+    return (shares.generators, shares.generator_gpus, shares.scorers, shares.scorer_gpus)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "tensor_parallel", "expected"),
+    [
+        (0, 1, (1, 0, 1, 0)),
+        (1, 1, (1, 0.7, 1, 0.3)),
+        (2, 1, (1, 1, 2, 0.5)),
+        (3, 1, (2, 1, 2, 0.5)),
+        (4, 1, (2, 1, 4, 0.5)),
+        (8, 1, (5, 1, 6, 0.5)),
+        (8, 2, (3, 2, 4, 0.5)),
+        (8, 4, (1, 4, 8, 0.5)),
+        (16, 8, (1, 8, 16, 0.5)),
+    ],
+)
+def test_the_defaults_fill_the_gpus(
+    num_gpus: int, tensor_parallel: int, expected: tuple[int, float, int, float]
+) -> None:
+    shares = shares_of(num_gpus, tensor_parallel)
+    assert shares == expected
+    generators, generator_gpus, scorers, scorer_gpus = shares
+    assert generators * generator_gpus + scorers * scorer_gpus == num_gpus
+
+
+@pytest.mark.parametrize(
+    ("pools", "expected"),
+    [
+        ({"generators": 4}, (4, 1, 8, 0.5)),
+        ({"scorers": 2}, (7, 1, 2, 0.5)),
+        ({"generators": 7, "scorers": 1}, (7, 1, 1, 0.5)),
+        ({"generators": 6, "scorer_gpus": 1}, (6, 1, 2, 1)),
+        ({"scorer_gpus": 1}, (4, 1, 4, 1)),
+        ({"generator_gpus": 0.5}, (8, 0.5, 8, 0.5)),
+        ({"scorer_gpus": 0}, (8, 1, 1, 0)),
+        ({"generators": 8}, (8, 1, 1, 0.5)),  # too many: the caller refuses them
+    ],
+)
+def test_what_a_user_asks_for_stays_and_the_rest_is_filled(
+    pools: dict[str, Any], expected: tuple[int, float, int, float]
+) -> None:
+    assert shares_of(8, **pools) == expected
+
+
+def test_each_process_has_a_cpu() -> None:
+    assert shares_of(8, num_cpus=6) == (3, 1, 3, 0.5)
+    assert shares_of(8, num_cpus=0) == (1, 1, 1, 0.5)
+    assert shares_of(1, num_cpus=0) == (1, 0.7, 1, 0.3)
+
+
+def test_more_processes_than_one_each_do_not_share_one_gpu() -> None:
+    assert choose_shares(1, 100, Pools(scorers=2), 1) == GpuShares(
+        generators=1, scorers=2, generator_gpus=1, scorer_gpus=0.5
+    )

@@ -1,0 +1,154 @@
+"""Models are checked and pinned before a run: revisions, precisions, and the date in prompts."""
+
+import dataclasses
+import datetime
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.config import GeneratorModel, RequiredScorerModel, ScoreConfig, ScorerModel
+from c3l_ray.errors import PreflightError
+from c3l_ray.identity import generation_identity
+from c3l_ray.inference import model_check
+from c3l_ray.inference.model_check import CheckedModel
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.scenes import world
+from c3l_ray.workflows.models import engine_dtype, pin_generation, pin_scoring
+from tests.examples import MakeConfig
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.open(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def llava(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(world.LLAVA, tmp_path / "llava"))
+
+
+def change_config(folder: Path, **fields: Any) -> str:
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **fields}))
+    return str(folder)
+
+
+def use_date(folder: Path) -> str:
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%d %b %Y') }} " + template.read_text())
+    return str(folder)
+
+
+def test_the_scorer_is_named_and_precisions_are_decided(
+    config: MakeConfig, folder: RunFolder
+) -> None:
+    name = str(world.LLAVA)
+    run = pin_generation(config(model=GeneratorModel(name=name)), folder)
+    declared = json.loads((world.LLAVA / "config.json").read_text())["dtype"]
+    assert run.config.scorer == ScorerModel(name=name, dtype=declared)
+    assert run.config.model.dtype == engine_dtype("auto", declared)
+    assert run.identities["model"] == run.identities["scorer"]
+    assert run.config.prompt_date is None
+    assert pin_generation(run.config, folder) == run
+
+
+@pytest.mark.parametrize(
+    ("dtype", "declared", "expected"),
+    [
+        ("auto", "float32", "bfloat16"),
+        ("auto", "bfloat16", "bfloat16"),
+        ("auto", "float16", "float16"),
+        ("auto", None, "auto"),
+        ("auto", "float8_e4m3fn", "auto"),
+        ("float32", "bfloat16", "float32"),
+    ],
+)
+def test_what_auto_becomes_in_the_engine(dtype: Any, declared: str | None, expected: str) -> None:
+    assert engine_dtype(dtype, declared) == expected
+
+
+def test_revisions_become_commits(
+    config: MakeConfig, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def inspect(flag: str, name: str, **source: Any) -> CheckedModel:
+        asked.append((flag, name, source["revision"]))
+        return CheckedModel(
+            name=name,
+            identity=f"{name}@c0ffee",
+            commit="c0ffee",
+            dtype="bfloat16",
+            quantization=None,
+            uses_date=False,
+            can_score=True,
+        )
+
+    monkeypatch.setattr(model_check, "inspect_model", inspect)
+    run = pin_generation(config(model=GeneratorModel(name="o/m", revision="v1")), folder)
+    assert asked == [("--model.name", "o/m", "v1")] * 2
+    assert (run.config.model.revision, run.config.scorer.revision) == ("c0ffee", "c0ffee")
+    assert run.identities["model"] == "o/m@c0ffee"
+    asked.clear()
+    scorer = ScorerModel(name="o/s", revision="v2")
+    pin_generation(config(model=GeneratorModel(name="o/m"), scorer=scorer), folder)
+    assert asked == [("--model.name", "o/m", None), ("--scorer.name", "o/s", "v2")]
+    with pytest.raises(PreflightError, match=r"--scorer\.revision v2: belongs to --scorer\.name"):
+        pin_generation(config(scorer=ScorerModel(revision="v2")), folder)
+    with pytest.raises(PreflightError, match=r"--scorer\.trust-remote-code: belongs to --scorer"):
+        pin_generation(config(scorer=ScorerModel(trust_remote_code=True)), folder)
+
+
+def test_a_quantized_generator_needs_another_scorer(
+    config: MakeConfig, folder: RunFolder, llava: Path
+) -> None:
+    quantized = shutil.move(llava, llava.parent / "llava-AWQ")
+    name = change_config(Path(quantized), quantization_config={"quant_method": "awq", "bits": 4})
+    message = (
+        r"--model\.name .*llava-AWQ: is quantized \(awq\): it generates, but does not score\. Name "
+        r"the unquantized checkpoint as --scorer\.name, such as .*/llava$"
+    )
+    with pytest.raises(PreflightError, match=message):
+        pin_generation(config(model=GeneratorModel(name=name)), folder)
+    scorer = ScorerModel(name=str(world.LLAVA))
+    run = pin_generation(config(model=GeneratorModel(name=name), scorer=scorer), folder)
+    assert run.config.scorer.name == str(world.LLAVA)
+    with pytest.raises(PreflightError, match=r"--scorer\.name .*is quantized"):
+        pin_generation(config(scorer=ScorerModel(name=name)), folder)
+
+
+def test_a_date_in_the_prompt_is_that_of_the_first_command(
+    config: MakeConfig, folder: RunFolder, llava: Path
+) -> None:
+    dated = config(model=GeneratorModel(name=use_date(llava), dtype="float32"))
+    first = pin_generation(dated, folder)
+    assert first.config.prompt_date == datetime.date.today().isoformat()
+    on_leap_day = dataclasses.replace(dated, prompt_date="2024-02-29")
+    begun = pin_generation(on_leap_day, folder)
+    folder.claim(generation_identity(begun.config, **begun.identities), "generate")
+    resumed = pin_generation(dated, folder)
+    assert resumed.config.prompt_date == "2024-02-29"
+
+
+def test_a_date_in_the_scorers_prompt_counts_too(
+    config: MakeConfig, folder: RunFolder, llava: Path, tmp_path: Path
+) -> None:
+    today = datetime.date.today().isoformat()
+    run = pin_generation(config(scorer=ScorerModel(name=use_date(llava))), folder)
+    assert run.config.prompt_date == today
+    score_config = ScoreConfig(
+        input=("i",),
+        output=str(tmp_path / "scored"),
+        scorer=RequiredScorerModel(name=str(llava)),
+        clip=config().clip,
+    )
+    assert pin_scoring(score_config, folder).config.prompt_date == today
+
+
+@pytest.mark.parametrize("day", ["29.02.2024", "2023-02-29", "20240229", ""])
+def test_a_date_that_is_no_day_is_refused(config: MakeConfig, day: str) -> None:
+    with pytest.raises(PreflightError, match=r"--prompt-date .*must be a day as YYYY-MM-DD"):
+        config(prompt_date=day)

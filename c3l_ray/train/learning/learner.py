@@ -41,19 +41,21 @@ class Learner(nn.Module):
             nn.init.xavier_normal_(self.affine.weight)
             nn.init.zeros_(self.affine.bias)
         elif config.objective == "cgvlm":
-            start = torch.tensor([float(config.alignment.temperature)])  # FSDP shards no scalars
-            self.log_temperature = nn.Parameter(start.log())
+            self.temperature = Temperature(config.alignment.temperature)
 
     def forward(
         self, micro_batch: MicroBatch, align: Align = losses.two_sided_alignment
     ) -> dict[str, Tensor]:
         """The loss of a micro-batch and its parts, sums over its images; `loss` has the gradient.
 
+        The model computes as autocast has it, the losses in float32 whatever that is.
+
         Args:
             micro_batch: with its masks.
             align: cgvlm's contrast of images and captions.
         """
         target_RT = micro_batch["target_RT"]
+        without_autocast = torch.autocast(target_RT.device.type, enabled=False)
         positions = _predicting_positions(target_RT)
         output = self.model(
             **model_inputs(micro_batch),
@@ -61,25 +63,30 @@ class Learner(nn.Module):
             output_hidden_states=self.needs_hidden_states,
             use_cache=False,
         )
-        has_target_R = target_RT.any(dim=1)
-        nll_R = torch.zeros(len(target_RT), device=target_RT.device).masked_scatter(
-            has_target_R,
-            losses.token_nll(
-                output.logits[has_target_R],
-                micro_batch["input_ids"][has_target_R][:, positions + 1],
-                target_RT[has_target_R][:, positions + 1],
-            ),
-        )
-        nll_B = nll_R[micro_batch["positive_B"]]
-        match self.config.objective:
-            case "c3l":
-                parts_B = self._contrast_turns(micro_batch, output.hidden_states, nll_R)
-            case "cgvlm":
-                parts_B = self._align_captions(micro_batch, output.hidden_states[0], nll_B, align)
-            case "vigc":  # nothing but the likelihood of replies (VIGC, L_VIG and L_VIC)
-                parts_B = {"loss": nll_B, "nll": nll_B}
-        parts_B["images"] = torch.ones_like(nll_B)
-        return {name: (parts_B[name] * micro_batch["weight_B"]).sum() for name in self.sum_names}
+        with without_autocast:
+            has_target_R = target_RT.any(dim=1)
+            nll_R = torch.zeros(len(target_RT), device=target_RT.device).masked_scatter(
+                has_target_R,
+                losses.token_nll(
+                    output.logits[has_target_R],
+                    micro_batch["input_ids"][has_target_R][:, positions + 1],
+                    target_RT[has_target_R][:, positions + 1],
+                ),
+            )
+            nll_B = nll_R[micro_batch["positive_B"]]
+            match self.config.objective:
+                case "c3l":
+                    parts_B = self._contrast_turns(micro_batch, output.hidden_states, nll_R)
+                case "cgvlm":
+                    parts_B = self._align_captions(
+                        micro_batch, output.hidden_states[0], nll_B, align
+                    )
+                case "vigc":  # nothing but the likelihood of replies (VIGC, L_VIG and L_VIC)
+                    parts_B = {"loss": nll_B, "nll": nll_B}
+            parts_B["images"] = torch.ones_like(nll_B)
+            return {
+                name: (parts_B[name] * micro_batch["weight_B"]).sum() for name in self.sum_names
+            }
 
     def _contrast_turns(
         self, micro_batch: MicroBatch, hidden_states: tuple[Tensor, ...] | None, nll_R: Tensor
@@ -129,7 +136,7 @@ class Learner(nn.Module):
         The mean comes first for hidden states, as in CLAPS (arXiv 2012.07280), and last for input
         embeddings, as in the community reproduction of C3L.
         """
-        values_RTD = values_RTD.to(self.affine.weight.dtype)
+        values_RTD = values_RTD.float()
         if self.config.contrast.representation == "hidden":
             return torch.tanh(self.affine(losses.masked_mean(values_RTD, mask_RT)))
         return losses.masked_mean(torch.tanh(self.affine(values_RTD)), mask_RT)
@@ -139,7 +146,7 @@ class Learner(nn.Module):
     ) -> dict[str, Tensor]:
         """The loss of cgvlm and its parts, [B] each."""
         config = self.config.alignment
-        temperature = self.log_temperature.exp().clamp(min=config.min_temperature)
+        temperature = self.temperature().clamp(min=config.min_temperature)
         # What enters the language model: the adapter's features where the image's tokens stand.
         is_image_RT = micro_batch["input_ids"] == self.image_token
         directions = [
@@ -164,6 +171,12 @@ class Learner(nn.Module):
             "temperature": temperature.expand_as(nll_B),
         }
 
+    def float32_parts(self) -> Iterator[nn.Module]:
+        """The modules that belong to the loss and not to the model, which compute in float32."""
+        for name, module in self.named_children():
+            if name != "model":
+                yield module
+
     def language_weights(self) -> Iterator[nn.Parameter]:
         """The weights that a token passes through in the language half, the embeddings left out."""
         model: Any = self.model
@@ -176,6 +189,18 @@ class Learner(nn.Module):
     def _embedding_width(self) -> int:
         embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
         return int(embeddings.weight.shape[1])
+
+
+class Temperature(nn.Module):
+    """A temperature that is learnt by its logarithm, [1]."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor([start]).log())  # FSDP shards no scalars
+
+    def forward(self) -> Tensor:
+        temperature: Tensor = self.log.exp()
+        return temperature
 
 
 def _predicting_positions(target_RT: Tensor) -> Tensor:

@@ -90,6 +90,8 @@ def distribute(learner: Learner, config: TrainConfig, dtype: torch.dtype) -> nn.
         )
         for block in _blocks(learner.model):
             fully_shard(block, mp_policy=policy)
+        for part in learner.float32_parts():
+            fully_shard(part)
         fully_shard(learner, mp_policy=policy)
         return learner
     if dist.is_initialized() and dist.get_world_size() > 1:

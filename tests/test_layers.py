@@ -48,9 +48,10 @@ PARTS = {
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(
-        "chat config errors images methods model_files schema",
+        "chat config errors images inference.logit_transform methods model_files schema",
         "numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
+    "inference.logit_transform": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
@@ -64,7 +65,7 @@ PARTS = {
         "numpy PIL torch transformers",
     ),
     "train.learning": Part(
-        "errors model_files train.reading train.training_config",
+        "errors inference.logit_transform model_files train.reading train.training_config",
         "huggingface_hub peft safetensors tensorboardX torch transformers",
     ),
     "train.fit": Part(

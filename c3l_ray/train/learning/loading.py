@@ -38,9 +38,15 @@ def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) 
         model.get_output_embeddings().requires_grad_(True)
     else:
         find_adapter(model, config.model.name).float().requires_grad_(True)
-    if config.model.activation_checkpointing:
+    if checkpoints_activations(config, device):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Learner(model, config, image_token).to(device)
+
+
+def checkpoints_activations(config: TrainConfig, device: torch.device) -> bool:
+    """Whether each layer's activations are computed again in the backward pass."""
+    choice = config.model.activation_checkpointing
+    return choice == "on" or (choice == "auto" and device.type == "cuda")
 
 
 def find_adapter(model: nn.Module, name: str) -> nn.Module:

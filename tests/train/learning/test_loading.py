@@ -7,9 +7,14 @@ import torch
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.scenes import world
-from c3l_ray.train.learning.loading import find_adapter, load_learner, trainable_parameters
+from c3l_ray.train.learning.loading import (
+    checkpoints_activations,
+    find_adapter,
+    load_learner,
+    trainable_parameters,
+)
 from c3l_ray.train.training_config import ModelToTune
-from tests.train.learning.builders import CPU, encode_scenes
+from tests.train.learning.builders import CPU, encode_scenes, measure_kept_bytes
 from tests.train.records import MakeTrainConfig
 
 
@@ -31,16 +36,36 @@ def test_only_the_chosen_weights_learn(
     assert not any(rest in name for name in names for rest in rests)
 
 
-def test_computing_activations_twice_changes_no_gradient(train_config: MakeTrainConfig) -> None:
-    gradients = []
-    for twice in (False, True):
-        model = ModelToTune(name=str(world.LLAVA), activation_checkpointing=twice)
+@pytest.mark.parametrize("tune", ["lora", "full", "adapter"])
+def test_computing_activations_twice_changes_no_gradient(
+    train_config: MakeTrainConfig, tune: Any
+) -> None:
+    gradients, kept_bytes = [], []
+    for choice in ("off", "on"):
+        model = ModelToTune(name=str(world.LLAVA), tune=tune, activation_checkpointing=choice)
         config = train_config(model=model)
         learner = load_learner(config, torch.float32, CPU).train()
-        learner(encode_scenes(config, 0))["loss"].backward()
+        micro_batch = encode_scenes(config, 0)
+        learner(micro_batch)  # the first proves the output head
+        with measure_kept_bytes() as kept:
+            loss = learner(micro_batch)["loss"]
+        kept_bytes.append(kept.total)
+        loss.backward()
         gradients.append([parameter.grad for _, parameter in trainable_parameters(learner)])
     for once, again in zip(*gradients, strict=True):
         assert once is not None and again is not None and torch.allclose(once, again, atol=1e-6)
+    assert kept_bytes[1] < 0.4 * kept_bytes[0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "expected"),
+    [("auto", "cuda", True), ("auto", "cpu", False), ("on", "cpu", True), ("off", "cuda", False)],
+)
+def test_activations_are_computed_twice_on_gpus(
+    train_config: MakeTrainConfig, choice: Any, device: str, expected: bool
+) -> None:
+    model = ModelToTune(name=str(world.LLAVA), activation_checkpointing=choice)
+    assert checkpoints_activations(train_config(model=model), torch.device(device)) == expected
 
 
 def test_a_model_without_an_adapter_of_a_known_name_is_refused() -> None:

@@ -48,10 +48,15 @@ PARTS = {
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(
-        "chat config errors images inference.logit_transform methods model_files schema",
+        "chat config errors images inference.logit_transform inference.pack_attention "
+        "inference.packing inference.rounding methods model_files schema",
         "numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
+    # What training takes from scoring: packs, and what models do to their logits.
     "inference.logit_transform": Part("", "torch"),
+    "inference.pack_attention": Part("inference.packing", "torch"),
+    "inference.packing": Part("", "numpy"),
+    "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
@@ -65,7 +70,8 @@ PARTS = {
         "numpy PIL torch transformers",
     ),
     "train.learning": Part(
-        "errors inference.logit_transform model_files train.reading train.training_config",
+        "errors inference.logit_transform inference.pack_attention inference.packing "
+        "inference.rounding model_files train.reading train.training_config",
         "huggingface_hub peft safetensors tensorboardX torch transformers",
     ),
     "train.fit": Part(

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from c3l_ray.train.training_config import TrainConfig
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
+NOTES = "notes.json"
 POSITION = "position.json"
 
 
@@ -79,7 +81,7 @@ class TrainingRun:
 
 
 def fit(run: TrainingRun, storage_path: str) -> None:
-    """Trains, and writes model/ and the measurements through `run.write`.
+    """Trains, and writes model/, the measurements and the notes through `run.write`.
 
     Args:
         run: what to do.
@@ -121,7 +123,9 @@ def run_worker(loop_config: dict[str, Any]) -> None:
     position = _restore_checkpoint(trainer)
     first_step = position.step
     accumulation_steps = config.optim.count_accumulation_steps(trainer.num_workers)
-    batches = _open_batches(run, trainer, first_step, accumulation_steps)
+    batches = _prepare_trainer(
+        trainer, run, _open_batches(run, trainer, first_step, accumulation_steps)
+    )
     held_out = _open_held_out(run, trainer)
     metrics = MetricAccumulator(trainer, position.skipped)
     measurement_log = None
@@ -196,6 +200,19 @@ def _open_batches(
         )
     own_iterator = broadcast_from_rank_zero(iterators)[trainer.rank]
     return stream.iter_batches(own_iterator, accumulation_steps)
+
+
+def _prepare_trainer(
+    trainer: Trainer, run: TrainingRun, batches: Iterator[tuple[MicroBatch, ...]]
+) -> Iterator[tuple[MicroBatch, ...]]:
+    """The same batches, after the trainer has been proved on the first."""
+    first_batch = next(batches, None)
+    if first_batch is None:
+        return iter(())
+    notes = trainer.share_prefixes(first_batch[0])
+    if trainer.rank == 0:
+        run.write(NOTES, json.dumps(notes).encode())
+    return chain([first_batch], batches)
 
 
 def _open_held_out(run: TrainingRun, trainer: Trainer) -> Any | None:

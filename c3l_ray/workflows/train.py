@@ -37,6 +37,7 @@ class TrainingReport:
         seconds: "train", and "wall" with the check in vLLM.
         last_measurements: the latest value of every measurement.
         skipped: images that were drawn and not learnt from, by reason, as often as they were drawn.
+        notes: what to know of the training, a sentence each.
         verified_reply: what the tuned model replied in vLLM, where that was checked.
         finished: when, or None while steps are left to do.
     """
@@ -56,6 +57,7 @@ class TrainingReport:
     seconds: dict[str, float] = field(default_factory=dict)
     last_measurements: dict[str, float | None] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     verified_reply: str | None = None
     finished: str | None = None
 
@@ -131,6 +133,9 @@ def train_model(config: TrainConfig) -> TrainingReport:
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
     reply = _verify(config, source, data, tuned) if config.verify else None
+    worker_notes: list[str] = folder.read_json(fit.NOTES) or []
+    for note in worker_notes:
+        log.warning(note)
     measurements = _last_measurements(folder.read_json("measurements.json") or [])
     report = dataclasses.replace(
         report,
@@ -138,6 +143,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         seconds={"train": round(train_s, 3), "wall": round(time.monotonic() - started, 3)},
         last_measurements=measurements,
         skipped=_skipped_images(measurements),
+        notes=[*report.notes, *worker_notes],
         verified_reply=reply,
         finished=now(),
     )

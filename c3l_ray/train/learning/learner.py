@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.train.learning import losses
 from c3l_ray.train.learning.batch_alignment import Align
 from c3l_ray.train.learning.output_head import NUM_PROVED_TOKENS, OutputHead
+from c3l_ray.train.learning.shared_rows import has_siblings, share_prefixes
 from c3l_ray.train.learning.text_rows import TOKEN_INPUTS, TextRows, TokenStates
 from c3l_ray.train.reading.batches import MicroBatch, model_inputs
 from c3l_ray.train.training_config import TrainConfig
@@ -25,6 +27,10 @@ class Learner(nn.Module):
         model: Hugging Face's, with LoRA or without.
         config: of the run.
         image_token: the id of the tokens that stand for the image.
+
+    Attributes:
+        attention: of the model's layers, with which the texts of an image share what they begin
+            with; None gives each text a row of its own. `sharing_check` finds out.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, image_token: int) -> None:
@@ -33,6 +39,7 @@ class Learner(nn.Module):
         self.head = OutputHead(bare_model(model))
         self.config = config
         self.image_token = image_token
+        self.attention: PackAttention | None = None
         self.sum_names = config.objective_spec.sum_names
         compares_cosines = config.objective == "c3l" and config.contrast.similarity == "cosine"
         # What the language half is given; the hidden states of all layers come with it.
@@ -82,8 +89,12 @@ class Learner(nn.Module):
         ids_RT, target_RT = micro_batch["input_ids"], micro_batch["target_RT"]
         if not self.head.is_tried:
             self.head.find_transform(self._text_inputs(micro_batch))
-        inputs = model_inputs(micro_batch)
-        rows = TextRows.plain(ids_RT)
+        if self.attention is not None and has_siblings(micro_batch):
+            inputs, rows = share_prefixes(
+                micro_batch, self.head.vlm, self.attention, self.image_token
+            )
+        else:
+            inputs, rows = model_inputs(micro_batch), TextRows.plain(ids_RT)
         text_N, token_N = target_RT.nonzero(as_tuple=True)
         output, nll_N = self.head.compute(
             {**inputs, "output_hidden_states": self.needs_embeddings},

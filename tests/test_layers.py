@@ -72,7 +72,7 @@ PARTS = {
     "train.learning": Part(
         "errors inference.logit_transform inference.pack_attention inference.packing "
         "inference.rounding model_files train.reading train.training_config",
-        "huggingface_hub peft safetensors tensorboardX torch transformers",
+        "accelerate huggingface_hub peft safetensors tensorboardX torch transformers",
     ),
     "train.fit": Part(
         "train.learning train.reading train.reading.stream train.training_config", "ray torch"

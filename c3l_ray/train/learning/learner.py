@@ -48,12 +48,25 @@ class Learner(nn.Module):
         )
         if compares_cosines:
             width = self._embedding_width()
-            # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
             self.affine = nn.Linear(width, width)
-            nn.init.xavier_normal_(self.affine.weight)
-            nn.init.zeros_(self.affine.bias)
         elif config.objective == "cgvlm":
-            self.temperature = Temperature(config.alignment.temperature)
+            self.temperature = Temperature()
+
+    def draw_added_weight(self, name: str, generator: torch.Generator) -> Tensor:
+        """What a weight that belongs to the loss and not to the model begins with.
+
+        Args:
+            name: of the weight.
+            generator: of random numbers.
+        """
+        if name == "temperature.log":
+            return torch.tensor([self.config.alignment.temperature]).log()
+        width = self._embedding_width()
+        if name == "affine.bias":
+            return torch.zeros(width)
+        assert name == "affine.weight", name
+        # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
+        return nn.init.xavier_normal_(torch.empty(width, width), generator=generator)
 
     def forward(
         self, micro_batch: MicroBatch, align: Align = losses.two_sided_alignment
@@ -222,9 +235,9 @@ def bare_model(model: Any) -> Any:
 class Temperature(nn.Module):
     """A temperature that is learnt by its logarithm, [1]."""
 
-    def __init__(self, start: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.log = nn.Parameter(torch.tensor([start]).log())  # FSDP shards no scalars
+        self.log = nn.Parameter(torch.zeros(1))  # FSDP shards no scalars
 
     def forward(self) -> Tensor:
         temperature: Tensor = self.log.exp()

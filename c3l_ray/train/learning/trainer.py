@@ -26,7 +26,8 @@ from torch.distributed.tensor import DTensor
 
 from c3l_ray.train.learning import batch_alignment, losses
 from c3l_ray.train.learning.batch_alignment import Align, MicroBatchDirections
-from c3l_ray.train.learning.loading import distribute, load_learner, trainable_parameters
+from c3l_ray.train.learning.loading import trainable_parameters
+from c3l_ray.train.learning.sharding import load_distributed
 from c3l_ray.train.learning.sharing_check import find_shared_attention
 from c3l_ray.train.reading.batches import MicroBatch, to_device
 from c3l_ray.train.training_config import TrainConfig
@@ -50,8 +51,7 @@ class Trainer:
         self.dtype = choose_dtype(config, device)
         self.num_workers = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.learner = load_learner(config, self.dtype, device)
-        self.distributed_learner = distribute(self.learner, config, self.dtype)
+        self.learner, self.distributed_learner = load_distributed(config, self.dtype, device)
         self.parameters = [parameter for _, parameter in trainable_parameters(self.learner)]
         self.adamw = torch.optim.AdamW(
             self.parameters,

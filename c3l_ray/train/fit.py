@@ -15,6 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import ray
+import ray.exceptions
 import ray.train
 import torch
 from ray.train import (
@@ -40,6 +42,7 @@ from c3l_ray.train.training_config import TrainConfig
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
+DEVICE_TIMEOUT_S = 60
 NOTES = "notes.json"
 POSITION = "position.json"
 
@@ -108,6 +111,25 @@ def fit(run: TrainingRun, storage_path: str) -> None:
         ),
     )
     ray_trainer.fit()
+
+
+def find_device_bytes(gpus: float) -> int | None:
+    """The memory of a worker's GPU, or of its part of one; None where there is none to ask.
+
+    Args:
+        gpus: of a worker.
+    """
+    if not gpus:
+        return None
+    read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device_bytes)
+    try:
+        return int(min(1.0, gpus) * ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S))
+    except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
+        return None
+
+
+def _read_device_bytes() -> int:
+    return torch.cuda.get_device_properties(0).total_memory
 
 
 def run_worker(loop_config: dict[str, Any]) -> None:

@@ -95,13 +95,15 @@ def train_model(config: TrainConfig) -> TrainingReport:
 
     from c3l_ray.distributed import cluster
     from c3l_ray.train import fit
+    from c3l_ray.train.learning.memory import check_memory
     from c3l_ray.train.reading.order import count_images
 
     data = load_training_data(source, config)
-    check_lengths(data, config)
-    folder.claim(identity, "train")
+    first_images = check_lengths(data, config)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
+    check_memory(config, first_images, fit.find_device_bytes(gpus))
+    folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     run = fit.TrainingRun(config=config, data=data, write=folder.write)
     report = TrainingReport(

@@ -1,6 +1,5 @@
 """Texts of an image that share what they begin with, against each in a row of its own."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -188,4 +187,3 @@ def test_shared_rows_hold_each_token_once(train_config: MakeTrainConfig) -> None
     assert torch.equal(shared_RT[is_token_RT], micro_batch["input_ids"][is_token_RT])
     num_image_tokens = (inputs["input_ids"] == learner.image_token).sum(dim=1)
     assert num_image_tokens.tolist() == [36, 36] and len(inputs["pixel_values"]) == 2
-    assert dataclasses.is_dataclass(rows)

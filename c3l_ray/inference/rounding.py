@@ -16,12 +16,15 @@ def perturb_rounding(vlm: Any, seed: int) -> Iterator[None]:
     measures what a model makes of its rounding, without a copy of it in float32.
     """
 
-    generator = torch.Generator(vlm.device).manual_seed(seed)
+    generators: dict[torch.device, torch.Generator] = {}  # a model may lie on several devices
 
     def perturb(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
-        noise = torch.randn(output.shape, generator=generator, device=output.device)
+        device = output.device
+        if device not in generators:
+            generators[device] = torch.Generator(device).manual_seed(seed)
+        noise = torch.randn(output.shape, generator=generators[device], device=device)
         # A rounding is uniform in a step of eps / 2 to eps: its deviation is about eps / 4.
         return (output.float() * (1 + torch.finfo(output.dtype).eps / 4 * noise)).to(output.dtype)
 

@@ -123,7 +123,7 @@ def _compute_logits(
         own_BTV = model.vlm(**model.move_inputs(inputs), **options, use_cache=False).logits
     finally:
         hook.remove()
-    return head_NV, own_BTV[0, -num_places:]
+    return head_NV, own_BTV[0, -num_places:].to(head_NV.device)
 
 
 def compare_prompts(model: ScoringModel) -> list[str]:

@@ -30,7 +30,7 @@ class PackAttention:
     def __init__(self, config: Any) -> None:
         text_config = config.get_text_config()
         layer_types = getattr(text_config, "layer_types", None)
-        self.image_token_id = getattr(config, "image_token_id", None)
+        self.image_token_id: Any = getattr(config, "image_token_id", None)
         self.window: int | None = getattr(text_config, "sliding_window", None)
         if layer_types is None and self.window:
             raise PackingError("its config has a sliding window and does not say in which layers")
@@ -50,7 +50,7 @@ class PackAttention:
         places_L = torch.arange(ends_BL.shape[1], device=ends_BL.device)
         mask_BLL = (places_L <= places_L[:, None]) & (places_L[:, None] < ends_BL[:, None])
         if self.image_sees_itself:
-            is_image_BL = ids_BL == self.image_token_id
+            is_image_BL: Tensor = torch.eq(ids_BL, self.image_token_id)
             image_BLL = is_image_BL[:, :, None] & is_image_BL[:, None]
         else:
             image_BLL = torch.zeros_like(mask_BLL)

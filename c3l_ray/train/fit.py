@@ -158,7 +158,7 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         started = time.monotonic()
         batch = next(batches)
         wait_s = time.monotonic() - started
-        tokens = sum(int(micro_batch["attention_mask"].sum()) for micro_batch in batch)
+        tokens = trainer.count_tokens(batch)
         sums = trainer.step(step, batch)
         steps_done = step + 1
         is_last = steps_done == run.num_steps

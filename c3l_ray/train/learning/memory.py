@@ -13,10 +13,11 @@ import torch
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.pack_attention import PackAttention
-from c3l_ray.inference.packing import PackingError, pack_trees
+from c3l_ray.inference.packing import PackingError
 from c3l_ray.model_files import resolve_model
 from c3l_ray.train.learning.loading import add_gradients
 from c3l_ray.train.learning.output_head import MAX_LOGITS
+from c3l_ray.train.learning.shared_rows import count_tokens
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.training_config import TrainConfig
 
@@ -123,13 +124,11 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
 
 def _count_tokens(image: MicroBatch, vlm_config: Any) -> int:
     """The places that the rows of one image's texts have: shared where the model's layers can."""
-    lengths = image["attention_mask"].sum(dim=1).tolist()
     try:
         PackAttention(vlm_config)
     except PackingError:
-        return len(lengths) * int(max(lengths))
-    texts = [ids[:length] for ids, length in zip(image["input_ids"].numpy(), lengths, strict=True)]
-    return len(pack_trees([texts]))
+        return image["input_ids"].numel()
+    return count_tokens(image, is_shared=True)
 
 
 def _list_remedies(config: TrainConfig, estimate: MemoryEstimate) -> Iterator[str]:

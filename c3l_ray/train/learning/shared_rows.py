@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from c3l_ray.inference.pack_attention import PackAttention
-from c3l_ray.inference.packing import PackingError, pack_trees
+from c3l_ray.inference.packing import Pack, PackingError, pack_trees
 from c3l_ray.train.learning.text_rows import TOKEN_INPUTS, TextRows
 from c3l_ray.train.reading.batches import MicroBatch, model_inputs
 
@@ -40,15 +40,8 @@ def share_prefixes(
         PackingError: which of the processor's inputs belong to which image is not known.
     """
     ids_RT, owner_R = micro_batch["input_ids"], micro_batch["owner_R"]
-    device, num_texts = ids_RT.device, len(owner_R)
-    lengths = micro_batch["attention_mask"].sum(dim=1).tolist()
-    arrays = [ids[:length] for ids, length in zip(ids_RT.cpu().numpy(), lengths, strict=True)]
-    owners = owner_R.tolist()
-    texts_of_images = [
-        [text for text in range(num_texts) if owners[text] == image]
-        for image in range(len(micro_batch["positive_B"]))
-    ]
-    packs = [pack_trees([[arrays[text] for text in texts]]) for texts in texts_of_images]
+    device = ids_RT.device
+    texts_of_images, packs = _pack_images(micro_batch)
     longest = max(map(len, packs))
     place_RT = torch.zeros(ids_RT.shape, dtype=torch.long)
     ids_BL, depths_BL = (torch.zeros(len(packs), longest, dtype=torch.long) for _ in range(2))
@@ -68,6 +61,30 @@ def share_prefixes(
         **select_images(micro_batch, micro_batch["positive_B"], image_token),
     }
     return inputs, rows
+
+
+def count_tokens(micro_batch: MicroBatch, *, is_shared: bool) -> int:
+    """The tokens that the model reads of a micro-batch, padding left out.
+
+    Args:
+        micro_batch: on the host.
+        is_shared: whether those that an image's texts share are read once.
+    """
+    if is_shared and has_siblings(micro_batch):
+        return sum(map(len, _pack_images(micro_batch)[1]))
+    return int(micro_batch["attention_mask"].sum())
+
+
+def _pack_images(micro_batch: MicroBatch) -> tuple[list[list[int]], list[Pack]]:
+    """The texts of each image by their numbers, and its prefix tree."""
+    lengths = micro_batch["attention_mask"].sum(dim=1).tolist()
+    ids_RT = micro_batch["input_ids"].cpu().numpy()
+    arrays = [ids[:length] for ids, length in zip(ids_RT, lengths, strict=True)]
+    texts_of_images: list[list[int]] = [[] for _ in micro_batch["positive_B"]]
+    for text, image in enumerate(micro_batch["owner_R"].tolist()):
+        texts_of_images[image].append(text)
+    packs = [pack_trees([[arrays[text] for text in texts]]) for texts in texts_of_images]
+    return texts_of_images, packs
 
 
 def select_texts(micro_batch: MicroBatch, image: int, image_token: int) -> MicroBatch:

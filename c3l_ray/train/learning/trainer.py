@@ -28,6 +28,7 @@ from c3l_ray.train.learning import batch_alignment, losses
 from c3l_ray.train.learning.batch_alignment import Align, MicroBatchDirections
 from c3l_ray.train.learning.loading import trainable_parameters
 from c3l_ray.train.learning.sharding import load_distributed
+from c3l_ray.train.learning.shared_rows import count_tokens
 from c3l_ray.train.learning.sharing_check import find_shared_attention
 from c3l_ray.train.reading.batches import MicroBatch, to_device
 from c3l_ray.train.training_config import TrainConfig
@@ -82,6 +83,15 @@ class Trainer:
             return []
         name = self.config.model.name
         return [f"{name} computes an image once for each of its texts, which is slower: {reason}"]
+
+    def count_tokens(self, batch: Sequence[MicroBatch]) -> int:
+        """The tokens that the model reads in a step, those that texts share once.
+
+        Args:
+            batch: this worker's micro-batches of the step, on the host.
+        """
+        is_shared = self.learner.attention is not None
+        return sum(count_tokens(micro_batch, is_shared=is_shared) for micro_batch in batch)
 
     def step(self, number: int, batch: Sequence[MicroBatch]) -> dict[str, Tensor]:
         """One step, and what it measures: sums over this worker's images, and `grad_norm`.

@@ -187,3 +187,21 @@ def test_shared_rows_hold_each_token_once(train_config: MakeTrainConfig) -> None
     assert torch.equal(shared_RT[is_token_RT], micro_batch["input_ids"][is_token_RT])
     num_image_tokens = (inputs["input_ids"] == learner.image_token).sum(dim=1)
     assert num_image_tokens.tolist() == [36, 36] and len(inputs["pixel_values"]) == 2
+
+
+def test_tokens_are_counted_as_often_as_they_are_read(train_config: MakeTrainConfig) -> None:
+    config = train_config()
+    trainer = Trainer(config, 10, CPU)
+    batch = make_batch(config, 0)
+    num_read: list[int] = []
+
+    def count(_model: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        mask_BLL = inputs["attention_mask"][:, 0]
+        # A place of padding sees itself alone and is seen by no other.
+        num_read.append(int((mask_BLL.sum(dim=1) + mask_BLL.sum(dim=2) > 2).sum()))
+
+    plain = trainer.count_tokens(batch)
+    trainer.share_prefixes(batch[0])
+    trainer.learner.head.vlm.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    trainer.backward(batch)
+    assert trainer.count_tokens(batch) == sum(num_read) < 0.6 * plain

@@ -18,7 +18,8 @@ ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; I
 def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
     """The learner of a run, whole on its device, with gradients where the config wants them.
 
-    What learns is float32; what does not is held as it is computed.
+    What learns is float32. What does not is held as it is computed, but float32 too where the whole
+    language half learns: some models put an image's features among embeddings of one type only.
 
     Raises:
         PreflightError: the model has no adapter of a known name, or no language half to tune.
@@ -45,8 +46,9 @@ def make_learner(
     """
     image_token = model.config.image_token_id
     model = add_gradients(model, config)
+    frozen_dtype = torch.float32 if config.tune_mode == "full" else dtype
     for weight in model.parameters():
-        weight.data = weight.data.to(torch.float32 if weight.requires_grad else dtype)
+        weight.data = weight.data.to(torch.float32 if weight.requires_grad else frozen_dtype)
     if checkpoints_activations(config, device):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Learner(model, config, image_token)

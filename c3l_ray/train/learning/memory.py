@@ -103,7 +103,7 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
     learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
     shares = config.workers.num if config.workers.sharding == "fsdp" else 1
-    frozen_bytes = frozen * HALF
+    frozen_bytes = frozen * (SINGLE if config.tune_mode == "full" else HALF)
     text_config = vlm_config.get_text_config()
     layers, width = text_config.num_hidden_layers, text_config.hidden_size
     tokens_of_image = sum(_count_tokens(image, vlm_config) for image in first_images)

@@ -99,7 +99,7 @@ def run_worker(rank: int, folder: Path) -> None:
         config = make_config(checkpoint, tune, sharding="fsdp")
         differences = find_differences(config, torch.float32)
         results[f"{name} {tune}"] = [len(differences), max(differences.values())]
-    config = make_config(world.LLAVA, "full", sharding="fsdp")
+    config = make_config(world.LLAVA, "lora", sharding="fsdp")
     results["bfloat16"] = max(find_differences(config, torch.bfloat16).values())
 
     config = make_config(world.LLAVA, "lora", sharding="fsdp", precision="bfloat16")

@@ -9,14 +9,12 @@ does the same with a tiny model, on a CPU too. Exit status 1: a check failed.
 
 import argparse
 import dataclasses
-import gc
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -41,66 +39,21 @@ from c3l_ray.inference.scorer_checks import check_packing, find_logit_transform
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
-from c3l_ray.train.learning.metrics import count_flops_per_token, find_peak_flops
+from c3l_ray.train.learning.metrics import count_flops_per_token
 from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example, reply_text
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
 from tests.bench.random_llava import SIZES, LlavaSize, write_checkpoint
+from tests.gpu.measure import NUM_REPEATS, Device, Table
 
 LLAVA_7B = LlavaSize(
     {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_heads": 32},
     {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_heads": 16},
 )
 NUM_TURNS = 5
-NUM_REPEATS = 3
 WORDS = ("red", "circle", "the", "is", "at", "top", "left", "blue", "star", "large", "there")
 INSTRUCTION_WORDS, TURN_WORDS = 40, 70
-GIB = 2**30
-
-
-class Table:
-    """Rows of what was measured, printed as they come."""
-
-    def __init__(self) -> None:
-        self.num_failures = 0
-        print("| what | value | |", "| --- | ---: | --- |", sep="\n", flush=True)
-
-    def add(self, what: str, value: str, is_right: bool | None = None) -> None:
-        verdict = "" if is_right is None else "ok" if is_right else "FAILED"
-        self.num_failures += is_right is False
-        print(f"| {what} | {value} | {verdict} |", flush=True)
-
-
-class Device:
-    """The device that computes, its clock and its memory."""
-
-    def __init__(self) -> None:
-        self.is_gpu = torch.cuda.is_available()
-        self.torch = torch.device("cuda" if self.is_gpu else "cpu")
-
-    def measure(self, work: Callable[[], Any]) -> tuple[float, str]:
-        """Median seconds, and the most memory that was held meanwhile."""
-        seconds = []
-        self.free()
-        for _ in range(NUM_REPEATS):
-            started = time.perf_counter()
-            work()
-            if self.is_gpu:
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
-        peak = f"{torch.cuda.max_memory_allocated() / GIB:.1f} GiB" if self.is_gpu else "-"
-        return statistics.median(seconds), peak
-
-    def free(self) -> None:
-        gc.collect()
-        if self.is_gpu:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-
-    def mfu(self, flops: float, seconds: float) -> str:
-        peak = find_peak_flops(self.torch)
-        return f"MFU {flops / seconds / peak:.1%}" if peak else "MFU -"
 
 
 def draw_images(num_images: int) -> list[Image.Image]:

@@ -95,3 +95,7 @@ def test_what_the_proof_on_the_first_batch_says_is_written_and_no_batch_is_lost(
     assert list(fit._prepare_trainer(trainer, run, iter(batches))) == batches
     assert json.loads(written[fit.NOTES]) == ["it is slower"]
     assert list(fit._prepare_trainer(trainer, run, iter(()))) == []
+
+
+def test_the_memory_of_a_worker_without_a_gpu_is_not_asked_for() -> None:
+    assert fit.find_device_bytes(0) is None

@@ -87,6 +87,9 @@ CASES: dict[str, tuple[Any, Any, int, int]] = {
     "vigc sharded": ("vigc", "fsdp", 4, 2),
     "c3l, shared prefixes": ("c3l", "ddp", 4, 2),
     "c3l sharded, shared prefixes": ("c3l", "fsdp", 4, 2),
+    "c3l, shared prefixes, activations twice": ("c3l", "ddp", 4, 1),
+    "c3l sharded, shared prefixes, activations twice": ("c3l", "fsdp", 4, 1),
+    "cgvlm sharded, activations twice": ("cgvlm", "fsdp", 4, 1),
 }
 
 
@@ -95,7 +98,9 @@ def make_case_config(name: str, *, num_workers: int) -> TrainConfig:
     return TrainConfig(
         input=(),
         output="",
-        model=SHIPPED_MODEL,
+        model=dataclasses.replace(
+            SHIPPED_MODEL, activation_checkpointing="on" if "twice" in name else "off"
+        ),
         objective=objective,
         optim=Optimization(
             batch_size=batch_size, micro_batch=micro_batch if num_workers > 1 else batch_size

@@ -10,6 +10,7 @@ from c3l_ray.config import ScorerModel
 from c3l_ray.inference.scoring_model import ScoringModel
 from tests.bench.random_llava import SIZES, write_checkpoint
 from tests.gpu import check
+from tests.gpu.measure import Table
 
 
 def test_a_tiny_model_passes(
@@ -34,7 +35,7 @@ def test_without_a_gpu_a_7b_is_not_begun(
 def test_a_head_that_rounds_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_checkpoint(tmp_path / "model", SIZES["tiny"], 16, dtype=torch.bfloat16)
     model = ScoringModel(ScorerModel(dtype="bfloat16"), str(folder))
-    table = check.Table()
+    table = Table()
     check.check_head(model, table)
     assert table.num_failures == 0
     monkeypatch.setattr(model, "head_logits", lambda hidden_ND: model.head(hidden_ND).float())

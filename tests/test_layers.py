@@ -71,7 +71,7 @@ PARTS = {
     ),
     "train.learning": Part(
         "errors inference.logit_transform inference.pack_attention inference.packing "
-        "inference.rounding model_files train.reading train.training_config",
+        "inference.rounding model_files train.objectives train.reading train.training_config",
         "accelerate huggingface_hub peft safetensors tensorboardX torch transformers",
     ),
     "train.fit": Part(

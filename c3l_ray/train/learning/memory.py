@@ -18,14 +18,17 @@ from c3l_ray.model_files import resolve_model
 from c3l_ray.train.learning.loading import add_gradients
 from c3l_ray.train.learning.output_head import MAX_LOGITS
 from c3l_ray.train.learning.shared_rows import count_tokens
+from c3l_ray.train.objectives import TuneMode
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.training_config import TrainConfig
 
 GIB = 2**30
 HALF, SINGLE = 2, 4  # bytes of a number
-# What autograd keeps of a token in a layer, times the width, by `tests.bench.memory`: in bfloat16,
-# LoRA on all linear layers. Where activations are computed twice, one layer's at a time.
-KEPT_ONCE, KEPT_TWICE = 52.0, 2.0
+# What autograd keeps of a token in a layer, times the width, in bfloat16, by `tests.bench.memory`
+# for LoRA on all linear layers; without LoRA it was 34.7 for the adapter, and more for all weights.
+# Where activations are computed twice, it is kept of one layer at a time, beside KEPT_TWICE of all.
+KEPT_ONCE: dict[TuneMode, float] = {"lora": 52.0, "full": 34.0, "adapter": 34.0}
+KEPT_TWICE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,8 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
     size = min(config.optim.micro_batch, -(-config.optim.batch_size // config.workers.num))
     tokens = round(tokens_of_image / len(first_images) * size)
     is_twice = config.model.activation_checkpointing != "off"
-    kept_layers = layers * KEPT_TWICE + KEPT_ONCE if is_twice else layers * KEPT_ONCE
+    kept_once = KEPT_ONCE[config.tune_mode]
+    kept_layers = layers * KEPT_TWICE + kept_once if is_twice else layers * kept_once
     return MemoryEstimate(
         weights=(frozen_bytes + learnt * SINGLE) // shares,
         gradients=3 * learnt * SINGLE // shares,

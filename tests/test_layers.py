@@ -53,9 +53,15 @@ PARTS = {
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference": Part(
-        "chat config errors images methods model_files processors schema template_date",
+        "chat config errors images inference.logit_transform inference.pack_attention "
+        "inference.packing inference.rounding methods model_files processors schema template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
+    # What training takes from scoring: packs, and what models do to their logits.
+    "inference.logit_transform": Part("", "torch"),
+    "inference.pack_attention": Part("inference.packing", "torch"),
+    "inference.packing": Part("", "numpy"),
+    "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
@@ -71,8 +77,9 @@ PARTS = {
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
-        "errors model_files train.reading train.training_config",
-        "huggingface_hub peft safetensors tensorboardX torch transformers",
+        "errors inference.logit_transform inference.pack_attention inference.packing "
+        "inference.rounding model_files train.objectives train.reading train.training_config",
+        "accelerate huggingface_hub peft safetensors tensorboardX torch transformers",
     ),
     "train.fit": Part(
         "train.learning train.reading train.reading.stream train.training_config", "ray torch"

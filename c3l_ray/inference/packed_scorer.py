@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from c3l_ray.inference.image_prefix import ImagePrefix, read_image_prefix
+from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packing import Ints, Pack, PackingError, pack_trees
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import (
@@ -27,8 +28,6 @@ from c3l_ray.inference.scoring_model import (
     collate_rows,
 )
 from c3l_ray.methods.i2c import AnswerEvidence
-
-FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +81,7 @@ class PackedScorer:
         self.model = model
         self.plain_scorer = PlainScorer(model)
         self.unpacked_reasons: set[str] = set()
-        text_config = model.vlm.config.get_text_config()
-        layer_types = getattr(text_config, "layer_types", None)
-        self.window: int | None = getattr(text_config, "sliding_window", None)
-        if layer_types is None and self.window:
-            raise PackingError("its config has a sliding window and does not say in which layers")
-        if unknown := sorted({*(layer_types or ())} - {FULL, SLIDING}):
-            raise PackingError(f"it has layers of {', '.join(unknown)}")
-        self.has_sliding_layers = SLIDING in (layer_types or ())
-        # Gemma 3 lets the tokens of an image see each other, also those that come later.
-        self.image_sees_itself = model.family == "gemma3"
+        self.attention = PackAttention(model.vlm.config)
 
     def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
         """The evidence in each turn's answer, in the turns' order.
@@ -220,8 +210,7 @@ class PackedScorer:
             ends_BL[b, :length] = torch.from_numpy(row.pack.ends)
             depths_BL[b, :length] = torch.from_numpy(row.pack.depths)
             positions_3BL[:, b] = _row_positions(depths_BL[b], row)
-        mask_BLL = (places_L <= places_L[:, None]) & (places_L[:, None] < ends_BL[:, None])
-        masks: Any = self._attention_masks(mask_BLL, depths_BL, ids_BL)
+        masks: Any = self.attention.make_masks(ends_BL, depths_BL, ids_BL)
         positions_are_depths = all(row.prefix.positions is None for row in rows)
         return {
             "input_ids": ids_BL,
@@ -229,19 +218,6 @@ class PackedScorer:
             "position_ids": depths_BL if positions_are_depths else positions_3BL,
             **collate_rows(row.prefix.image_inputs for row in rows),
         }
-
-    def _attention_masks(self, mask_BLL: Tensor, depths_BL: Tensor, ids_BL: Tensor) -> Any:
-        """What may attend to what, for all layers or by their kind: [B, 1, L, L], True for yes."""
-        if self.image_sees_itself:
-            is_image_BL = ids_BL == self.model.vlm.config.image_token_id
-            image_BLL = is_image_BL[:, :, None] & is_image_BL[:, None]
-        else:
-            image_BLL = torch.zeros_like(mask_BLL)
-        full_B1LL = (mask_BLL | image_BLL).unsqueeze(1)
-        if not self.has_sliding_layers or self.window is None:
-            return full_B1LL
-        near_BLL = depths_BL[:, :, None] - depths_BL[:, None] < self.window
-        return {FULL: full_B1LL, SLIDING: (mask_BLL & near_BLL | image_BLL).unsqueeze(1)}
 
 
 def _row_positions(depths_L: Tensor, row: PackedRow) -> Tensor:

@@ -6,8 +6,7 @@ the prompt that answers are scored after with the one that the model answers aft
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.inference.logit_transform import LogitTransform, declared_transforms
 from c3l_ray.inference.model_check import first_line
 from c3l_ray.inference.packing import PackingError
+from c3l_ray.inference.rounding import perturb_rounding
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence
 
@@ -122,7 +122,7 @@ def _compute_logits(
         own_BTV = model.vlm(**model.move_inputs(inputs), **options, use_cache=False).logits
     finally:
         hook.remove()
-    return head_NV, own_BTV[0, -num_places:]
+    return head_NV, own_BTV[0, -num_places:].to(head_NV.device)
 
 
 def compare_prompts(model: ScoringModel) -> list[str]:
@@ -174,32 +174,6 @@ def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer
                 f"its scores would differ by {mean:.2g} nats a token, and rounding explains "
                 f"{rounding:.2g}"
             )
-
-
-@contextmanager
-def perturb_rounding(vlm: Any, seed: int) -> Iterator[None]:
-    """Inside, what each layer with weights returns is moved at random by about one rounding.
-
-    Results then differ by as much as those of two computations that only round differently. This
-    measures what a model makes of its rounding, without a copy of it in float32.
-    """
-
-    generator = torch.Generator(vlm.device).manual_seed(seed)
-
-    def perturb(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            return output
-        noise = torch.randn(output.shape, generator=generator, device=output.device)
-        # A rounding is uniform in a step of eps / 2 to eps: its deviation is about eps / 4.
-        return (output.float() * (1 + torch.finfo(output.dtype).eps / 4 * noise)).to(output.dtype)
-
-    layers = [layer for layer in vlm.modules() if [*layer.parameters(recurse=False)]]
-    hooks = [layer.register_forward_hook(perturb) for layer in layers]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _differences(

@@ -17,6 +17,7 @@ from torch import Tensor
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
 from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.inference.placement import check_placement, choose_device_map
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import load_processor
@@ -62,7 +63,12 @@ class TokenizedTurn:
 
 
 class ScoringModel:
-    """The model that scores, in evaluation mode, on the GPU where there is one.
+    """The model that scores, in evaluation mode, on the GPU where there is one, or on several.
+
+    Args:
+        config: of the model.
+        name: as the user gave it.
+        device_map: as transformers takes it; None chooses.
 
     Attributes:
         name: as the user gave it.
@@ -74,9 +80,10 @@ class ScoringModel:
 
     Raises:
         OSError, ValueError: the checkpoint cannot be loaded.
+        PreflightError: the GPUs do not hold it.
     """
 
-    def __init__(self, config: ScorerModel, name: str) -> None:
+    def __init__(self, config: ScorerModel, name: str, device_map: Any = None) -> None:
         from transformers import AutoModelForImageTextToText
 
         self.name = name
@@ -91,8 +98,15 @@ class ScoringModel:
             trust_remote_code=config.trust_remote_code,
         )
         self.special_tokens = chat.special_tokens(self.processor)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype, **own_code)
-        self.vlm: Any = model.to(self.device).eval()
+        chosen_map = device_map or choose_device_map()
+        model = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=config.dtype, device_map=chosen_map, **own_code
+        )
+        if chosen_map is None:
+            model = model.to(self.device)
+        elif device_map is None:
+            check_placement(name, model.hf_device_map)
+        self.vlm: Any = model.eval()
         self.head: Any = self.vlm.get_output_embeddings()
         self.logit_transform = LogitTransform()
         text_config = self.vlm.config.get_text_config()
@@ -171,7 +185,7 @@ class ScoringModel:
         """The last hidden states [B, T, D], which the head turns into logits."""
         output = self.vlm.base_model(**self.move_inputs(inputs), use_cache=False)
         hidden_BTD: Tensor = output.last_hidden_state
-        return hidden_BTD
+        return hidden_BTD.to(self.head.weight.device)  # where a model lies on several GPUs
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """[N, V] in float32, as the model's own forward pass computes them."""
@@ -226,6 +240,7 @@ class ScoringModel:
 
     def _measure_tokens(self, image_ND: Tensor, text_ND: Tensor, ids_N: Tensor) -> ModelInputs:
         """The fields of `AnswerEvidence` for these tokens, [N] each."""
+        ids_N = ids_N.to(image_ND.device)
         ids_N1 = ids_N.unsqueeze(-1)
         image_NV, text_NV = self.logits(image_ND), self.logits(text_ND)
         image_logits_N, text_logits_N = (

@@ -12,9 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import ray
+import ray.exceptions
 import ray.train
 import torch
 from ray.train import (
@@ -41,6 +44,8 @@ from c3l_ray.train.training_config import TrainConfig
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 ADAPTER_FOLDER = "adapter"
+DEVICE_TIMEOUT_S = 60
+NOTES = "notes.json"
 POSITION = "position.json"
 
 
@@ -81,7 +86,7 @@ class TrainingRun:
 
 
 def fit(run: TrainingRun, storage_path: str) -> None:
-    """Trains, and writes model/ and the measurements through `run.write`.
+    """Trains, and writes model/, the measurements and the notes through `run.write`.
 
     Args:
         run: what to do.
@@ -110,6 +115,25 @@ def fit(run: TrainingRun, storage_path: str) -> None:
     ray_trainer.fit()
 
 
+def find_device_bytes(gpus: float) -> int | None:
+    """The memory of a worker's GPU, or of its part of one; None where there is none to ask.
+
+    Args:
+        gpus: of a worker.
+    """
+    if not gpus:
+        return None
+    read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device_bytes)
+    try:
+        return int(min(1.0, gpus) * ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S))
+    except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
+        return None
+
+
+def _read_device_bytes() -> int:
+    return torch.cuda.get_device_properties(0).total_memory
+
+
 def run_worker(loop_config: dict[str, Any]) -> None:
     """What each worker does.
 
@@ -123,7 +147,9 @@ def run_worker(loop_config: dict[str, Any]) -> None:
     position = _restore_checkpoint(trainer)
     first_step = position.step
     accumulation_steps = config.optim.count_accumulation_steps(trainer.num_workers)
-    batches = _open_batches(run, trainer, first_step, accumulation_steps)
+    batches = _prepare_trainer(
+        trainer, run, _open_batches(run, trainer, first_step, accumulation_steps)
+    )
     held_out = _open_held_out(run, trainer)
     metrics = MetricAccumulator(trainer, position.skipped)
     measurement_log = None
@@ -134,7 +160,7 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         started = time.monotonic()
         batch = next(batches)
         wait_s = time.monotonic() - started
-        tokens = sum(int(micro_batch["attention_mask"].sum()) for micro_batch in batch)
+        tokens = trainer.count_tokens(batch)
         sums = trainer.step(step, batch)
         steps_done = step + 1
         is_last = steps_done == run.num_steps
@@ -198,6 +224,19 @@ def _open_batches(
         )
     own_iterator = broadcast_from_rank_zero(iterators)[trainer.rank]
     return stream.iter_batches(own_iterator, accumulation_steps)
+
+
+def _prepare_trainer(
+    trainer: Trainer, run: TrainingRun, batches: Iterator[tuple[MicroBatch, ...]]
+) -> Iterator[tuple[MicroBatch, ...]]:
+    """The same batches, after the trainer has been proved on the first."""
+    first_batch = next(batches, None)
+    if first_batch is None:
+        return iter(())
+    notes = trainer.share_prefixes(first_batch[0])
+    if trainer.rank == 0:
+        run.write(NOTES, json.dumps(notes).encode())
+    return chain([first_batch], batches)
 
 
 def _open_held_out(run: TrainingRun, trainer: Trainer) -> Any | None:

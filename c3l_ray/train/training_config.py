@@ -49,8 +49,8 @@ class TuningOptions:
     """Dropout before the LoRA matrices."""
     max_len: Annotated[int, Range(min=1)] = 2048
     """Longest prompt and reply in tokens, image tokens counted; longer ones are skipped."""
-    activation_checkpointing: bool = False
-    """Compute activations twice, so that fewer of them are held in memory."""
+    activation_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations twice, so that fewer are held in memory; auto: on GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,13 +109,15 @@ def train_model(config: TrainConfig) -> TrainingReport:
 
     from c3l_ray.distributed import cluster
     from c3l_ray.train import fit
+    from c3l_ray.train.learning.memory import check_memory
     from c3l_ray.train.reading.order import count_images
 
     data = load_training_data(source, config)
-    check_lengths(data, config)
-    folder.claim(identity, "train")
+    first_images = check_lengths(data, config)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
+    check_memory(config, first_images, fit.find_device_bytes(gpus))
+    folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
     report = TrainingReport(
@@ -151,6 +153,9 @@ def train_model(config: TrainConfig) -> TrainingReport:
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
     reply = _verify(config, data, tuned) if config.verify else None
+    worker_notes: list[str] = folder.read_json(fit.NOTES) or []
+    for note in worker_notes:
+        log.warning(note)
     measurements = _last_measurements(folder.read_json("measurements.json") or [])
     report = dataclasses.replace(
         report,
@@ -158,6 +163,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         seconds={"train": round(train_s, 3), "wall": round(time.monotonic() - started, 3)},
         last_measurements=measurements,
         skipped=_skipped_images(measurements),
+        notes=[*report.notes, *worker_notes],
         verified_reply=reply,
         finished=now(),
     )

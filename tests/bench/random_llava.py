@@ -38,8 +38,25 @@ SIZES = {
 VOCABULARY = 16_000
 
 
-def write_checkpoint(folder: Path, size: LlavaSize, num_image_tokens: int) -> Path:
-    """A random LLaVA with the shipped tokenizer, whose images have this many tokens."""
+def write_checkpoint(
+    folder: Path,
+    size: LlavaSize,
+    num_image_tokens: int,
+    *,
+    vocabulary: int = VOCABULARY,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Path:
+    """A random LLaVA with the shipped tokenizer, whose images have this many tokens.
+
+    Args:
+        folder: to write into.
+        size: of the model.
+        num_image_tokens: of an image.
+        vocabulary: logits of a token.
+        dtype: of the weights.
+        device: that draws them.
+    """
     side_px = round(num_image_tokens**0.5) * PATCH_PX
     processor = AutoProcessor.from_pretrained(world.LLAVA)
     processor.image_processor.size = {"height": side_px, "width": side_px}
@@ -55,12 +72,14 @@ def write_checkpoint(folder: Path, size: LlavaSize, num_image_tokens: int) -> Pa
             image_size=side_px, patch_size=PATCH_PX, **config_fields(size.vision)
         ),
         text_config=LlamaConfig(
-            vocab_size=VOCABULARY, max_position_embeddings=4096, **config_fields(size.text)
+            vocab_size=vocabulary, max_position_embeddings=4096, **config_fields(size.text)
         ),
         image_token_index=processor.tokenizer.convert_tokens_to_ids(processor.image_token),
         vision_feature_layer=-1,
         image_seq_length=num_image_tokens,
     )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    with torch.device(device):
+        model = LlavaForConditionalGeneration._from_config(config, dtype=dtype)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -27,11 +27,13 @@ import torch
 from torch import nn
 
 from c3l_ray.distributed import cluster
+from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from c3l_ray.train import fit
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.learning.loading import load_learner, trainable_parameters
+from c3l_ray.train.learning.shared_rows import count_tokens
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.reading.encode import encode_batch
 from c3l_ray.train.reading.order import Schedule, plan_epochs
@@ -92,9 +94,16 @@ def measure_fit(config: TrainConfig, data: TrainingData) -> dict[str, float]:
     }
 
 
+def load_sharing_learner(config: TrainConfig) -> Learner:
+    """The learner, whose texts share prefixes as those of the trainer do."""
+    learner = load_learner(config, torch.float32, CPU)
+    learner.attention = PackAttention(learner.head.vlm.config)
+    return learner
+
+
 def measure_bare_loop(config: TrainConfig, batches: list[MicroBatch]) -> float:
     """Tokens per second of a plain loop over the same batches, its first steps left out."""
-    learner = load_learner(config, torch.float32, CPU).train()
+    learner = load_sharing_learner(config).train()
     parameters = [parameter for _, parameter in trainable_parameters(learner)]
     adamw = torch.optim.AdamW(parameters, lr=config.peak_learning_rate, betas=config.optim.betas)
     started, tokens = 0.0, 0
@@ -105,7 +114,7 @@ def measure_bare_loop(config: TrainConfig, batches: list[MicroBatch]) -> float:
         nn.utils.clip_grad_norm_(parameters, config.optim.max_grad_norm)
         adamw.step()
         adamw.zero_grad()
-        tokens += int(batch["attention_mask"].sum()) if step >= LOG_EVERY else 0
+        tokens += count_tokens(batch, is_shared=True) if step >= LOG_EVERY else 0
     return tokens / (time.monotonic() - started)
 
 
@@ -131,7 +140,7 @@ def measure_hugging_face(config: TrainConfig, batches: list[MicroBatch]) -> floa
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock.append(time.monotonic())
 
-    learner = load_learner(config, torch.float32, CPU)
+    learner = load_sharing_learner(config)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=HuggingFaceModel(learner, config.optim.batch_size),
@@ -156,7 +165,7 @@ def measure_hugging_face(config: TrainConfig, batches: list[MicroBatch]) -> floa
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     # The order is its own; all batches have nearly the same number of tokens.
-    tokens = statistics.mean(int(batch["attention_mask"].sum()) for batch in batches)
+    tokens = statistics.mean(count_tokens(batch, is_shared=True) for batch in batches)
     return tokens * (len(clock) - LOG_EVERY) / (clock[-1] - clock[LOG_EVERY - 1])
 
 

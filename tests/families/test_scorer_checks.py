@@ -98,7 +98,7 @@ def test_packs_whose_image_tokens_do_not_see_each_other_are_noticed(
 
     def start_blind(self: PackedScorer, model: ScoringModel) -> None:
         start(self, model)
-        self.image_sees_itself = False
+        self.attention.image_sees_itself = False
 
     monkeypatch.setattr(PackedScorer, "__init__", start_blind)
     packed, plain = (kind(model).measure(TRIAL_TURNS) for kind in (PackedScorer, PlainScorer))

@@ -13,12 +13,12 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.inference.logit_transform import LogitTransform
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
+from c3l_ray.inference.rounding import perturb_rounding
 from c3l_ray.inference.scorer_checks import (
     TRIAL_TURNS,
     check_packing,
     compare_prompts,
     find_logit_transform,
-    perturb_rounding,
 )
 from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_scorer import TurnScorer

@@ -9,6 +9,7 @@ import torch
 
 from c3l_ray.config import ScorerModel
 from c3l_ray.images import decode_image
+from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
@@ -252,10 +253,11 @@ def test_packs_that_give_other_numbers_are_noticed(
     scorer, notes = choose_scorer(model, pack=True)
     assert isinstance(scorer, PackedScorer) and notes == []
 
-    def causal_masks(scorer: PackedScorer, mask_BLL: torch.Tensor, *_: Any) -> torch.Tensor:
-        return torch.ones_like(mask_BLL).tril().unsqueeze(1)
+    def causal_masks(_: PackAttention, ends_BL: torch.Tensor, *__: Any) -> torch.Tensor:
+        num_rows, length = ends_BL.shape
+        return torch.ones(num_rows, 1, length, length, dtype=torch.bool).tril()
 
-    monkeypatch.setattr(PackedScorer, "_attention_masks", causal_masks)
+    monkeypatch.setattr(PackAttention, "make_masks", causal_masks)
     scorer, (note,) = choose_scorer(model, pack=True)
     assert isinstance(scorer, PlainScorer)
     assert "its scores would differ" in note

@@ -11,6 +11,7 @@ import ray.train
 from ray.train import Checkpoint
 
 from c3l_ray.train import fit
+from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.reading.encode import encode_batch
 from c3l_ray.train.reading.order import FileRows
@@ -75,6 +76,26 @@ def test_a_resumed_run_goes_on_counting_the_images_that_it_skips(
         return [(line["step"], line["skipped_unusable_image"]) for line in lines]
 
     assert run_and_count() == [(3, 2), (4, 2)]
+    assert written[fit.NOTES] == b"[]"
     first_checkpoint = Checkpoint.from_directory(str(checkpoints[0]))
     monkeypatch.setattr(ray.train, "get_checkpoint", lambda: first_checkpoint)
     assert run_and_count() == [(3, 2), (4, 2)]
+
+
+def test_what_the_proof_on_the_first_batch_says_is_written_and_no_batch_is_lost(
+    train_config: MakeTrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_config(optim=Optimization(batch_size=2, steps=NUM_STEPS))
+    trainer = Trainer(config, NUM_STEPS, CPU)
+    monkeypatch.setattr(Trainer, "share_prefixes", lambda trainer, micro_batch: ["it is slower"])
+    written: dict[str, bytes] = {}
+    data = TrainingData(files=(), held_out=(), quantiles={}, read=lambda address, rows: [])
+    run = fit.TrainingRun(config=config, data=data, write=written.__setitem__)
+    batches = make_batches(config)
+    assert list(fit._prepare_trainer(trainer, run, iter(batches))) == batches
+    assert json.loads(written[fit.NOTES]) == ["it is slower"]
+    assert list(fit._prepare_trainer(trainer, run, iter(()))) == []
+
+
+def test_the_memory_of_a_worker_without_a_gpu_is_not_asked_for() -> None:
+    assert fit.find_device_bytes(0) is None

@@ -42,7 +42,7 @@ def source(train_config: MakeTrainConfig) -> RecordsSource:
         ("c3l", {"optim": Optimization(batch_size=4, seed=1)}, True),
         ("c3l", {"optim": Optimization(batch_size=4, steps=7)}, True),
         ("c3l", {"optim": Optimization(batch_size=4, learning_rate=2e-4)}, False),  # the default
-        ("c3l", {"model": ModelToTune(name=LLAVA, activation_checkpointing=True)}, False),
+        ("c3l", {"model": ModelToTune(name=LLAVA, activation_checkpointing="on")}, False),
         ("c3l", {"model": ModelToTune(name=LLAVA, tune="lora")}, False),  # what auto is
         ("c3l", {"model": ModelToTune(name=LLAVA, lora_rank=8)}, True),
         ("cgvlm", {"model": ModelToTune(name=LLAVA, lora_rank=8)}, False),

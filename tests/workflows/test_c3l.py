@@ -153,7 +153,7 @@ def claim_again(config: C3LConfig) -> None:
         {"training": TrainingOptions(optim=Optimization(micro_batch=1))},
         {"training": TrainingOptions(alignment=Alignment(windows=4))},
         {"training": TrainingOptions(progress=Progress(max_held_out=9, log_every=1))},
-        {"tuning": TuningOptions(activation_checkpointing=True)},
+        {"tuning": TuningOptions(activation_checkpointing="on")},
     ],
 )
 def test_a_finished_run_takes_what_does_not_change_its_stages(

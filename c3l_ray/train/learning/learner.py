@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.train.learning import losses
 from c3l_ray.train.learning.batch_alignment import Align
+from c3l_ray.train.learning.output_head import NUM_PROVED_TOKENS, OutputHead
+from c3l_ray.train.learning.shared_rows import has_siblings, share_prefixes
+from c3l_ray.train.learning.text_rows import TOKEN_INPUTS, TextRows, TokenStates
 from c3l_ray.train.reading.batches import MicroBatch, model_inputs
 from c3l_ray.train.training_config import TrainConfig
 
@@ -23,75 +27,117 @@ class Learner(nn.Module):
         model: Hugging Face's, with LoRA or without.
         config: of the run.
         image_token: the id of the tokens that stand for the image.
+
+    Attributes:
+        attention: of the model's layers, with which the texts of an image share what they begin
+            with; None gives each text a row of its own. `sharing_check` finds out.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, image_token: int) -> None:
         super().__init__()
         self.model = model
+        self.head = OutputHead(bare_model(model))
         self.config = config
         self.image_token = image_token
+        self.attention: PackAttention | None = None
         self.sum_names = config.objective_spec.sum_names
         compares_cosines = config.objective == "c3l" and config.contrast.similarity == "cosine"
-        # Hidden states cost memory.
-        self.needs_hidden_states = compares_cosines or config.objective == "cgvlm"
+        # What the language half is given; the hidden states of all layers come with it.
+        self.needs_embeddings = config.objective == "cgvlm" or (
+            compares_cosines and config.contrast.representation == "embedding"
+        )
         if compares_cosines:
             width = self._embedding_width()
-            # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
             self.affine = nn.Linear(width, width)
-            nn.init.xavier_normal_(self.affine.weight)
-            nn.init.zeros_(self.affine.bias)
         elif config.objective == "cgvlm":
-            start = torch.tensor([float(config.alignment.temperature)])  # FSDP shards no scalars
-            self.log_temperature = nn.Parameter(start.log())
+            self.temperature = Temperature()
+
+    def draw_added_weight(self, name: str, generator: torch.Generator) -> Tensor:
+        """What a weight that belongs to the loss and not to the model begins with.
+
+        Args:
+            name: of the weight.
+            generator: of random numbers.
+        """
+        if name == "temperature.log":
+            return torch.tensor([self.config.alignment.temperature]).log()
+        width = self._embedding_width()
+        if name == "affine.bias":
+            return torch.zeros(width)
+        assert name == "affine.weight", name
+        # Xavier-normal weights and no bias to begin with, as a community reproduction has it.
+        return nn.init.xavier_normal_(torch.empty(width, width), generator=generator)
 
     def forward(
         self, micro_batch: MicroBatch, align: Align = losses.two_sided_alignment
     ) -> dict[str, Tensor]:
         """The loss of a micro-batch and its parts, sums over its images; `loss` has the gradient.
 
+        The model computes as autocast has it, the losses in float32 whatever that is.
+
         Args:
             micro_batch: with its masks.
             align: cgvlm's contrast of images and captions.
         """
-        target_RT = micro_batch["target_RT"]
-        positions = _predicting_positions(target_RT)
-        output = self.model(
-            **model_inputs(micro_batch),
-            logits_to_keep=positions,
-            output_hidden_states=self.needs_hidden_states,
-            use_cache=False,
+        states, nll_R = self._compute_states(micro_batch)
+        with torch.autocast(nll_R.device.type, enabled=False):
+            nll_B = nll_R[micro_batch["positive_B"]]
+            match self.config.objective:
+                case "c3l":
+                    parts_B = self._contrast_turns(micro_batch, states, nll_R)
+                case "cgvlm":
+                    parts_B = self._align_captions(micro_batch, states, nll_B, align)
+                case "vigc" | "conversations":  # nothing but the likelihood of replies
+                    parts_B = {"loss": nll_B, "nll": nll_B}
+            parts_B["images"] = torch.ones_like(nll_B)
+            return {
+                name: (parts_B[name] * micro_batch["weight_B"]).sum() for name in self.sum_names
+            }
+
+    def _compute_states(self, micro_batch: MicroBatch) -> tuple[TokenStates, Tensor]:
+        """What the objective compares of the texts' tokens, and each text's -ln p [R].
+
+        The latter is the weighted mean over the text's targets, 0 for a text without any.
+        """
+        ids_RT, target_RT = micro_batch["input_ids"], micro_batch["target_RT"]
+        if not self.head.is_tried:
+            self.head.find_transform(self._text_inputs(micro_batch))
+        if self.attention is not None and has_siblings(micro_batch):
+            inputs, rows = share_prefixes(
+                micro_batch, self.head.vlm, self.attention, self.image_token
+            )
+        else:
+            inputs, rows = model_inputs(micro_batch), TextRows.plain(ids_RT)
+        text_N, token_N = target_RT.nonzero(as_tuple=True)
+        output, nll_N = self.head.compute(
+            {**inputs, "output_hidden_states": self.needs_embeddings},
+            lambda hidden_BLD: rows.take(hidden_BLD, text_N, token_N - 1),
+            ids_RT[text_N, token_N],
         )
-        has_target_R = target_RT.any(dim=1)
-        nll_R = torch.zeros(len(target_RT), device=target_RT.device).masked_scatter(
-            has_target_R,
-            losses.token_nll(
-                output.logits[has_target_R],
-                micro_batch["input_ids"][has_target_R][:, positions + 1],
-                target_RT[has_target_R][:, positions + 1],
-            ),
-        )
-        nll_B = nll_R[micro_batch["positive_B"]]
-        match self.config.objective:
-            case "c3l":
-                parts_B = self._contrast_turns(micro_batch, output.hidden_states, nll_R)
-            case "cgvlm":
-                parts_B = self._align_captions(micro_batch, output.hidden_states[0], nll_B, align)
-            case "vigc" | "conversations":  # nothing but the likelihood of replies
-                parts_B = {"loss": nll_B, "nll": nll_B}
-        parts_B["images"] = torch.ones_like(nll_B)
-        return {name: (parts_B[name] * micro_batch["weight_B"]).sum() for name in self.sum_names}
+        values_BLD = output.hidden_states[0] if self.needs_embeddings else output.last_hidden_state
+        nll_R = losses.mean_by_text(nll_N[:, None], text_N, target_RT)[:, 0]
+        return TokenStates(values_BLD=values_BLD, rows=rows), nll_R
+
+    def _text_inputs(self, micro_batch: MicroBatch) -> MicroBatch:
+        """The first text's first tokens without its image, as inputs of the model."""
+        ids_RT, attention_RT = micro_batch["input_ids"], micro_batch["attention_mask"]
+        is_text_T = (attention_RT[0] > 0) & (ids_RT[0] != self.image_token)
+        places_T = is_text_T.nonzero()[:NUM_PROVED_TOKENS, 0]
+        inputs = model_inputs(micro_batch)
+        names = [name for name in TOKEN_INPUTS if name in inputs]
+        return {name: inputs[name][:1, places_T] for name in names}
 
     def _contrast_turns(
-        self, micro_batch: MicroBatch, hidden_states: tuple[Tensor, ...] | None, nll_R: Tensor
+        self, micro_batch: MicroBatch, states: TokenStates, nll_R: Tensor
     ) -> dict[str, Tensor]:
         """The loss of c3l and its parts, [B] each."""
         config = self.config.contrast
         owner_R, positive_B = micro_batch["owner_R"], micro_batch["positive_B"]
         nll_B = nll_R[positive_B]
-        if hidden_states is None:  # the similarity is likelihood
+        if config.similarity == "likelihood":
             similarity_BR = -nll_R.unsqueeze(0).expand(len(nll_B), -1)
         else:
-            similarity_BR = self._compare_with_anchors(micro_batch, hidden_states)
+            similarity_BR = self._compare_with_anchors(micro_batch, states)
         own_BR = owner_R.unsqueeze(0) == torch.arange(len(nll_B), device=owner_R.device)[:, None]
         allowed_BR = micro_batch["is_turn_R"].unsqueeze(0).expand_as(own_BR)
         if config.in_batch_negatives:
@@ -112,34 +158,31 @@ class Learner(nn.Module):
             "temperature": torch.full_like(nll_B, config.temperature),
         }
 
-    def _compare_with_anchors(
-        self, micro_batch: MicroBatch, hidden_states: tuple[Tensor, ...]
-    ) -> Tensor:
+    def _compare_with_anchors(self, micro_batch: MicroBatch, states: TokenStates) -> Tensor:
         """The cosine of each image's anchor with each text's reply, [B, R]."""
-        layer = -1 if self.config.contrast.representation == "hidden" else 0
-        hidden_RTD, anchor_RT = hidden_states[layer], micro_batch["anchor_RT"]
-        has_anchor_R = anchor_RT.any(dim=1)
-        anchor_BD = self._represent(hidden_RTD[has_anchor_R], anchor_RT[has_anchor_R])
-        reply_RD = self._represent(hidden_RTD, micro_batch["reply_RT"])
-        return losses.cosine_similarity(anchor_BD, reply_RD)
+        anchor_RT, reply_RT = micro_batch["anchor_RT"], micro_batch["reply_RT"]
+        anchor_BD = self._represent(states, anchor_RT)[anchor_RT.any(dim=1)]
+        return losses.cosine_similarity(anchor_BD, self._represent(states, reply_RT))
 
-    def _represent(self, values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
+    def _represent(self, states: TokenStates, mask_RT: Tensor) -> Tensor:
         """A text's representation [R, D]: affine, tanh, and the mean over its tokens.
 
         The mean comes first for hidden states, as in CLAPS (arXiv 2012.07280), and last for input
         embeddings, as in the community reproduction of C3L.
         """
-        values_RTD = values_RTD.to(self.affine.weight.dtype)
+        text_N, token_N = mask_RT.nonzero(as_tuple=True)
+        values_ND = states.rows.take(states.values_BLD, text_N, token_N).float()
         if self.config.contrast.representation == "hidden":
-            return torch.tanh(self.affine(losses.masked_mean(values_RTD, mask_RT)))
-        return losses.masked_mean(torch.tanh(self.affine(values_RTD)), mask_RT)
+            mean_RD = losses.mean_by_text(values_ND, text_N, mask_RT)
+            return torch.tanh(self.affine(mean_RD))
+        return losses.mean_by_text(torch.tanh(self.affine(values_ND)), text_N, mask_RT)
 
     def _align_captions(
-        self, micro_batch: MicroBatch, embedding_RTD: Tensor, nll_B: Tensor, align: Align
+        self, micro_batch: MicroBatch, states: TokenStates, nll_B: Tensor, align: Align
     ) -> dict[str, Tensor]:
         """The loss of cgvlm and its parts, [B] each."""
         config = self.config.alignment
-        temperature = self.log_temperature.exp().clamp(min=config.min_temperature)
+        temperature = self.temperature().clamp(min=config.min_temperature)
         # What enters the language model: the adapter's features where the image's tokens stand.
         is_image_RT = micro_batch["input_ids"] == self.image_token
         directions = [
@@ -148,7 +191,7 @@ class Learner(nn.Module):
                 losses.mean_direction(embedding_TD[text_T]),
             )
             for embedding_TD, image_T, text_T in zip(
-                embedding_RTD.float(), is_image_RT, micro_batch["reply_RT"], strict=True
+                states.values_BLD.float(), is_image_RT, micro_batch["reply_RT"], strict=True
             )
         ]
         image_BD, text_BD = (torch.stack(side) for side in zip(*directions, strict=True))
@@ -164,6 +207,12 @@ class Learner(nn.Module):
             "temperature": temperature.expand_as(nll_B),
         }
 
+    def float32_parts(self) -> Iterator[nn.Module]:
+        """The modules that belong to the loss and not to the model, which compute in float32."""
+        for name, module in self.named_children():
+            if name != "model":
+                yield module
+
     def language_weights(self) -> Iterator[nn.Parameter]:
         """The weights that a token passes through in the language half, the embeddings left out."""
         model: Any = self.model
@@ -178,7 +227,18 @@ class Learner(nn.Module):
         return int(embeddings.weight.shape[1])
 
 
-def _predicting_positions(target_RT: Tensor) -> Tensor:
-    """The positions whose logits predict some target: those before them."""
-    targets = target_RT.any(dim=0).nonzero().squeeze(1)
-    return torch.arange(int(targets[0]) - 1, int(targets[-1]), device=target_RT.device)
+def bare_model(model: Any) -> Any:
+    """The model of transformers inside what peft puts around it."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+class Temperature(nn.Module):
+    """A temperature that is learnt by its logarithm, [1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.zeros(1))  # FSDP shards no scalars
+
+    def forward(self) -> Tensor:
+        temperature: Tensor = self.log.exp()
+        return temperature

@@ -1,11 +1,11 @@
-"""A run's learner: loaded, with gradients for the weights that learn, and shared by its workers."""
+"""A run's learner: loaded, with gradients for the weights that learn."""
 
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.model_files import resolve_model
@@ -16,31 +16,91 @@ ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; I
 
 
 def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
-    """The learner of a run, on its device, with gradients where the config wants them.
+    """The learner of a run, whole on its device, with gradients where the config wants them.
+
+    What learns is float32. What does not is held as it is computed, but float32 too where the whole
+    language half learns: some models put an image's features among embeddings of one type only.
 
     Raises:
         PreflightError: the model has no adapter of a known name, or no language half to tune.
     """
     from transformers import AutoModelForImageTextToText
 
-    torch.manual_seed(config.optim.seed)
-    # What learns is float32; what does not is held as it is computed. FSDP wants one type for all.
-    all_float32 = config.tune_mode == "full" or config.workers.sharding == "fsdp"
+    # A weight that learns is not rounded first, and LoRA's are added to those of the checkpoint.
+    loaded_dtype = dtype if config.tune_mode == "lora" else torch.float32
     model: Any = AutoModelForImageTextToText.from_pretrained(
-        resolve_model(config.model.name), dtype=torch.float32 if all_float32 else dtype
+        resolve_model(config.model.name), dtype=loaded_dtype
     )
-    model.requires_grad_(False)
+    learner = make_learner(model, config, dtype, device).to(device)
+    draw_added_weights(learner, config)
+    return learner
+
+
+def make_learner(
+    model: Any, config: TrainConfig, dtype: torch.dtype, device: torch.device
+) -> Learner:
+    """The learner of a model of transformers, where that is.
+
+    Raises:
+        PreflightError: as `load_learner`.
+    """
     image_token = model.config.image_token_id
+    model = add_gradients(model, config)
+    frozen_dtype = torch.float32 if config.tune_mode == "full" else dtype
+    for weight in model.parameters():
+        weight.data = weight.data.to(torch.float32 if weight.requires_grad else frozen_dtype)
+    if checkpoints_activations(config, device):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Learner(model, config, image_token)
+
+
+def add_gradients(model: Any, config: TrainConfig) -> Any:
+    """The model with gradients for what a run tunes of it, with LoRA where that is added.
+
+    Raises:
+        PreflightError: as `load_learner`.
+    """
+    model.requires_grad_(False)
     if config.tune_mode == "lora":
-        model = _add_lora(model, config)
-    elif config.tune_mode == "full":
+        return _add_lora(model, config)
+    if config.tune_mode == "full":
         model.get_decoder().requires_grad_(True)
         model.get_output_embeddings().requires_grad_(True)
     else:
-        find_adapter(model, config.model.name).float().requires_grad_(True)
-    if config.model.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Learner(model, config, image_token).to(device)
+        find_adapter(model, config.model.name).requires_grad_(True)
+    return model
+
+
+@torch.no_grad()
+def draw_added_weights(learner: Learner, config: TrainConfig) -> None:
+    """Gives the weights that no checkpoint has what they begin with, the same on any worker.
+
+    LoRA's as peft begins them: A uniform, B zero, so that the model is as it came.
+    """
+    generator = torch.Generator().manual_seed(config.optim.seed)
+    for name, weight in learner.named_parameters():
+        if ".lora_A." in name:
+            drawn = torch.empty(weight.shape)
+            nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
+        elif ".lora_B." in name:
+            drawn = torch.zeros(weight.shape)
+        elif not name.startswith("model."):
+            drawn = learner.draw_added_weight(name, generator)
+        else:
+            continue
+        if isinstance(weight, DTensor):
+            shard = distribute_tensor(
+                drawn.to(weight.device), weight.device_mesh, weight.placements
+            )
+            weight.to_local().copy_(shard.to_local())
+        else:
+            weight.copy_(drawn)
+
+
+def checkpoints_activations(config: TrainConfig, device: torch.device) -> bool:
+    """Whether each layer's activations are computed again in the backward pass."""
+    choice = config.model.activation_checkpointing
+    return choice == "on" or (choice == "auto" and device.type == "cuda")
 
 
 def find_adapter(model: nn.Module, name: str) -> nn.Module:
@@ -78,32 +138,6 @@ def _add_lora(model: Any, config: TrainConfig) -> Any:
         target_modules=targets,
     )
     return get_peft_model(model, lora)
-
-
-def distribute(learner: Learner, config: TrainConfig, dtype: torch.dtype) -> nn.Module:
-    """The learner as its workers compute it together."""
-    if config.workers.sharding == "fsdp":
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-        policy = MixedPrecisionPolicy(
-            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
-        for block in _blocks(learner.model):
-            fully_shard(block, mp_policy=policy)
-        fully_shard(learner, mp_policy=policy)
-        return learner
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        return nn.parallel.DistributedDataParallel(learner)
-    return learner
-
-
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The layers that FSDP gathers one at a time: members of lists, but not lists inside them."""
-    for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from child
-        else:
-            yield from _blocks(child)
 
 
 def trainable_parameters(learner: nn.Module) -> list[tuple[str, nn.Parameter]]:

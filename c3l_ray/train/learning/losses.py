@@ -1,7 +1,7 @@
 """The objectives' losses, as functions of tensors.
 
-Shapes: B anchors (one an image), R turns of all images, T tokens, D width, V vocabulary, K windows
-of patches, L tokens of a caption, N images of all workers.
+Shapes: B anchors (one an image), R texts of all images, T tokens, D width, K windows of patches, L
+tokens of a caption, N images of all workers, or tokens of all texts.
 """
 
 import torch
@@ -35,22 +35,22 @@ def cosine_similarity(anchor_BD: Tensor, turn_RD: Tensor) -> Tensor:
     return F.normalize(anchor_BD, dim=-1) @ F.normalize(turn_RD, dim=-1).T
 
 
-def token_nll(logits_RTV: Tensor, ids_RT: Tensor, weight_RT: Tensor) -> Tensor:
-    """Each row's weighted mean of -ln p over its tokens, [R]; 0 for a row without any.
+def mean_by_text(values_ND: Tensor, text_N: Tensor, weight_RT: Tensor) -> Tensor:
+    """Each text's weighted mean over its tokens, [R, D]; 0 for a text without any.
 
     Args:
-        logits_RTV: that predict the ids.
-        ids_RT: the tokens.
-        weight_RT: of each token's loss; 0 for what is not learnt.
+        values_ND: of the tokens with a weight other than 0, in their order.
+        text_N: the text of each.
+        weight_RT: of all tokens.
     """
-    nll_RT = F.cross_entropy(logits_RTV.float().transpose(1, 2), ids_RT, reduction="none")
-    return (nll_RT * weight_RT).sum(dim=1) / weight_RT.sum(dim=1).clamp(min=1e-9)
-
-
-def masked_mean(values_RTD: Tensor, mask_RT: Tensor) -> Tensor:
-    """Each row's mean over the tokens that its mask picks, [R, D]; 0 where it picks none."""
-    mask_RT1 = mask_RT.unsqueeze(-1).to(values_RTD.dtype)
-    return (values_RTD * mask_RT1).sum(dim=1) / mask_RT1.sum(dim=1).clamp(min=1)
+    weight_RT = weight_RT.to(values_ND.dtype)
+    weight_N = weight_RT[weight_RT != 0] / weight_RT.sum(dim=1).clamp(min=1e-9)[text_N]
+    token_N = torch.arange(len(text_N), device=text_N.device)
+    # A product of matrices adds in the same order every time, which index_add does not on GPUs.
+    weight_RN = weight_N.new_zeros(len(weight_RT), len(text_N)).index_put(
+        (text_N, token_N), weight_N
+    )
+    return weight_RN @ values_ND
 
 
 def mean_direction(features_KD: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class MetricAccumulator:
 
         Args:
             sums: as the step returns them.
-            tokens: of its texts.
+            tokens: that the model read, those that texts share once.
             skipped_S: numbers of its images that were skipped, by reason.
             wait_s: seconds that it waited for its batch.
             step_s: seconds that it took in all.

@@ -26,7 +26,10 @@ from torch.distributed.tensor import DTensor
 
 from c3l_ray.train.learning import batch_alignment, losses
 from c3l_ray.train.learning.batch_alignment import Align, MicroBatchDirections
-from c3l_ray.train.learning.loading import distribute, load_learner, trainable_parameters
+from c3l_ray.train.learning.loading import trainable_parameters
+from c3l_ray.train.learning.sharding import load_distributed
+from c3l_ray.train.learning.shared_rows import count_tokens
+from c3l_ray.train.learning.sharing_check import find_shared_attention
 from c3l_ray.train.reading.batches import MicroBatch, to_device
 from c3l_ray.train.training_config import TrainConfig
 
@@ -49,8 +52,7 @@ class Trainer:
         self.dtype = choose_dtype(config, device)
         self.num_workers = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.learner = load_learner(config, self.dtype, device)
-        self.distributed_learner = distribute(self.learner, config, self.dtype)
+        self.learner, self.distributed_learner = load_distributed(config, self.dtype, device)
         self.parameters = [parameter for _, parameter in trainable_parameters(self.learner)]
         self.adamw = torch.optim.AdamW(
             self.parameters,
@@ -58,6 +60,38 @@ class Trainer:
             betas=config.optim.betas,
             weight_decay=config.optim.weight_decay,
         )
+
+    def share_prefixes(self, micro_batch: MicroBatch) -> list[str]:
+        """Has the texts of an image share what they begin with, where that is proved to be right.
+
+        All workers call this together, before the first step of a process.
+
+        Args:
+            micro_batch: this worker's first one.
+
+        Returns:
+            A note for the user where it is not, which costs time and memory; or nothing.
+        """
+        self._set_gradient_sync(True)
+        self.learner.attention, reason = find_shared_attention(
+            self.learner,
+            lambda inputs: self._forward(inputs, losses.two_sided_alignment),
+            to_device(micro_batch, self.device),
+            is_half=self.dtype == torch.bfloat16,
+        )
+        if reason is None:
+            return []
+        name = self.config.model.name
+        return [f"{name} computes an image once for each of its texts, which is slower: {reason}"]
+
+    def count_tokens(self, batch: Sequence[MicroBatch]) -> int:
+        """The tokens that the model reads in a step, those that texts share once.
+
+        Args:
+            batch: this worker's micro-batches of the step, on the host.
+        """
+        is_shared = self.learner.attention is not None
+        return sum(count_tokens(micro_batch, is_shared=is_shared) for micro_batch in batch)
 
     def step(self, number: int, batch: Sequence[MicroBatch]) -> dict[str, Tensor]:
         """One step, and what it measures: sums over this worker's images, and `grad_norm`.

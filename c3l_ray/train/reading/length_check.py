@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.schema import Record
-from c3l_ray.train.reading.batches import make_micro_batch
+from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example
 from c3l_ray.train.reading.encode import load_processor
 from c3l_ray.train.reading.examples import make_example
@@ -18,7 +18,7 @@ NUM_CHECKED_IMAGES = 8
 log = logging.getLogger(__name__)
 
 
-def check_lengths(data: TrainingData, config: TrainConfig) -> None:
+def check_lengths(data: TrainingData, config: TrainConfig) -> list[MicroBatch]:
     """Counts the tokens of the first images, before all of them are skipped one by one.
 
     Warns where some of them will be skipped.
@@ -27,18 +27,23 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> None:
         data: to learn from.
         config: of the run.
 
+    Returns:
+        A micro-batch of each of them that is not skipped.
+
     Raises:
         PreflightError: all of them need more tokens than --model.max-len.
         C3LError: they cannot be read.
     """
     processor = load_processor(config.model.name, config.model.template_args)
     max_len = config.model.max_len
+    micro_batches: list[MicroBatch] = []
     lengths: list[int] = []
     skipped: Counter[str] = Counter()
     for record in _read_first(data):
         example = make_example(record, processor, config, data.quantiles)
         if isinstance(example, Example):
             micro_batch = make_micro_batch([example], [1.0], processor)
+            micro_batches.append(micro_batch)
             lengths.append(int(micro_batch["attention_mask"].sum(dim=1).max()))
         else:
             skipped[example] += 1
@@ -56,6 +61,11 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> None:
             "of the first %d images %d will be skipped (%s); --model.max-len is %d%s",
             *(num_images, skipped.total(), counts, max_len, longest),
         )
+    return [
+        micro_batch
+        for micro_batch, length in zip(micro_batches, lengths, strict=True)
+        if length <= max_len
+    ]
 
 
 def _read_first(data: TrainingData) -> Iterator[Record]:

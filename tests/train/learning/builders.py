@@ -1,5 +1,8 @@
 """Batches, gradients and tuned models, for tests of learning."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,35 @@ SHIPPED_MODEL = ModelToTune(name=str(world.LLAVA))
 
 def random_tensor(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@dataclass
+class KeptBytes:
+    """Bytes that are kept for a backward pass: of each storage once, of parameters none."""
+
+    total: int = 0
+    storages: dict[int, torch.UntypedStorage] = field(default_factory=dict)
+
+
+@contextmanager
+def measure_kept_bytes(*modules: torch.nn.Module) -> Iterator[KeptBytes]:
+    """Inside, counts what autograd keeps; the weights of the modules are not counted."""
+    kept = KeptBytes()
+    weights = {
+        weight.untyped_storage().data_ptr() for module in modules for weight in module.parameters()
+    }
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        is_weight = isinstance(tensor, torch.nn.Parameter) or address in weights
+        if not is_weight and address not in kept.storages:
+            kept.storages[address] = storage  # held, so that no other takes its address
+            kept.total += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        yield kept
 
 
 def encode_scenes(config: TrainConfig, *seeds: int) -> MicroBatch:

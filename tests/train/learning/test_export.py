@@ -43,7 +43,7 @@ def test_the_tuned_model_is_what_was_trained(
         expected = trainer.learner.eval().model(**inputs).logits
         logits = tuned_model(**inputs).logits
         bare_logits = bare_model(**inputs).logits
-    assert torch.allclose(logits, expected, atol=1e-4)
+    assert torch.allclose(logits, expected, atol=5e-4)  # rounding, of logits up to 35
     assert (logits - bare_logits).abs().max() > 0.1
     tuned, original = (load_file(path / "model.safetensors") for path in (folder, world.LLAVA))
     assert {name: w.shape for name, w in tuned.items()} == {

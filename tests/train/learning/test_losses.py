@@ -46,15 +46,15 @@ def test_an_anchor_without_negatives_has_no_loss() -> None:
     assert loss_B.item() == 0
 
 
-def test_token_nll_is_a_weighted_mean_of_each_row() -> None:
-    logits_RTV = random_tensor(0, 2, 3, 7)
-    ids_RT = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    weight_RT = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.5, 0.0]])
-    nll_R = losses.token_nll(logits_RTV, ids_RT, weight_RT)
-    logits = logits_RTV.numpy()
-    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    expected = [-(log_p[0, 0, 1] + log_p[0, 2, 3]) / 2, -log_p[1, 1, 5]]
-    assert np.allclose(nll_R, expected)
+def test_the_mean_by_text_is_a_weighted_mean_of_each_text() -> None:
+    weight_RT = torch.tensor([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
+    values_RTD = random_tensor(0, 3, 3, 2)
+    text_N, token_N = weight_RT.nonzero(as_tuple=True)
+    mean_RD = losses.mean_by_text(values_RTD[text_N, token_N], text_N, weight_RT)
+    expected_0 = (values_RTD[0, 0] + 3 * values_RTD[0, 2]) / 4
+    assert torch.allclose(
+        mean_RD, torch.stack([expected_0, torch.zeros(2).double(), values_RTD[2, 1]])
+    )
 
 
 def test_windows_of_a_square_grid_are_squares_of_it() -> None:

@@ -85,6 +85,11 @@ CASES: dict[str, tuple[Any, Any, int, int]] = {
     "cgvlm sharded": ("cgvlm", "fsdp", 4, 2),
     "cgvlm sharded in micro-batches": ("cgvlm", "fsdp", 5, 1),
     "vigc sharded": ("vigc", "fsdp", 4, 2),
+    "c3l, shared prefixes": ("c3l", "ddp", 4, 2),
+    "c3l sharded, shared prefixes": ("c3l", "fsdp", 4, 2),
+    "c3l, shared prefixes, activations twice": ("c3l", "ddp", 4, 1),
+    "c3l sharded, shared prefixes, activations twice": ("c3l", "fsdp", 4, 1),
+    "cgvlm sharded, activations twice": ("cgvlm", "fsdp", 4, 1),
 }
 
 
@@ -93,7 +98,9 @@ def make_case_config(name: str, *, num_workers: int) -> TrainConfig:
     return TrainConfig(
         input=(),
         output="",
-        model=SHIPPED_MODEL,
+        model=dataclasses.replace(
+            SHIPPED_MODEL, activation_checkpointing="on" if "twice" in name else "off"
+        ),
         objective=objective,
         optim=Optimization(
             batch_size=batch_size, micro_batch=micro_batch if num_workers > 1 else batch_size
@@ -112,6 +119,8 @@ def run_worker(rank: int, num_workers: int, folder: str) -> None:
         config = make_case_config(name, num_workers=num_workers)
         trainer = Trainer(config, 10, CPU)
         batch = make_batch(config, 0, rank=rank, num_workers=num_workers)
+        if "shared prefixes" in name:
+            assert trainer.share_prefixes(batch[0]) == [] and trainer.learner.attention
         gradients = compute_gradients(trainer, batch)
         trainer.adamw.zero_grad()
         losses = [trainer.step(step, batch)["loss"] for step in range(2)]

@@ -1,0 +1,149 @@
+"""How much memory a worker needs, by arithmetic: what cannot fit is refused before the start.
+
+The estimate is a lower bound: weights, gradients, the optimizer's moments, and what is kept of a
+micro-batch of the first images. What a device's kernels, its allocator and the gathering of shards
+take comes on top.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.pack_attention import PackAttention
+from c3l_ray.inference.packing import PackingError
+from c3l_ray.model_files import resolve_model
+from c3l_ray.train.learning.loading import add_gradients
+from c3l_ray.train.learning.output_head import MAX_LOGITS
+from c3l_ray.train.learning.shared_rows import count_tokens
+from c3l_ray.train.objectives import TuneMode
+from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.training_config import TrainConfig
+
+GIB = 2**30
+HALF, SINGLE = 2, 4  # bytes of a number
+# What autograd keeps of a token in a layer, times the width, in bfloat16, by `tests.bench.memory`
+# for LoRA on all linear layers; without LoRA it was 34.7 for the adapter, and more for all weights.
+# Where activations are computed twice, it is kept of one layer at a time, beside KEPT_TWICE of all.
+KEPT_ONCE: dict[TuneMode, float] = {"lora": 52.0, "full": 34.0, "adapter": 34.0}
+KEPT_TWICE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes that a worker needs on a device that computes in bfloat16.
+
+    Attributes:
+        weights: of the model, or this worker's share of them.
+        gradients: of the weights that learn, and AdamW's two moments of each.
+        activations: kept of a micro-batch for its backward pass.
+        logits: of a chunk of tokens, and their gradients.
+        tokens: of the micro-batch's rows.
+        layers: of the language half.
+        width: of the language half.
+    """
+
+    weights: int
+    gradients: int
+    activations: int
+    logits: int
+    tokens: int
+    layers: int
+    width: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.activations + self.logits
+
+    def describe(self) -> str:
+        """The sum in words."""
+        return (
+            f"{self.weights / GIB:.1f} GiB of weights + {self.gradients / GIB:.1f} of gradients "
+            f"and AdamW's moments + {self.activations / GIB:.1f} of activations ({self.tokens:,} "
+            f"tokens, {self.layers} layers of width {self.width:,}) + {self.logits / GIB:.1f} of "
+            f"logits = {self.total / GIB:.1f} GiB"
+        )
+
+
+def check_memory(
+    config: TrainConfig, first_images: Sequence[MicroBatch], device_bytes: int | None
+) -> MemoryEstimate | None:
+    """Refuses a training that cannot fit into a device's memory.
+
+    Args:
+        config: of the run.
+        first_images: micro-batches of one image each, as examples of the tokens that one has.
+        device_bytes: of a worker's GPU; None where workers compute on CPUs, which is not checked.
+
+    Raises:
+        PreflightError: it cannot fit; with the sum, and the flags that make it smaller.
+    """
+    if device_bytes is None or not first_images:
+        return None
+    estimate = estimate_memory(config, first_images)
+    if estimate.total <= device_bytes:
+        return estimate
+    raise PreflightError(
+        f"--model.name {config.model.name}: a worker needs {estimate.describe()}, and its GPU has "
+        f"{device_bytes / GIB:.1f}; " + " or ".join(_list_remedies(config, estimate))
+    )
+
+
+def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> MemoryEstimate:
+    """What a worker of a run needs, if it computes in bfloat16 and fills its micro-batch.
+
+    Args:
+        config: of the run.
+        first_images: as for `check_memory`.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        vlm_config: Any = AutoConfig.from_pretrained(resolve_model(config.model.name))
+        model = add_gradients(AutoModelForImageTextToText.from_config(vlm_config), config)
+    learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
+    shares = config.workers.num if config.workers.sharding == "fsdp" else 1
+    frozen_bytes = frozen * (SINGLE if config.tune_mode == "full" else HALF)
+    text_config = vlm_config.get_text_config()
+    layers, width = text_config.num_hidden_layers, text_config.hidden_size
+    tokens_of_image = sum(_count_tokens(image, vlm_config) for image in first_images)
+    size = min(config.optim.micro_batch, -(-config.optim.batch_size // config.workers.num))
+    tokens = round(tokens_of_image / len(first_images) * size)
+    is_twice = config.model.activation_checkpointing != "off"
+    kept_once = KEPT_ONCE[config.tune_mode]
+    kept_layers = layers * KEPT_TWICE + kept_once if is_twice else layers * kept_once
+    return MemoryEstimate(
+        weights=(frozen_bytes + learnt * SINGLE) // shares,
+        gradients=3 * learnt * SINGLE // shares,
+        activations=round(tokens * width * kept_layers),
+        logits=3 * MAX_LOGITS * SINGLE,
+        tokens=tokens,
+        layers=layers,
+        width=width,
+    )
+
+
+def _count_tokens(image: MicroBatch, vlm_config: Any) -> int:
+    """The places that the rows of one image's texts have: shared where the model's layers can."""
+    try:
+        PackAttention(vlm_config)
+    except PackingError:
+        return image["input_ids"].numel()
+    return count_tokens(image, is_shared=True)
+
+
+def _list_remedies(config: TrainConfig, estimate: MemoryEstimate) -> Iterator[str]:
+    """The flags that would need less."""
+    if config.model.activation_checkpointing == "off":
+        yield "leave out --model.activation-checkpointing off"
+    if config.optim.micro_batch > 1 and estimate.activations > estimate.total / 10:
+        yield f"lower --optim.micro-batch {config.optim.micro_batch}"
+    if config.workers.sharding == "ddp":
+        yield "share the weights among several workers: --workers.sharding fsdp"
+    else:
+        yield f"take more workers than --workers.num {config.workers.num}"
+    if config.tune_mode == "full":
+        yield "tune less of it: --model.tune lora"

@@ -16,9 +16,7 @@ JOINED_BYTES = 64 * 2**20
 
 def join_small_units(units: list[Unit], folder: RunFolder) -> list[Unit]:
     """The units, those of small files and folders replaced by what they are joined into."""
-    # By version 0.2.0, which joined no folders.
-    alone = {file.name.removesuffix(".json") for file in folder.list_json("manifests")}
-    small = {unit.name: unit for unit in units if _is_small(unit) and unit.name not in alone}
+    small = {unit.name: unit for unit in units if _is_small(unit)}
     while True:
         noted = read_joins(folder)
         grouped = {name for groups in noted for group in groups for name in group}

@@ -67,15 +67,6 @@ def test_a_folder_for_each_image_is_joined_too(tmp_path: Path, folder: RunFolder
     assert sources == [f"{number:04d}" for number in range(256)]
 
 
-def test_what_was_committed_by_itself_is_not_joined(tmp_path: Path, folder: RunFolder) -> None:
-    """As 0.2.0 committed folders: a join would commit their images again."""
-    write_files(tmp_path / "in", [10] * 3)
-    units = index_files(tmp_path / "in")
-    folder.write_json(f"manifests/{units[1].name}.json", {})
-    alone, joined = join_small_units(units, folder)
-    assert alone == units[1] and joined.members == [units[0], units[2]]
-
-
 def test_bytes_bound_a_join_too(
     tmp_path: Path, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,7 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
     # trains the former.
     "conversations": ObjectiveSpec(
         tune_mode="lora",
-        requirement="a turn that is ok, and no system message",
+        requirement="a turn that is ok, and at most one system message",
         loss_parts=("nll",),
         dataset_content="turns",
     ),

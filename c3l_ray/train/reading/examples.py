@@ -27,7 +27,11 @@ from c3l_ray.train.reading.chat_text import (
     reply_text,
     token_spans,
 )
-from c3l_ray.train.reading.conversation import conversation_text, find_exchanges
+from c3l_ray.train.reading.conversation import (
+    conversation_text,
+    find_exchanges,
+    find_system_message,
+)
 from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
 from c3l_ray.train.training_config import TrainConfig
 
@@ -124,7 +128,8 @@ def make_example(
                 instruction, reply = make_instruction_and_reply(record, config.mixture, draw)
                 system = _system_message(record["turns"][draw.place])
             case "conversations":
-                text = conversation_text(processor, find_exchanges(record))
+                exchanges, system = find_exchanges(record), find_system_message(record)
+                text = conversation_text(processor, exchanges, system)
                 return Example(image=image, texts=(text,), num_turns=1)
         text = reply_text(processor, instruction, reply, system=system, target=True)
         return Example(image=image, texts=(text,), num_turns=1)

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from c3l_ray.schema import Record, Turn
-from c3l_ray.train.reading.conversation import conversation_text, find_exchanges
+from c3l_ray.train.reading.conversation import (
+    conversation_text,
+    find_exchanges,
+    find_system_message,
+)
+from tests import thinking
 from tests.families import templates
 from tests.train.records import make_record
 
@@ -44,9 +49,34 @@ def test_the_usable_turns_of_a_record_are_one_conversation() -> None:
     assert len(find_exchanges(make_record(1))) == len(generated) == 5
 
 
-def test_a_conversation_under_a_system_message_is_none() -> None:
+def test_a_conversation_is_under_one_system_message() -> None:
     first = make_turn("Q", "A", instruction="You are polite.")
+    follow_up = make_turn("R", "B", kind="follow_up", instruction="You are polite.")
+    under_one = make_conversation(first, follow_up)
+    assert len(find_exchanges(under_one)) == 2
+    assert find_system_message(under_one) == "You are polite."
     assert find_exchanges(make_conversation(first, make_turn("R", "B"))) == []
+    assert find_system_message(make_record(1)) == ""  # its instructions asked for its turns
+
+
+@pytest.mark.parametrize(
+    ("template", "start"),
+    [
+        (thinking.WITH_SYSTEM, "You are polite. USER:<image> What is it?"),
+        (thinking.SHIPPED, "<image> You are polite.\n\nWhat is it?"),
+    ],
+)
+def test_a_system_message_stands_where_the_template_takes_it(
+    processor: Any, template: str, start: str
+) -> None:
+    processor = copy.deepcopy(processor)
+    processor.chat_template = template
+    text = conversation_text(processor, EXCHANGES, "You are polite.")
+    assert start in text.text and text.text.count("You are polite.") == 1
+    targets = [text.text[begin:end] for begin, end in text.targets]
+    assert [target.startswith(reply) for target, reply in zip(targets, REPLIES, strict=True)] == [
+        True
+    ] * 3
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ def render_turn(
 ) -> tuple[str, tuple[int, int]]:
     """The text of a whole turn, and the characters [start, end) of the answer in it.
 
+    The answer follows what the model answers after, also where a template writes other blanks
+    before an answer than where it asks for one, as LLaVA-OneVision's does.
+
     Raises:
         ValueError: the chat template changes the answer.
     """
@@ -36,6 +39,9 @@ def render_turn(
     start = text_with_mark.rfind(_MARK)
     if start < 0 or not text.startswith(answer, start):
         raise ValueError(f"the model's chat template changes the answer {answer!r}")
+    prompt = _apply_template(processor, messages, add_generation_prompt=True)
+    if _differs_in_blanks(prompt, text[:start]):
+        text, start = prompt + text[start:], len(prompt)
     return text, (start, start + len(answer))
 
 
@@ -120,6 +126,11 @@ def _apply_template(
         processor_kwargs={"padding": False},
     )
     return text
+
+
+def _differs_in_blanks(prompt: str, followed: str) -> bool:
+    """Whether what an answer follows is its prompt but for blanks inside the prompt."""
+    return not followed.startswith(prompt) and followed.split() == prompt.split()
 
 
 def _question_messages(

@@ -1,13 +1,15 @@
-"""What is proved of a scoring model on two small turns, before it scores any other.
+"""What is proved of a scoring model on three small turns, before it scores any other.
 
 A wrong score looks like a right one, so each shortcut of the scorers is compared with the model's
-own computation: the output head with the model's own forward pass, the packs with plain rows, and
-the prompt that answers are scored after with the one that the model answers after.
+own computation: the output head with the model's own forward pass, batches with rows alone, the
+packs with plain rows, and the prompt that answers are scored after with the one that the model
+answers after.
 """
 
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -29,6 +31,8 @@ _IMAGE = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
 TRIAL_TURNS = (
     TurnToScore(image=_IMAGE, question="What is in the image?", answer="A grey ramp."),
     TurnToScore(image=_IMAGE, question="Is it dark?", answer="Yes, at the top it is."),
+    # Of another shape: images of unlike size share batches too.
+    TurnToScore(image=_IMAGE.resize((48, 96)), question="What is it?", answer="A tall grey ramp."),
 )
 SIDES = ("image_logprobs", "text_logprobs")
 
@@ -68,9 +72,14 @@ def find_logit_transform(model: ScoringModel) -> LogitTransform:
 
 
 def _find_logit_transform(model: ScoringModel) -> LogitTransform:
-    samples = [
-        _compute_logits(model, turn, image) for turn in TRIAL_TURNS for image in (turn.image, None)
-    ]
+    samples = [_compute_logits(model, turn, turn.image) for turn in TRIAL_TURNS]
+    try:
+        samples += [_compute_logits(model, turn, None) for turn in TRIAL_TURNS]
+    except Exception as error:
+        raise PreflightError(
+            f"{model.name} cannot be scored with: it takes no text without an image, and the "
+            f"scores compare the two ({first_line(error)})"
+        ) from error
     if any(head_NV.shape != own_NV.shape for head_NV, own_NV in samples):
         head_NV, own_NV = samples[0]
         raise PreflightError(
@@ -126,6 +135,30 @@ def _compute_logits(
     return head_NV, own_BTV[0, -num_places:]
 
 
+def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
+    """Compares the first tokens of an answer with those of a longer one.
+
+    Raises:
+        PreflightError: what follows a token changes its probability.
+    """
+    turn = TRIAL_TURNS[0]
+    longer_turn = replace(turn, answer=f"{turn.answer} It is darker at the top.")
+    (short,), (long,) = scorer.measure([turn]), scorer.measure([longer_turn])
+    ids, longer_ids = (
+        model.tokenize_turn(side, with_image=True).answer_ids for side in (turn, longer_turn)
+    )
+    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, longer_ids)))
+    is_half = torch.finfo(model.vlm.dtype).bits < 32
+    for side in SIDES:
+        differences = np.abs(getattr(short, side)[:num_shared] - getattr(long, side)[:num_shared])
+        if not differences.max() <= (ROUNDING_IN_HALF if is_half else ROUNDING):
+            raise PreflightError(
+                f"{model.name} cannot be scored with: its tokens see those that come after them, "
+                f"so an answer's probability is not that of writing it (the start of one changes "
+                f"by {differences.max():.2g} nats with its end)"
+            )
+
+
 def compare_prompts(model: ScoringModel) -> list[str]:
     """A note where the model answers after other tokens than its answers are scored after.
 
@@ -156,7 +189,7 @@ def compare_prompts(model: ScoringModel) -> list[str]:
 
 
 def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer) -> None:
-    """Compares the two on the trial turns.
+    """Compares a scorer of many rows at once with the plainer one, on the trial turns.
 
     Raises:
         PackingError: they differ by more than rounding.

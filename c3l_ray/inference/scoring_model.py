@@ -16,7 +16,7 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
-from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.model_files import resolve_model
 from c3l_ray.schema import TurnStatus
@@ -82,6 +82,7 @@ class ScoringModel:
         self.processor: Any = AutoProcessor.from_pretrained(path)
         self.special_tokens = chat.special_tokens(self.processor)
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=config.dtype)
+        restore_logit_transform(model)
         self.vlm: Any = model.to(self.device).eval()
         self.head: Any = self.vlm.get_output_embeddings()
         self.logit_transform = LogitTransform()

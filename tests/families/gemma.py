@@ -8,6 +8,8 @@ from tests.families import templates
 from tests.families.sizes import HEAD_DIM, TEXT, VISION, special_ids
 from tests.families.tokens import NEWLINES, train_piece_tokenizer
 
+CAP = 30.0
+
 
 def build_gemma_3() -> tuple[Any, Any]:
     """Three of four text layers see a window of 24 tokens; image tokens see each other."""
@@ -101,7 +103,7 @@ def build_gemma_4() -> tuple[Any, Any]:
             "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
             "vocab_size_per_layer_input": len(tokenizer),
             "hidden_size_per_layer_input": 8,
-            "final_logit_softcapping": 30.0,
+            "final_logit_softcapping": CAP,
             "tie_word_embeddings": False,
         },
         tie_word_embeddings=False,

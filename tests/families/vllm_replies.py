@@ -58,8 +58,14 @@ class VllmReplies:
     notes: list[str]
 
 
-async def ask_vllm(folder: Path, processor: Any) -> VllmReplies:
-    """Asks the engine each question about each image, greedily and in float32."""
+async def ask_vllm(folder: Path, processor: Any, *, reply_start: str) -> VllmReplies:
+    """Asks the engine each question about each image, greedily and in float32.
+
+    Args:
+        folder: of the checkpoint.
+        processor: of the checkpoint.
+        reply_start: what the family's replies begin with, and this checkpoint's do not.
+    """
     engine = Engine(
         GeneratorModel(name=str(folder), dtype="float32", max_len=512, max_seqs=8),
         Sampling(temperature=0, max_tokens=NUM_TOKENS),
@@ -67,7 +73,7 @@ async def ask_vllm(folder: Path, processor: Any) -> VllmReplies:
     try:
         replies = await asyncio.gather(
             *(
-                _ask_question(engine, processor, image, question, history)
+                _ask_question(engine, processor, image, question, history, reply_start)
                 for image in IMAGES
                 for question, history in QUESTIONS
             )
@@ -92,12 +98,17 @@ async def ask_vllm(folder: Path, processor: Any) -> VllmReplies:
 
 
 async def _ask_question(
-    engine: Engine, processor: Any, image: Image.Image, question: str, history: chat.History
+    engine: Engine,
+    processor: Any,
+    image: Image.Image,
+    question: str,
+    history: chat.History,
+    reply_start: str,
 ) -> VllmReply:
     from vllm import SamplingParams
 
     prompt = chat.answer_prompt(processor, question, with_image=True, history=history)
-    ids = chat.tokenize(processor.tokenizer, prompt)
+    ids = chat.tokenize(processor.tokenizer, prompt + reply_start)
     reply = await engine.ask(
         GenerationRequest(prompt_ids=ids, image=image, image_key=str(image.size), seed=0)
     )

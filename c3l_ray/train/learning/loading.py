@@ -8,11 +8,13 @@ import torch.distributed as dist
 from torch import nn
 
 from c3l_ray.errors import PreflightError
+from c3l_ray.inference.logit_transform import restore_logit_transform
 from c3l_ray.model_files import resolve_model
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.training_config import TrainConfig
 
-ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; Idefics3, SmolVLM
+ADAPTERS = ("multi_modal_projector", "merger", "connector", "embed_vision")
+"""LLaVA's and most; Qwen-VL's and GLM-V's; Idefics3's and SmolVLM's; Gemma 4's and 3n's."""
 
 
 def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
@@ -29,6 +31,7 @@ def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) 
     model: Any = AutoModelForImageTextToText.from_pretrained(
         resolve_model(config.model.name), dtype=torch.float32 if all_float32 else dtype
     )
+    restore_logit_transform(model)
     model.requires_grad_(False)
     image_token = model.config.image_token_id
     if config.tune_mode == "lora":

@@ -201,6 +201,13 @@ FAMILIES = (
         transform=LogitTransform(scale=1 / granite.LOGITS_SCALING),
     ),
     Family(
+        name="Gemma 3n",
+        model_type="gemma3n",
+        build=gemma.build_gemma_3n,
+        spaced=False,
+        transform=LogitTransform(cap=gemma.CAP),
+    ),
+    Family(
         name="LLaVA-OneVision",
         model_type="llava_onevision",
         build=llava.build_llava_onevision,

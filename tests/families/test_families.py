@@ -30,6 +30,7 @@ from tests.families.vllm_replies import (
     ask_vllm,
     noise_image,
     tokenize_turn,
+    vllm_is_causal,
 )
 
 TEXT_FAMILIES = ("aya", "cohere", "granite", "llava", "minicpm")
@@ -166,7 +167,7 @@ def test_plain_scoring_agrees_with_vllm(
         largest_difference(reply.text_logprobs, answer.text_logprobs)
         for reply, answer in zip(replies, evidence, strict=True)
     )
-    causal = vllm_is_causal(checkpoint)
+    causal = vllm_is_causal(checkpoint.family)
     assert any("causal attention" in note for note in vllm.notes) == causal
     if causal:
         assert image_difference > TOLERANCE, (
@@ -181,14 +182,6 @@ def test_plain_scoring_agrees_with_vllm(
     row.scores = True
 
 
-def vllm_is_causal(checkpoint: Checkpoint) -> bool:
-    """Whether vLLM lets an image's tokens see only earlier ones, against the family's design.
-
-    Its attention on the CPU knows no other way and says nothing, as of vLLM 0.32.
-    """
-    return checkpoint.family.bidirectional_image and not torch.cuda.is_available()
-
-
 def largest_difference(left: Any, right: Any) -> float:
     return float(np.abs(np.array(left) - np.array(right)).max())
 
@@ -198,7 +191,7 @@ def test_vllm_says_what_transformers_holds_likeliest(
 ) -> None:
     num_clear = 0
     for reply in replies:
-        logits_AV = answer_logits(model, reply.turn, causal=vllm_is_causal(checkpoint))
+        logits_AV = answer_logits(model, reply.turn, causal=vllm_is_causal(checkpoint.family))
         top_A2 = logits_AV.topk(2).values
         clear_A = (top_A2[:, 0] - top_A2[:, 1]) > 10 * TOLERANCE
         assert torch.equal(logits_AV.argmax(-1)[clear_A], torch.tensor(reply.ids)[clear_A])

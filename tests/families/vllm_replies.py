@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from c3l_ray import chat
@@ -14,6 +15,7 @@ from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import GenerationRequest
 from c3l_ray.inference.scoring_model import TurnToScore
 from c3l_ray.methods import c3l
+from tests.families.checkpoints import Family
 
 NUM_TOKENS = 12
 
@@ -56,6 +58,14 @@ class VllmReplies:
     replies: list[VllmReply]
     json_reply: str
     notes: list[str]
+
+
+def vllm_is_causal(family: Family) -> bool:
+    """Whether vLLM lets an image's tokens see only earlier ones, against the family's design.
+
+    Its attention on the CPU knows no other way and says nothing, as of vLLM 0.32.
+    """
+    return family.bidirectional_image and not torch.cuda.is_available()
 
 
 async def ask_vllm(folder: Path, processor: Any, *, reply_start: str) -> VllmReplies:

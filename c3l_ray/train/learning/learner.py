@@ -61,11 +61,14 @@ class Learner(nn.Module):
             output_hidden_states=self.needs_hidden_states,
             use_cache=False,
         )
+        logits_RTV = output.logits
+        if logits_RTV.shape[1] != len(positions):  # MiniCPM-V's class computes all of them
+            logits_RTV = logits_RTV[:, positions]
         has_target_R = target_RT.any(dim=1)
         nll_R = torch.zeros(len(target_RT), device=target_RT.device).masked_scatter(
             has_target_R,
             losses.token_nll(
-                output.logits[has_target_R],
+                logits_RTV[has_target_R],
                 micro_batch["input_ids"][has_target_R][:, positions + 1],
                 target_RT[has_target_R][:, positions + 1],
             ),
@@ -75,7 +78,8 @@ class Learner(nn.Module):
             case "c3l":
                 parts_B = self._contrast_turns(micro_batch, output.hidden_states, nll_R)
             case "cgvlm":
-                parts_B = self._align_captions(micro_batch, output.hidden_states[0], nll_B, align)
+                embedding_RTD = _first_stream(output.hidden_states[0])
+                parts_B = self._align_captions(micro_batch, embedding_RTD, nll_B, align)
             case "vigc":  # nothing but the likelihood of replies (VIGC, L_VIG and L_VIC)
                 parts_B = {"loss": nll_B, "nll": nll_B}
         parts_B["images"] = torch.ones_like(nll_B)
@@ -117,7 +121,7 @@ class Learner(nn.Module):
     ) -> Tensor:
         """The cosine of each image's anchor with each text's reply, [B, R]."""
         layer = -1 if self.config.contrast.representation == "hidden" else 0
-        hidden_RTD, anchor_RT = hidden_states[layer], micro_batch["anchor_RT"]
+        hidden_RTD, anchor_RT = _first_stream(hidden_states[layer]), micro_batch["anchor_RT"]
         has_anchor_R = anchor_RT.any(dim=1)
         anchor_BD = self._represent(hidden_RTD[has_anchor_R], anchor_RT[has_anchor_R])
         reply_RD = self._represent(hidden_RTD, micro_batch["reply_RT"])
@@ -176,6 +180,11 @@ class Learner(nn.Module):
     def _embedding_width(self) -> int:
         embeddings = self.model.get_input_embeddings()  # type: ignore[operator]
         return int(embeddings.weight.shape[1])
+
+
+def _first_stream(hidden: Tensor) -> Tensor:
+    """Hidden states [R, T, D], of the several that Gemma 3n computes side by side those it uses."""
+    return hidden[0] if hidden.dim() == 4 else hidden
 
 
 def _predicting_positions(target_RT: Tensor) -> Tensor:

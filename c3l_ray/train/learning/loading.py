@@ -13,8 +13,14 @@ from c3l_ray.model_files import resolve_model
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.training_config import TrainConfig
 
-ADAPTERS = ("multi_modal_projector", "merger", "connector", "embed_vision")
-"""LLaVA's and most; Qwen-VL's and GLM-V's; Idefics3's and SmolVLM's; Gemma 4's and 3n's."""
+ADAPTERS = (
+    "multi_modal_projector",  # LLaVA's, and of most others
+    "merger",  # of Qwen-VL, GLM-V and MiniCPM-V
+    "connector",  # of Idefics3 and SmolVLM
+    "embed_vision",  # of Gemma 4 and Gemma 3n
+    "layerwise_projectors",  # of Granite 4 Vision, both
+    "spatial_projectors",
+)
 
 
 def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
@@ -47,18 +53,20 @@ def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) 
 
 
 def find_adapter(model: nn.Module, name: str) -> nn.Module:
-    """The module between the vision tower and the language model.
+    """The module between the vision tower and the language model, or a list of several.
 
     Raises:
         PreflightError: there is none of a known name.
     """
-    for path, module in model.named_modules():
-        if path.rpartition(".")[2] in ADAPTERS:
-            return module
-    raise PreflightError(
-        f"--model.name {name}: no vision adapter was found in it; known names are "
-        + ", ".join(ADAPTERS)
-    )
+    found = [
+        module for path, module in model.named_modules() if path.rpartition(".")[2] in ADAPTERS
+    ]
+    if not found:
+        raise PreflightError(
+            f"--model.name {name}: no vision adapter was found in it; known names are "
+            + ", ".join(ADAPTERS)
+        )
+    return found[0] if len(found) == 1 else nn.ModuleList(found)
 
 
 def _add_lora(model: Any, config: TrainConfig) -> Any:

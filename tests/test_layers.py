@@ -47,8 +47,9 @@ PARTS = {
         "numpy pyarrow PIL",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
+    "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
-        "chat config errors images methods model_files schema",
+        "chat config errors images inference.logit_transform methods model_files schema",
         "numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # The only Ray Data over records.
@@ -64,7 +65,7 @@ PARTS = {
         "numpy PIL torch transformers",
     ),
     "train.learning": Part(
-        "errors model_files train.reading train.training_config",
+        "errors inference.logit_transform model_files train.reading train.training_config",
         "huggingface_hub peft safetensors tensorboardX torch transformers",
     ),
     "train.fit": Part(

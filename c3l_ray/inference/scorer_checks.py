@@ -28,11 +28,11 @@ from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence
 
 _IMAGE = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
+_OTHER_IMAGE = _IMAGE.transpose(Image.Transpose.ROTATE_90)
 TRIAL_TURNS = (
     TurnToScore(image=_IMAGE, question="What is in the image?", answer="A grey ramp."),
     TurnToScore(image=_IMAGE, question="Is it dark?", answer="Yes, at the top it is."),
-    # Of another shape: images of unlike size share batches too.
-    TurnToScore(image=_IMAGE.resize((48, 96)), question="What is it?", answer="A tall grey ramp."),
+    TurnToScore(image=_OTHER_IMAGE, question="What is it?", answer="It is a ramp on its side."),
 )
 SIDES = ("image_logprobs", "text_logprobs")
 
@@ -139,15 +139,20 @@ def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
     """Compares the first tokens of an answer with those of a longer one.
 
     Raises:
-        PreflightError: what follows a token changes its probability.
+        PreflightError: what follows a token changes its probability, or the scorer cannot compute
+            the trial turns at all.
     """
     turn = TRIAL_TURNS[0]
     longer_turn = replace(turn, answer=f"{turn.answer} It is darker at the top.")
-    (short,), (long,) = scorer.measure([turn]), scorer.measure([longer_turn])
+    try:
+        (short,), (long,) = scorer.measure([turn]), scorer.measure([longer_turn])
+    except Exception as error:  # whatever an unknown model's code or processor raises
+        raise PreflightError(f"{model.name} cannot be scored with: {first_line(error)}") from error
     ids, longer_ids = (
         model.tokenize_turn(side, with_image=True).answer_ids for side in (turn, longer_turn)
     )
-    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, longer_ids)))
+    pairs = zip(ids, longer_ids, strict=False)
+    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     is_half = torch.finfo(model.vlm.dtype).bits < 32
     for side in SIDES:
         differences = np.abs(getattr(short, side)[:num_shared] - getattr(long, side)[:num_shared])

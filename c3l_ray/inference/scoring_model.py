@@ -149,6 +149,7 @@ class ScoringModel:
                 add_special_tokens=not chat.has_bos(self.processor.tokenizer, text),
             )
         )
+        inputs.pop("labels", None)  # PaliGemma's processor makes them, of the prompt
         return inputs
 
     def move_inputs(self, inputs: ModelInputs) -> ModelInputs:

@@ -74,6 +74,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.inference.model_check import check_model
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
+    from c3l_ray.train.reading.encode import check_takes_text
     from c3l_ray.train.reading.length_check import check_lengths
     from c3l_ray.train.reading.sources import open_source
     from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
@@ -82,6 +83,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     folder = RunFolder.open(config.output)
     initial_model = check_model("--model.name", config.model.name)
     check_exportable(config.model.name)
+    check_takes_text(config.model.name)
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:

@@ -81,9 +81,7 @@ def build_llava_onevision() -> tuple[Any, Any]:
     pinpoints = [[32, 64], [64, 32], [64, 64]]
     size = {"height": 32, "width": 32}
     processor = hf.LlavaOnevisionProcessor(
-        image_processor=hf.LlavaOnevisionImageProcessor(
-            size=size, image_grid_pinpoints=pinpoints
-        ),
+        image_processor=hf.LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints),
         tokenizer=tokenizer,
         video_processor=hf.LlavaOnevisionVideoProcessor(size=size),
         num_image_tokens=16,

@@ -41,9 +41,7 @@ TOLERANCE = 1e-4  # nats; the differences in float32 are about 5e-6
 def vllm(checkpoint: Checkpoint, model: ScoringModel, row: Row) -> VllmReplies:
     row.generates = False
     replies = asyncio.run(
-        ask_vllm(
-            checkpoint.folder, model.processor, reply_start=checkpoint.family.reply_start
-        )
+        ask_vllm(checkpoint.folder, model.processor, reply_start=checkpoint.family.reply_start)
     )
     row.generates = True
     return replies

@@ -44,7 +44,7 @@ class Family:
     nested_tower: bool = False
     bidirectional_image: bool = False
     reply_start: str = ""
-    transform: LogitTransform = LogitTransform()
+    transform: LogitTransform = field(default_factory=LogitTransform)
     scorer_notes: tuple[str, ...] = ()
     marks: dict[str, str] = field(default_factory=dict)
 

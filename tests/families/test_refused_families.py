@@ -40,5 +40,5 @@ def test_paligemma_with_a_template_neither_scores_nor_tunes(
 def test_molmo_is_unknown_to_transformers(tmp_path: Path) -> None:
     config = {"model_type": "molmo", "architectures": ["MolmoForCausalLM"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PreflightError, match="cannot be read as a model: .*`molmo`"):
+    with pytest.raises(PreflightError, match=r"cannot be read as a model: .*`molmo`"):
         check_model("--model.name", str(tmp_path))

@@ -173,7 +173,7 @@ def test_a_model_that_fails_on_the_trial_turns_is_refused_in_one_line(
         raise AssertionError("these are\nnot my inputs")
 
     monkeypatch.setattr(model, "hidden_states", fail)
-    with pytest.raises(PreflightError, match="cannot be scored with: these are$"):
+    with pytest.raises(PreflightError, match=r"cannot be scored with: these are$"):
         choose_scorer(model, pack=True)
 
 

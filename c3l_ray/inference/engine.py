@@ -12,6 +12,7 @@ from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.beams import beam_search
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
+from c3l_ray.inference.model_check import has_linear_attention
 from c3l_ray.model_files import resolve_model
 
 
@@ -49,7 +50,9 @@ class Engine:
             gpu_memory_utilization=model.gpu_memory or 0.9,
             limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
-            enable_prefix_caching=True,  # and their prefix, also while a correction makes it grow
+            # And their prefix, also while a correction makes it grow. vLLM keeps a state of linear
+            # attention at the end of a chunk only.
+            enable_prefix_caching=not (on_cpu and has_linear_attention(model.name)),
             disable_log_stats=True,
             **whole_prompts,
         )

@@ -87,6 +87,12 @@ def model_family(name: str) -> str:
     return family
 
 
+def has_linear_attention(name: str) -> bool:
+    """Whether some of a model's text layers carry a state from token to token, as Qwen 3.5's do."""
+    text_config = _read_config(resolve_model(name)).get_text_config()
+    return "linear_attention" in (getattr(text_config, "layer_types", None) or ())
+
+
 def untested_family_notes(name: str, family: str) -> list[str]:
     """What the user should know of a model whose family no test covers: a sentence, or nothing."""
     if family in TESTED_FAMILIES:

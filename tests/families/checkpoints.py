@@ -31,6 +31,8 @@ class Family:
         nested_tower: whether its files name the vision weights with a level that transformers
             drops.
         bidirectional_image: whether an image's tokens see later ones of that image too.
+        text_image_end: whether vLLM embeds the end of an image by the text model's table, against
+            the design, which has a table of the vision tower's for it.
         reply_start: what its replies begin with after the prompt, before the answer.
         transform: what it does to its logits after the output head.
         scorer_notes: a part of each note of the scorer at its start.
@@ -43,6 +45,7 @@ class Family:
     spaced: bool
     nested_tower: bool = False
     bidirectional_image: bool = False
+    text_image_end: bool = False
     reply_start: str = ""
     transform: LogitTransform = field(default_factory=LogitTransform)
     scorer_notes: tuple[str, ...] = ()
@@ -198,6 +201,7 @@ FAMILIES = (
         model_type="granite4_vision",
         build=granite.build_granite_4_vision,
         spaced=False,
+        nested_tower=True,
         transform=LogitTransform(scale=1 / granite.LOGITS_SCALING),
     ),
     Family(
@@ -205,13 +209,16 @@ FAMILIES = (
         model_type="gemma3n",
         build=gemma.build_gemma_3n,
         spaced=False,
+        text_image_end=True,
         transform=LogitTransform(cap=gemma.CAP),
+        marks={"agree to": " \u2021"},
     ),
     Family(
         name="LLaVA-OneVision",
         model_type="llava_onevision",
         build=llava.build_llava_onevision,
         spaced=False,
+        nested_tower=True,
     ),
     Family(
         name="MiniCPM-V 4.6",
@@ -229,6 +236,7 @@ FAMILIES = (
         model_type="cohere2_vision",
         build=cohere.build_cohere_2_vision,
         spaced=False,
+        nested_tower=True,
         transform=LogitTransform(scale=cohere.LOGIT_SCALE),
     ),
     Family(

@@ -161,6 +161,7 @@ def build_gemma_4() -> tuple[Any, Any]:
             "patch_size": 8,
             "pooling_kernel_size": 2,
             "position_embedding_size": 64,
+            "default_output_length": 70,
         },
         text_config={
             **TEXT,

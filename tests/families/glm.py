@@ -28,6 +28,7 @@ def _config_fields(tokenizer: Any) -> dict[str, Any]:
             **TEXT,
             **special_ids(tokenizer),
             "head_dim": HEAD_DIM,
+            "attention_bias": True,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10_000.0,

@@ -1,6 +1,8 @@
 """What one engine replies with a family's checkpoint, and the log-probabilities behind it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from c3l_ray import chat
 from c3l_ray.config import GeneratorModel, Sampling
@@ -15,6 +18,7 @@ from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import GenerationRequest
 from c3l_ray.inference.scoring_model import TurnToScore
 from c3l_ray.methods import c3l
+from c3l_ray.train.learning.loading import find_adapter
 from tests.families.checkpoints import Family
 
 NUM_TOKENS = 12
@@ -66,6 +70,28 @@ def vllm_is_causal(family: Family) -> bool:
     Its attention on the CPU knows no other way and says nothing, as of vLLM 0.32.
     """
     return family.bidirectional_image and not torch.cuda.is_available()
+
+
+def vllm_differs(family: Family) -> bool:
+    """Whether vLLM computes something else than the family's design, which `as_in_vllm` copies."""
+    return vllm_is_causal(family) or family.text_image_end
+
+
+@contextmanager
+def as_in_vllm(vlm: nn.Module, inputs: dict[str, Any], family: Family) -> Iterator[dict[str, Any]]:
+    """The inputs with which transformers computes what vLLM does; the model differs inside."""
+    if vllm_is_causal(family):
+        # The model knows by them which tokens are the image's.
+        inputs = {name: values for name, values in inputs.items() if name != "token_type_ids"}
+    if not family.text_image_end:
+        yield inputs
+        return
+    table: Any = find_adapter(vlm, "")
+    table.vocab_offset += 1  # which is the end of an image
+    try:
+        yield inputs
+    finally:
+        table.vocab_offset -= 1
 
 
 async def ask_vllm(folder: Path, processor: Any, *, reply_start: str) -> VllmReplies:

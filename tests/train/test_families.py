@@ -24,7 +24,7 @@ from c3l_ray.train.reading.encode import encode_batch, load_processor
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
 from tests.families.table import Row, check_page, row_of
-from tests.families.vllm_replies import vllm_is_causal
+from tests.families.vllm_replies import as_in_vllm
 from tests.train.learning.builders import CPU, write_tuned_model
 from tests.train.records import make_record
 
@@ -148,34 +148,23 @@ def test_vllm_computes_what_was_trained(
     family: Family, checkpoint: Path, row: Row, tmp_path: Path
 ) -> None:
     row.returns = False
-    difference = largest_difference_in_vllm(
-        checkpoint, tmp_path, family.reply_start, causal=vllm_is_causal(family)
-    )
-    assert difference < TOLERANCE
+    assert largest_difference_in_vllm(checkpoint, tmp_path, family) < TOLERANCE
     row.returns = True
 
 
 def test_vllm_computes_what_was_trained_of_the_shipped_model(tmp_path: Path) -> None:
-    assert largest_difference_in_vllm(world.LLAVA, tmp_path, "", causal=False) < TOLERANCE
+    llava = next(family for family in FAMILIES if family.name == "LLaVA-1.5")
+    assert largest_difference_in_vllm(world.LLAVA, tmp_path, llava) < TOLERANCE
 
 
-def largest_difference_in_vllm(
-    checkpoint: Path, tmp_path: Path, reply_start: str, *, causal: bool
-) -> float:
-    """Of a model after three steps, between vLLM's log-probabilities and the trainer's, in nats.
-
-    Args:
-        checkpoint: of the model.
-        tmp_path: where the tuned model is written.
-        reply_start: what the family's replies begin with.
-        causal: whether vLLM lets an image's tokens see only earlier ones, against the design.
-    """
+def largest_difference_in_vllm(checkpoint: Path, tmp_path: Path, family: Family) -> float:
+    """Of a model after three steps, between vLLM's log-probabilities and the trainer's, in nats."""
     trainer, _ = train_three_steps(checkpoint, "c3l", "lora")
     folder = write_tuned_model(trainer, tmp_path / "tuned")
     processor = load_processor(str(folder))
     image = render_scene(draw_scene(3))
     instruction = make_record(3)["turns"][0]["instruction"]
-    prompt = chat.answer_prompt(processor, instruction, with_image=True) + reply_start
+    prompt = chat.answer_prompt(processor, instruction, with_image=True) + family.reply_start
     tokens, vllm_logprobs = asyncio.run(generate(folder, prompt, image))
     inputs = processor(
         text=[prompt],
@@ -184,15 +173,14 @@ def largest_difference_in_vllm(
         add_special_tokens=not chat.has_bos(processor.tokenizer, prompt),
     )
     start = inputs["input_ids"].shape[1]
-    if causal:
-        del inputs["token_type_ids"]
     fills = {"input_ids": None, "attention_mask": 1, "mm_token_type_ids": 0, "token_type_ids": 0}
     for key, fill in fills.items():
         if key in inputs:
             more = tokens if fill is None else [fill] * len(tokens)
             inputs[key] = torch.cat([inputs[key], torch.tensor([more])], dim=1)
-    with torch.no_grad():
-        logits = trainer.learner.eval().model(**inputs).logits[0, start - 1 : -1]
+    vlm = trainer.learner.eval().model
+    with torch.no_grad(), as_in_vllm(vlm, inputs, family) as vllm_inputs:
+        logits = vlm(**vllm_inputs).logits[0, start - 1 : -1]
     logprobs = logits.log_softmax(dim=-1).gather(1, torch.tensor(tokens)[:, None]).squeeze(1)
     return float((logprobs - torch.tensor(vllm_logprobs)).abs().max())
 

@@ -12,12 +12,23 @@ from c3l_ray.model_files import resolve_model
 
 TESTED_FAMILIES = frozenset(
     {
+        "aya_vision",
+        "cohere2_vision",
         "gemma3",
+        "gemma3n",
+        "gemma4",
+        "glm46v",
+        "glm4v",
+        "granite4_vision",
         "idefics3",
         "internvl",
         "llava",
         "llava_next",
+        "llava_onevision",
+        "minicpmv4_6",
         "qwen2_5_vl",
+        "qwen2_vl",
+        "qwen3_5",
         "qwen3_vl",
         "smolvlm",
     }

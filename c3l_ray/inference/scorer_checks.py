@@ -146,6 +146,8 @@ def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
     longer_turn = replace(turn, answer=f"{turn.answer} It is darker at the top.")
     try:
         (short,), (long,) = scorer.measure([turn]), scorer.measure([longer_turn])
+    except torch.OutOfMemoryError:  # says nothing of the model
+        raise
     except Exception as error:  # whatever an unknown model's code or processor raises
         raise PreflightError(f"{model.name} cannot be scored with: {first_line(error)}") from error
     ids, longer_ids = (

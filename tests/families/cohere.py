@@ -45,7 +45,8 @@ def _config_fields(tokenizer: Any) -> dict[str, Any]:
             **special_ids(tokenizer),
             head_dim=HEAD_DIM,
             logit_scale=LOGIT_SCALE,
-            sliding_window=24,
+            # As long as the texts: vLLM 0.32 lets a token see one more than transformers does.
+            sliding_window=512,
             layer_types=["sliding_attention", "full_attention"],
         ),
         "downsample_factor": 2,

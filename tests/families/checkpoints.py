@@ -33,6 +33,8 @@ class Family:
         bidirectional_image: whether an image's tokens see later ones of that image too.
         text_image_end: whether vLLM embeds the end of an image by the text model's table, against
             the design, which has a table of the vision tower's for it.
+        vllm_fails: whether vLLM cannot compute it on a CPU.
+        tolerance: of log-probabilities of vLLM and transformers, in nats; most differ by 5e-6.
         reply_start: what its replies begin with after the prompt, before the answer.
         transform: what it does to its logits after the output head.
         scorer_notes: a part of each note of the scorer at its start.
@@ -46,6 +48,8 @@ class Family:
     nested_tower: bool = False
     bidirectional_image: bool = False
     text_image_end: bool = False
+    vllm_fails: bool = False
+    tolerance: float = 1e-4
     reply_start: str = ""
     transform: LogitTransform = field(default_factory=LogitTransform)
     scorer_notes: tuple[str, ...] = ()
@@ -210,6 +214,7 @@ FAMILIES = (
         build=gemma.build_gemma_3n,
         spaced=False,
         text_image_end=True,
+        tolerance=5e-3,  # what is zero hangs on a threshold
         transform=LogitTransform(cap=gemma.CAP),
         marks={"agree to": " \u2021"},
     ),

@@ -166,6 +166,7 @@ def build_gemma_4() -> tuple[Any, Any]:
         text_config={
             **TEXT,
             **special_ids(tokenizer),
+            "pad_token_id": 0,  # as published; vLLM knows no other
             "num_hidden_layers": 4,
             "head_dim": HEAD_DIM,
             "global_head_dim": HEAD_DIM,

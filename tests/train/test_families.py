@@ -31,7 +31,6 @@ from tests.train.records import make_record
 # These two and LLaVA-1.5 run with every other test; the rest take the marker `families`.
 ALWAYS = {"Qwen2.5-VL", "SmolVLM"}
 NUM_TOKENS = 8
-TOLERANCE = 1e-4  # nats
 
 
 @pytest.fixture(
@@ -148,13 +147,15 @@ def test_vllm_computes_what_was_trained(
     family: Family, checkpoint: Path, row: Row, tmp_path: Path
 ) -> None:
     row.returns = False
-    assert largest_difference_in_vllm(checkpoint, tmp_path, family) < TOLERANCE
+    if family.vllm_fails:
+        pytest.skip("vLLM cannot compute this family on a CPU")
+    assert largest_difference_in_vllm(checkpoint, tmp_path, family) < family.tolerance
     row.returns = True
 
 
 def test_vllm_computes_what_was_trained_of_the_shipped_model(tmp_path: Path) -> None:
     llava = next(family for family in FAMILIES if family.name == "LLaVA-1.5")
-    assert largest_difference_in_vllm(world.LLAVA, tmp_path, llava) < TOLERANCE
+    assert largest_difference_in_vllm(world.LLAVA, tmp_path, llava) < llava.tolerance
 
 
 def largest_difference_in_vllm(checkpoint: Path, tmp_path: Path, family: Family) -> float:

@@ -13,6 +13,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
+from c3l_ray.config import Dtype
 from c3l_ray.inference.logit_transform import LogitTransform
 from tests.families import chatml, cohere, gemma, glm, granite, idefics, llava, minicpm
 
@@ -33,7 +34,7 @@ class Family:
         bidirectional_image: whether an image's tokens see later ones of that image too.
         text_image_end: whether vLLM embeds the end of an image by the text model's table, against
             the design, which has a table of the vision tower's for it.
-        vllm_fails: whether vLLM cannot compute it on a CPU.
+        vllm_dtype: the precision in which vLLM computes it on a CPU.
         tolerance: of log-probabilities of vLLM and transformers, in nats; most differ by 5e-6.
         reply_start: what its replies begin with after the prompt, before the answer.
         transform: what it does to its logits after the output head.
@@ -48,7 +49,7 @@ class Family:
     nested_tower: bool = False
     bidirectional_image: bool = False
     text_image_end: bool = False
-    vllm_fails: bool = False
+    vllm_dtype: Dtype = "float32"
     tolerance: float = 1e-4
     reply_start: str = ""
     transform: LogitTransform = field(default_factory=LogitTransform)
@@ -189,8 +190,10 @@ FAMILIES = (
         model_type="qwen3_5",
         build=chatml.build_qwen_3_5,
         spaced=False,
+        vllm_dtype="bfloat16",
+        tolerance=0.5,
         scorer_notes=(f"{NO_PACKS}, which is slower: it has layers of linear_attention",),
-        marks={"packed scoring": " \u2020"},
+        marks={"agree to": " §", "packed scoring": " †"},
     ),
     Family(name="GLM-4.1V", model_type="glm4v", build=glm.build_glm_4_1v, spaced=False),
     Family(
@@ -230,11 +233,13 @@ FAMILIES = (
         model_type="minicpmv4_6",
         build=minicpm.build_minicpm_v_4_6,
         spaced=False,
+        vllm_dtype="bfloat16",
+        tolerance=0.5,
         scorer_notes=(
             "scores one turn at a time, which is slower: ",
             f"{NO_PACKS}, which is slower: it has layers of linear_attention",
         ),
-        marks={"packed scoring": " \u2020"},
+        marks={"agree to": " §", "packed scoring": " †"},
     ),
     Family(
         name="Cohere2 Vision",

@@ -94,22 +94,22 @@ def as_in_vllm(vlm: nn.Module, inputs: dict[str, Any], family: Family) -> Iterat
         table.vocab_offset -= 1
 
 
-async def ask_vllm(folder: Path, processor: Any, *, reply_start: str) -> VllmReplies:
-    """Asks the engine each question about each image, greedily and in float32.
+async def ask_vllm(folder: Path, processor: Any, family: Family) -> VllmReplies:
+    """Asks the engine each question about each image, greedily and in the family's precision.
 
     Args:
         folder: of the checkpoint.
         processor: of the checkpoint.
-        reply_start: what the family's replies begin with, and this checkpoint's do not.
+        family: whose replies begin with something that this checkpoint's do not.
     """
     engine = Engine(
-        GeneratorModel(name=str(folder), dtype="float32", max_len=512, max_seqs=8),
+        GeneratorModel(name=str(folder), dtype=family.vllm_dtype, max_len=512, max_seqs=8),
         Sampling(temperature=0, max_tokens=NUM_TOKENS),
     )
     try:
         replies = await asyncio.gather(
             *(
-                _ask_question(engine, processor, image, question, history, reply_start)
+                _ask_question(engine, processor, image, question, history, family.reply_start)
                 for image in IMAGES
                 for question, history in QUESTIONS
             )

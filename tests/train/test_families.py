@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
+from c3l_ray.config import Dtype, GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.logit_transform import restore_logit_transform
 from c3l_ray.scenes import world
@@ -120,12 +120,14 @@ def test_the_written_model_is_what_was_trained(
     row.tunes = tuned_before
 
 
-async def generate(folder: Path, prompt: str, image: Image.Image) -> tuple[list[int], list[float]]:
+async def generate(
+    folder: Path, prompt: str, image: Image.Image, dtype: Dtype
+) -> tuple[list[int], list[float]]:
     """What vLLM replies greedily, and the log-probability of each token."""
     from vllm import SamplingParams
 
     ids = chat.tokenize(load_processor(str(folder)).tokenizer, prompt)
-    model = GeneratorModel(name=str(folder), dtype="float32", max_len=512, max_seqs=1)
+    model = GeneratorModel(name=str(folder), dtype=dtype, max_len=512, max_seqs=1)
     engine = Engine(model, Sampling(temperature=0))
     try:
         async for output in engine._llm.generate(  # the engine itself tells no log-probabilities
@@ -147,8 +149,6 @@ def test_vllm_computes_what_was_trained(
     family: Family, checkpoint: Path, row: Row, tmp_path: Path
 ) -> None:
     row.returns = False
-    if family.vllm_fails:
-        pytest.skip("vLLM cannot compute this family on a CPU")
     assert largest_difference_in_vllm(checkpoint, tmp_path, family) < family.tolerance
     row.returns = True
 
@@ -166,7 +166,7 @@ def largest_difference_in_vllm(checkpoint: Path, tmp_path: Path, family: Family)
     image = render_scene(draw_scene(3))
     instruction = make_record(3)["turns"][0]["instruction"]
     prompt = chat.answer_prompt(processor, instruction, with_image=True) + family.reply_start
-    tokens, vllm_logprobs = asyncio.run(generate(folder, prompt, image))
+    tokens, vllm_logprobs = asyncio.run(generate(folder, prompt, image, family.vllm_dtype))
     inputs = processor(
         text=[prompt],
         images=[[image]],

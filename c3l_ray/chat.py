@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from c3l_ray.methods.thoughts import MARKS, drop_closed_thoughts, ends_in_thought
+from c3l_ray.methods.thoughts import drop_closed_thoughts, ends_in_thought
 from c3l_ray.template_date import date_arguments
 
 History = Sequence[tuple[str, str]]  # the questions and answers before a turn, oldest first
@@ -47,6 +47,7 @@ def render_turn(
 
     The answer follows what the model answers after: where a template writes an empty thought into
     the prompt for an answer and leaves it out before the answer itself, it is written there too.
+    So are other blanks, which LLaVA-OneVision's template writes before an answer.
 
     Args:
         processor: of the model.
@@ -70,10 +71,10 @@ def render_turn(
     start = text_with_mark.rfind(_MARK)
     if start < 0 or not text.startswith(answer, start):
         raise ValueError(f"the model's chat template changes the answer {answer!r}")
-    if _may_write_thoughts(processor):
-        prompt = _apply_template(processor, messages, add_generation_prompt=True)
-        if _adds_closed_thought(prompt, text[:start]):
-            text, start = prompt + text[start:], len(prompt)
+    prompt = _apply_template(processor, messages, add_generation_prompt=True)
+    followed = text[:start]
+    if _adds_closed_thought(prompt, followed) or _differs_in_blanks(prompt, followed):
+        text, start = prompt + text[start:], len(prompt)
     return text, (start, start + len(answer))
 
 
@@ -211,18 +212,17 @@ def _apply_template(
     return text
 
 
-def _may_write_thoughts(processor: Any) -> bool:
-    """Whether the chat template has a mark of thoughts, as far as it can be read."""
-    template = getattr(processor, "chat_template", None)
-    return template is None or any(opening in str(template) for opening, _ in MARKS)
-
-
 def _adds_closed_thought(prompt: str, followed: str) -> bool:
     """Whether a prompt is what the answer follows, with a closed thought and nothing else added."""
     if followed.startswith(prompt):
         return False
     without_thought = drop_closed_thoughts(prompt)
     return without_thought != prompt and without_thought == drop_closed_thoughts(followed)
+
+
+def _differs_in_blanks(prompt: str, followed: str) -> bool:
+    """Whether what an answer follows is its prompt but for blanks inside the prompt."""
+    return not followed.startswith(prompt) and followed.split() == prompt.split()
 
 
 def _question_messages(

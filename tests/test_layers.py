@@ -52,13 +52,13 @@ PARTS = {
         "numpy pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
+    "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
         "chat config errors images inference.logit_transform inference.pack_attention "
         "inference.packing inference.rounding methods model_files processors schema template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # What training takes from scoring: packs, and what models do to their logits.
-    "inference.logit_transform": Part("", "torch"),
     "inference.pack_attention": Part("inference.packing", "torch"),
     "inference.packing": Part("", "numpy"),
     "inference.rounding": Part("", "torch"),

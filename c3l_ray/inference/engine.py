@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from c3l_ray.config import GeneratorModel, Sampling
-from c3l_ray.errors import EngineFailure, RefusedRequest
+from c3l_ray.errors import EngineFailure, PreflightError, RefusedRequest
 from c3l_ray.inference.beams import beam_search
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
 from c3l_ray.inference.engine_settings import (
@@ -17,6 +17,7 @@ from c3l_ray.inference.engine_settings import (
     choose_step_tokens,
     read_position_limit,
 )
+from c3l_ray.inference.model_check import has_linear_attention
 from c3l_ray.model_files import resolve_model
 
 
@@ -30,6 +31,9 @@ class Engine:
 
     Attributes:
         notes: what the user should know about the engine's replies, a sentence each.
+
+    Raises:
+        PreflightError: vLLM does not compute the model in this precision here.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Engine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         on_cpu = current_platform.is_cpu()
+        carries_state_on_cpu = on_cpu and has_linear_attention(model.name)
         if on_cpu and model.tensor_parallel == 1:
             # The engine's process then computes itself: one process and half of the start less.
             # vLLM has a worker so that it can bind threads to cores, which is off.
@@ -78,10 +83,20 @@ class Engine:
             gpu_memory_utilization=gpu_share,
             limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
             mm_processor_cache_gb=1,  # an image's requests share its preprocessing
-            enable_prefix_caching=True,  # and their prefix, also while a correction makes it grow
+            # And their prefix, also while a correction makes it grow. vLLM keeps a state of linear
+            # attention at the end of a chunk only.
+            enable_prefix_caching=not carries_state_on_cpu,
             disable_log_stats=True,
             **steps,
         )
+        if carries_state_on_cpu:
+            dtype = str(args.create_model_config().dtype).removeprefix("torch.")
+            if dtype != "bfloat16":
+                raise PreflightError(
+                    f"--model.dtype {model.dtype}: {model.name} has layers of linear attention, "
+                    f"which vLLM computes on a CPU in bfloat16 only, not in {dtype}; set "
+                    "--model.dtype bfloat16"
+                )
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)
         self.notes: list[str] = []

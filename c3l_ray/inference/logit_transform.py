@@ -3,13 +3,21 @@
 The scorer multiplies hidden states by the head itself, so it must do the same. A config declares
 the numbers, under names that differ by family and mean a product in one and a quotient in another;
 `scorer_checks` finds out by the model's own forward pass which of these transforms it applies.
+
+Some classes of transformers put a text model into a vision-language model and leave out what the
+text model's own class does to its logits: in 5.19 Cohere2 Vision's and Aya Vision's scale, the cap
+of PaliGemma 2, the scale of a Granite in LLaVA-NeXT. vLLM, and training before, apply it. The
+likeliest token stays the same without it, so nobody notices, but its probability does not.
+`restore_logit_transform` applies it.
 """
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 CAPS = ("final_logit_softcapping", "logits_soft_cap")
 """Fields of text configs that hold a cap: Gemma's and its kin's; RecurrentGemma's."""
@@ -55,3 +63,78 @@ def _read_numbers(text_config: Any, names: Iterable[str]) -> list[float]:
     """The numbers other than 0 that the config has under these names."""
     values = (getattr(text_config, name, None) for name in names)
     return [float(value) for value in values if isinstance(value, int | float) and value]
+
+
+def restore_logit_transform(vlm: Any) -> None:
+    """Makes a vision-language model transform its logits as its text model's own class does.
+
+    Nothing changes where the text model has no class of its own, or its class or the model's does
+    something that the config does not declare.
+
+    Args:
+        vlm: of transformers, as it was loaded.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    text_config = vlm.config.get_text_config()
+    text_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text_config), None)
+    if len(declared_transforms(text_config)) == 1 or text_class is None:
+        return
+    expected = _probe_transform(text_class, text_config)
+    if expected in (None, LogitTransform()):
+        return
+    if _probe_transform(type(vlm), vlm.config) == LogitTransform():
+        vlm.forward = _transforming(vlm.forward, expected)
+
+
+def _transforming(forward: Any, transform: LogitTransform) -> Any:
+    @functools.wraps(forward)
+    def forward_and_transform(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        logits = output.logits
+        if transform.scale != 1:
+            logits = logits * transform.scale
+        if transform.cap is not None:
+            logits = (logits / transform.cap).tanh() * transform.cap
+        output.logits = logits
+        return output
+
+    return forward_and_transform
+
+
+class _StubBase(nn.Module):
+    """In a model's place before its output head: returns given states, whatever the input."""
+
+    def __init__(self, states_BTD: Tensor) -> None:
+        super().__init__()
+        self.states_BTD = states_BTD
+
+    def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPast
+
+        class Output(BaseModelOutputWithPast):
+            def __getattr__(self, _name: str) -> None:
+                """None for what one family's outputs have and others' have not."""
+
+        return Output(last_hidden_state=self.states_BTD)
+
+
+@torch.no_grad()
+def _probe_transform(model_class: Any, config: Any) -> LogitTransform | None:
+    """The declared transform that a class applies to its logits, or None for another one.
+
+    The class is tried without weights: its output head returns what the model before it does.
+    """
+    logits = torch.linspace(-40, 40, 41)
+    try:
+        with torch.device("meta"):
+            model = model_class(config)
+        setattr(model, model.base_model_prefix, _StubBase(logits[None, None]))
+        model.set_output_embeddings(nn.Identity())
+        own_logits = model(input_ids=torch.zeros(1, 1, dtype=torch.long)).logits.flatten()
+    except Exception:  # whatever a class does with a model that is not what it expects
+        return None
+    for transform in declared_transforms(config.get_text_config()):
+        if torch.allclose(transform.apply(logits.clone()), own_logits, rtol=1e-5, atol=1e-5):
+            return transform
+    return None

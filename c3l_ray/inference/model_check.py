@@ -20,12 +20,23 @@ from c3l_ray.template_date import uses_date
 
 TESTED_FAMILIES = frozenset(
     {
+        "aya_vision",
+        "cohere2_vision",
         "gemma3",
+        "gemma3n",
+        "gemma4",
+        "glm46v",
+        "glm4v",
+        "granite4_vision",
         "idefics3",
         "internvl",
         "llava",
         "llava_next",
+        "llava_onevision",
+        "minicpmv4_6",
         "qwen2_5_vl",
+        "qwen2_vl",
+        "qwen3_5",
         "qwen3_vl",
         "smolvlm",
     }
@@ -199,6 +210,12 @@ def model_family(name: str, revision: str | None = None, trust_remote_code: bool
     """The `model_type` of a model's config, such as "qwen2_5_vl"."""
     family: str = _read_config(resolve_model(name), revision, trust_remote_code).model_type
     return family
+
+
+def has_linear_attention(name: str) -> bool:
+    """Whether some of a model's text layers carry a state from token to token, as Qwen 3.5's do."""
+    text_config = _read_config(resolve_model(name)).get_text_config()
+    return "linear_attention" in (getattr(text_config, "layer_types", None) or ())
 
 
 def untested_family_notes(name: str, family: str) -> list[str]:

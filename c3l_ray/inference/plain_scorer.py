@@ -33,10 +33,16 @@ class PlainRow:
 
 
 class PlainScorer:
-    """Teacher-forced rows, padded on the right, as many at once as the token budget holds."""
+    """Teacher-forced rows, padded on the right, as many at once as the token budget holds.
 
-    def __init__(self, model: ScoringModel) -> None:
+    Args:
+        model: to score with.
+        one_by_one: no two rows at once, for a model that does not take the images of several.
+    """
+
+    def __init__(self, model: ScoringModel, *, one_by_one: bool = False) -> None:
         self.model = model
+        self.max_tokens = 0 if one_by_one else model.max_tokens
 
     def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
         """The evidence in each turn's answer, in the turns' order.
@@ -63,7 +69,7 @@ class PlainScorer:
             sides = (self._make_row(turn, turn.image), self._make_row(turn, turn.baseline_image))
             longest = max(len(row) for pair in (sides, *rows) for row in pair)
             alike = batch and _batching_key(turns[batch[0]])[0] == _batching_key(turn)[0]
-            if not alike or longest * (len(rows) + 1) > self.model.max_tokens:
+            if not alike or longest * (len(rows) + 1) > self.max_tokens:
                 flush()
             batch.append(i)
             rows.append(sides)

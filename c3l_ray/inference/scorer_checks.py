@@ -1,12 +1,15 @@
-"""What is proved of a scoring model on two small turns, before it scores any other.
+"""What is proved of a scoring model on three small turns, before it scores any other.
 
 A wrong score looks like a right one, so each shortcut of the scorers is compared with the model's
-own computation: the output head with the model's own forward pass, the packs with plain rows, and
-the prompt that answers are scored after with the one that the model answers after.
+own computation: the output head with the model's own forward pass, batches with rows alone, the
+packs with plain rows, and the prompt that answers are scored after with the one that the model
+answers after.
 """
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,9 +28,11 @@ from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence
 
 _IMAGE = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
+_OTHER_IMAGE = _IMAGE.transpose(Image.Transpose.ROTATE_90)
 TRIAL_TURNS = (
     TurnToScore(image=_IMAGE, question="What is in the image?", answer="A grey ramp."),
     TurnToScore(image=_IMAGE, question="Is it dark?", answer="Yes, at the top it is."),
+    TurnToScore(image=_OTHER_IMAGE, question="What is it?", answer="It is a ramp on its side."),
 )
 SIDES = ("image_logprobs", "text_logprobs")
 
@@ -67,9 +72,14 @@ def find_logit_transform(model: ScoringModel) -> LogitTransform:
 
 
 def _find_logit_transform(model: ScoringModel) -> LogitTransform:
-    samples = [
-        _compute_logits(model, turn, image) for turn in TRIAL_TURNS for image in (turn.image, None)
-    ]
+    samples = [_compute_logits(model, turn, turn.image) for turn in TRIAL_TURNS]
+    try:
+        samples += [_compute_logits(model, turn, None) for turn in TRIAL_TURNS]
+    except Exception as error:
+        raise PreflightError(
+            f"{model.name} cannot be scored with: it takes no text without an image, and the "
+            f"scores compare the two ({first_line(error)})"
+        ) from error
     if any(head_NV.shape != own_NV.shape for head_NV, own_NV in samples):
         head_NV, own_NV = samples[0]
         raise PreflightError(
@@ -125,6 +135,37 @@ def _compute_logits(
     return head_NV, own_BTV[0, -num_places:].to(head_NV.device)
 
 
+def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
+    """Compares the first tokens of an answer with those of a longer one.
+
+    Raises:
+        PreflightError: what follows a token changes its probability, or the scorer cannot compute
+            the trial turns at all.
+    """
+    turn = TRIAL_TURNS[0]
+    longer_turn = replace(turn, answer=f"{turn.answer} It is darker at the top.")
+    try:
+        (short,), (long,) = scorer.measure([turn]), scorer.measure([longer_turn])
+    except torch.OutOfMemoryError:  # says nothing of the model
+        raise
+    except Exception as error:  # whatever an unknown model's code or processor raises
+        raise PreflightError(f"{model.name} cannot be scored with: {first_line(error)}") from error
+    ids, longer_ids = (
+        model.tokenize_turn(side, with_image=True).answer_ids for side in (turn, longer_turn)
+    )
+    pairs = zip(ids, longer_ids, strict=False)
+    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    is_half = torch.finfo(model.vlm.dtype).bits < 32
+    for side in SIDES:
+        differences = np.abs(getattr(short, side)[:num_shared] - getattr(long, side)[:num_shared])
+        if not differences.max() <= (ROUNDING_IN_HALF if is_half else ROUNDING):
+            raise PreflightError(
+                f"{model.name} cannot be scored with: its tokens see those that come after them, "
+                f"so an answer's probability is not that of writing it (the start of one changes "
+                f"by {differences.max():.2g} nats with its end)"
+            )
+
+
 def compare_prompts(model: ScoringModel) -> list[str]:
     """A note where the model answers after other tokens than its answers are scored after.
 
@@ -147,7 +188,7 @@ def compare_prompts(model: ScoringModel) -> list[str]:
 
 
 def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer) -> None:
-    """Compares the two on the trial turns.
+    """Compares a scorer of many rows at once with the plainer one, on the trial turns.
 
     Raises:
         PackingError: they differ by more than rounding.

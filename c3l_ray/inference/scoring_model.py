@@ -16,7 +16,7 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
-from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.inference.placement import check_placement, choose_device_map
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.model_files import resolve_model
@@ -102,6 +102,7 @@ class ScoringModel:
         model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=config.dtype, device_map=chosen_map, **own_code
         )
+        restore_logit_transform(model)
         if chosen_map is None:
             model = model.to(self.device)
         elif device_map is None:
@@ -175,6 +176,7 @@ class ScoringModel:
                 add_special_tokens=not chat.has_bos(self.processor.tokenizer, text),
             )
         )
+        inputs.pop("labels", None)  # PaliGemma's processor makes them, of the prompt
         return inputs
 
     def move_inputs(self, inputs: ModelInputs) -> ModelInputs:

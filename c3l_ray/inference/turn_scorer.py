@@ -24,6 +24,7 @@ from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import (
     TRIAL_TURNS,
     AnswerScorer,
+    check_causality,
     check_packing,
     compare_prompts,
     find_logit_transform,
@@ -294,23 +295,33 @@ def _digest_pixels(image: Image.Image) -> bytes:
 def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, list[str]]:
     """The packed scorer, or the plain one where packs do not fit, with a note that says why.
 
-    Whether packs fit is tried on two turns: a model's family alone does not tell. Memory does not
-    tell either: what lacks now may be there in a minute.
+    Whether packs fit, and several rows at once, is tried on the trial turns: a model's family alone
+    does not tell. Memory does not tell either: what lacks now may be there in a minute.
 
     Raises:
-        torch.OutOfMemoryError: the GPU has no memory for the two turns now.
+        PreflightError: as `check_causality`.
+        torch.OutOfMemoryError: the GPU has no memory for the trial turns now.
     """
-    plain = PlainScorer(model)
+    row_by_row = PlainScorer(model, one_by_one=True)
+    check_causality(model, row_by_row)
+    plain, notes = PlainScorer(model), []
+    try:
+        check_packing(model, plain, row_by_row)
+    except (PackingError, TypeError, ValueError, RuntimeError) as error:
+        plain = row_by_row
+        notes = [f"{model.name} scores one turn at a time, which is slower: {first_line(error)}"]
     if not pack:
-        return plain, []
+        return plain, notes
     try:
         packed = PackedScorer(model)
+        packed.plain_scorer = plain
         check_packing(model, packed, plain)
     except torch.OutOfMemoryError:
         raise
     except (PackingError, TypeError, ValueError, RuntimeError) as error:
-        return plain, [f"{model.name} scores without packing, which is slower: {first_line(error)}"]
-    return packed, []
+        note = f"{model.name} scores without packing, which is slower: {first_line(error)}"
+        return plain, [*notes, note]
+    return packed, notes
 
 
 def _image_of(target: ScoreTarget) -> Image.Image:

@@ -83,6 +83,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.inference.model_check import check_model, check_tunable
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
+    from c3l_ray.train.reading.encode import check_takes_text
     from c3l_ray.train.reading.length_check import check_lengths
     from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
 
@@ -92,6 +93,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     initial_model = check_model("--model.name", config.model.name)
     check_tunable("--model.name", config.model.name)
     check_exportable(config.model.name)
+    check_takes_text(config.model.name)
     config = settle_training(config)
     identity = training_identity(config, source, initial_model)
     finished = _load_finished(folder, identity.origin)

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL, Qwen3-VL and InternVL3: one tokenizer and conversation, three ways to see."""
+"""Qwen's families and InternVL3: one tokenizer and conversation, several ways to see."""
 
 from typing import Any
 
@@ -17,6 +17,7 @@ def _train_chatml_tokenizer(*others: str, **roles: str) -> Any:
     )
 
 
+QWEN_SIZE = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
 QWEN_VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
@@ -25,12 +26,38 @@ def _qwen_vision_ids(tokenizer: Any) -> dict[str, int]:
     return dict(zip(names, tokenizer.convert_tokens_to_ids(QWEN_VISION), strict=True))
 
 
-def build_qwen_2_5_vl() -> tuple[Any, Any]:
-    """Images at their own size: 4 to 36 tokens of 16 x 16 pixels; windows in the vision tower."""
+def build_qwen_2_vl() -> tuple[Any, Any]:
+    """Images at their own size: 4 to 36 tokens of 16 x 16 pixels."""
     tokenizer = _train_chatml_tokenizer(*QWEN_VISION)
-    size = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
+    processor = hf.Qwen2VLProcessor(
+        hf.Qwen2VLImageProcessor(patch_size=8, size=QWEN_SIZE),
+        tokenizer,
+        Qwen2VLVideoProcessor(patch_size=8),
+        chat_template=templates.QWEN_2_5_VL,
+    )
+    config = hf.Qwen2VLConfig(
+        text_config={
+            **TEXT,
+            **special_ids(tokenizer),
+            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6]},
+        },
+        vision_config={
+            "embed_dim": VISION["hidden_size"],
+            "depth": 2,
+            "num_heads": 2,
+            "patch_size": 8,
+            "hidden_size": TEXT["hidden_size"],
+        },
+        **_qwen_vision_ids(tokenizer),
+    )
+    return hf.Qwen2VLForConditionalGeneration(config), processor
+
+
+def build_qwen_2_5_vl() -> tuple[Any, Any]:
+    """As Qwen2-VL, with windows in the vision tower."""
+    tokenizer = _train_chatml_tokenizer(*QWEN_VISION)
     processor = hf.Qwen2_5_VLProcessor(
-        hf.Qwen2VLImageProcessor(patch_size=8, size=size),
+        hf.Qwen2VLImageProcessor(patch_size=8, size=QWEN_SIZE),
         tokenizer,
         Qwen2VLVideoProcessor(patch_size=8),
         chat_template=templates.QWEN_2_5_VL,
@@ -58,9 +85,8 @@ def build_qwen_2_5_vl() -> tuple[Any, Any]:
 def build_qwen_3_vl() -> tuple[Any, Any]:
     """As Qwen2.5-VL, with features of two vision layers added to the first text layers."""
     tokenizer = _train_chatml_tokenizer(*QWEN_VISION)
-    size = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
     processor = hf.Qwen3VLProcessor(
-        hf.Qwen2VLImageProcessor(patch_size=8, size=size),
+        hf.Qwen2VLImageProcessor(patch_size=8, size=QWEN_SIZE),
         tokenizer,
         hf.Qwen3VLVideoProcessor(patch_size=8),
         chat_template=templates.QWEN_3_VL,
@@ -90,6 +116,54 @@ def build_qwen_3_vl() -> tuple[Any, Any]:
         **_qwen_vision_ids(tokenizer),
     )
     return hf.Qwen3VLForConditionalGeneration(config), processor
+
+
+def build_qwen_3_5() -> tuple[Any, Any]:
+    """Three of four text layers are linear attention: what they carry on grows with the tokens."""
+    tokenizer = _train_chatml_tokenizer(*QWEN_VISION, "<think>", "</think>")
+    processor = hf.Qwen3VLProcessor(
+        hf.Qwen2VLImageProcessor(patch_size=8, size=QWEN_SIZE),
+        tokenizer,
+        hf.Qwen3VLVideoProcessor(patch_size=8),
+        chat_template=templates.THINKING_OFF + templates.QWEN_3_5,
+    )
+    config = hf.Qwen3_5Config(
+        text_config={
+            **hybrid_text_config(),
+            **special_ids(tokenizer),
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "rope_theta": 10_000.0,
+                "partial_rotary_factor": 0.25,
+            },
+        },
+        vision_config={
+            **{key: VISION[key] for key in ("hidden_size", "intermediate_size")},
+            "depth": 2,
+            "num_heads": 2,
+            "patch_size": 8,
+            "num_position_embeddings": 64,
+            "out_hidden_size": TEXT["hidden_size"],
+        },
+        **_qwen_vision_ids(tokenizer),
+    )
+    return hf.Qwen3_5ForConditionalGeneration(config), processor
+
+
+def hybrid_text_config() -> dict[str, Any]:
+    """A text config of Qwen 3.5: three layers of linear attention, one of full attention."""
+    return {
+        **TEXT,
+        "num_hidden_layers": 4,
+        "head_dim": HEAD_DIM,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": HEAD_DIM,
+        "linear_value_head_dim": HEAD_DIM,
+    }
 
 
 def build_internvl_3() -> tuple[Any, Any]:

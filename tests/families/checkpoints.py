@@ -5,7 +5,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from tests.families import chatml, gemma, idefics, llava
+from c3l_ray.config import Dtype
+from c3l_ray.inference.logit_transform import LogitTransform
+from tests.families import chatml, cohere, gemma, glm, granite, idefics, llava, minicpm
+
+NO_PACKS = "scores without packing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,14 @@ class Family:
         nested_tower: whether its files name the vision weights with a level that transformers
             drops.
         bidirectional_image: whether an image's tokens see later ones of that image too.
+        text_image_end: whether vLLM embeds the end of an image by the text model's table, against
+            the design, which has a table of the vision tower's for it.
+        vllm_dtype: the precision in which vLLM computes it on a CPU.
+        tolerance: of log-probabilities of vLLM and transformers, in nats; most differ by 5e-6.
+        reply_start: what its replies begin with after the prompt, before the answer.
+        transform: what it does to its logits after the output head.
+        scorer_notes: a part of each note of the scorer at its start.
+        marks: of a column of the table, a mark on the family's cell.
     """
 
     name: str
@@ -36,6 +48,17 @@ class Family:
     spaced: bool
     nested_tower: bool = False
     bidirectional_image: bool = False
+    text_image_end: bool = False
+    vllm_dtype: Dtype = "float32"
+    tolerance: float = 1e-4
+    reply_start: str = ""
+    transform: LogitTransform = field(default_factory=LogitTransform)
+    scorer_notes: tuple[str, ...] = ()
+    marks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def packs(self) -> bool:
+        return not any(NO_PACKS in note for note in self.scorer_notes)
 
     @property
     def slug(self) -> str:
@@ -153,5 +176,85 @@ FAMILIES = (
         spaced=False,
         nested_tower=True,
         bidirectional_image=True,
+        marks={"agree to": " *"},
     ),
+    Family(
+        name="Gemma 4",
+        model_type="gemma4",
+        build=gemma.build_gemma_4,
+        spaced=False,
+        transform=LogitTransform(cap=gemma.CAP),
+    ),
+    Family(
+        name="Qwen3.5",
+        model_type="qwen3_5",
+        build=chatml.build_qwen_3_5,
+        spaced=False,
+        vllm_dtype="bfloat16",
+        tolerance=0.5,
+        scorer_notes=(f"{NO_PACKS}, which is slower: it has layers of linear_attention",),
+        marks={"agree to": " §", "packed scoring": " †"},
+    ),
+    Family(name="GLM-4.1V", model_type="glm4v", build=glm.build_glm_4_1v, spaced=False),
+    Family(
+        name="GLM-4.6V",
+        model_type="glm46v",
+        build=glm.build_glm_4_6v,
+        spaced=False,
+        reply_start="\n",
+    ),
+    Family(
+        name="Granite 4 Vision",
+        model_type="granite4_vision",
+        build=granite.build_granite_4_vision,
+        spaced=False,
+        nested_tower=True,
+        transform=LogitTransform(scale=1 / granite.LOGITS_SCALING),
+    ),
+    Family(
+        name="Gemma 3n",
+        model_type="gemma3n",
+        build=gemma.build_gemma_3n,
+        spaced=False,
+        text_image_end=True,
+        tolerance=5e-3,  # what is zero hangs on a threshold
+        transform=LogitTransform(cap=gemma.CAP),
+        marks={"agree to": " \u2021"},
+    ),
+    Family(
+        name="LLaVA-OneVision",
+        model_type="llava_onevision",
+        build=llava.build_llava_onevision,
+        spaced=False,
+        nested_tower=True,
+    ),
+    Family(
+        name="MiniCPM-V 4.6",
+        model_type="minicpmv4_6",
+        build=minicpm.build_minicpm_v_4_6,
+        spaced=False,
+        vllm_dtype="bfloat16",
+        tolerance=0.5,
+        scorer_notes=(
+            "scores one turn at a time, which is slower: ",
+            f"{NO_PACKS}, which is slower: it has layers of linear_attention",
+        ),
+        marks={"agree to": " §", "packed scoring": " †"},
+    ),
+    Family(
+        name="Cohere2 Vision",
+        model_type="cohere2_vision",
+        build=cohere.build_cohere_2_vision,
+        spaced=False,
+        nested_tower=True,
+        transform=LogitTransform(scale=cohere.LOGIT_SCALE),
+    ),
+    Family(
+        name="Aya Vision",
+        model_type="aya_vision",
+        build=cohere.build_aya_vision,
+        spaced=False,
+        transform=LogitTransform(scale=cohere.LOGIT_SCALE),
+    ),
+    Family(name="Qwen2-VL", model_type="qwen2_vl", build=chatml.build_qwen_2_vl, spaced=False),
 )

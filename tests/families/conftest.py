@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from c3l_ray.config import ScorerModel
+from c3l_ray.inference.scorer_checks import find_logit_transform
 from c3l_ray.inference.scoring_model import ScoringModel
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
-from tests.families.table import Row, format_table
+from tests.families.table import ROWS, Row, format_table, row_of
 
 # These three differ most and run with every other test; the rest take the marker `families`.
 ALWAYS = {"Qwen2.5-VL", "SmolVLM", "Gemma 3"}
-ROWS = pytest.StashKey[dict[str, Row]]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +25,6 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return self.family.name
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = {}
 
 
 @pytest.fixture(
@@ -53,21 +49,20 @@ def checkpoint(
 
 @pytest.fixture(scope="session")
 def model(checkpoint: Checkpoint) -> ScoringModel:
-    return ScoringModel(ScorerModel(dtype="float32"), str(checkpoint.folder))
+    model = ScoringModel(ScorerModel(dtype="float32"), str(checkpoint.folder))
+    model.logit_transform = find_logit_transform(model)
+    return model
 
 
 @pytest.fixture(scope="session")
 def row(checkpoint: Checkpoint, model: ScoringModel, request: pytest.FixtureRequest) -> Row:
     """This family's row of the table; tests fill in what they have shown."""
-    new_row = Row(family=checkpoint.name, model_class=type(model.vlm).__name__)
-    rows: dict[str, Row] = request.config.stash[ROWS]
-    return rows.setdefault(checkpoint.name, new_row)
+    return row_of(checkpoint.family, type(model.vlm).__name__, request.config)
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    rows = config.stash[ROWS]
-    if rows:
+    if rows := config.stash.get(ROWS, {}):
         terminalreporter.section("model families, as jobs/README.md holds them")
         terminalreporter.write_line(format_table(list(rows.values())))

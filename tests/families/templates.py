@@ -4,6 +4,9 @@ The markers, the place of the image and what follows an answer are those of the 
 checkpoints; what this project never sends (tools, videos, several images in a turn) is left out.
 """
 
+# Before a template that lets the model think unless it is told not to.
+THINKING_OFF = "{% set enable_thinking = false %}"
+
 _CHATML_TURN = (
     "{{ '<|im_start|>' + m.role + '\\n' }}"
     "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
@@ -45,6 +48,54 @@ LLAVA_NEXT = (
     "{{ '<image>\\n' if c.type == 'image' else c.text }}{% endfor %}{{ ' [/INST]' }}"
     "{% else %}{{ ' ' + m.content[0].text + '</s>' }}{% endif %}{% endfor %}"
 )
+
+LLAVA_ONEVISION = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' }}"
+    "{% for c in m.content if c.type == 'image' %}{{ '<image>' }}{% endfor %}"
+    "{% for c in m.content if c.type == 'text' %}{{ '\\n' + c.text }}{% endfor %}"
+    "{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "{% endif %}"
+)
+
+# GLM's own think unless a user message ends in this word, for which a switch stands in the newer.
+_GLM_IMAGE = "<|begin_of_image|><|image|><|end_of_image|>"
+GLM_4_1V = (
+    "{{ '[gMASK]<sop>' }}{% for m in messages %}{{ '<|' + m.role + '|>\\n' }}"
+    "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+).replace("IMAGE", _GLM_IMAGE)
+GLM_4_6V = (
+    "{{ '[gMASK]<sop>' }}"
+    "{% set off = enable_thinking is defined and enable_thinking is false %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{{ '<|assistant|>\\n<think></think>\\n' + m.content[0].text.strip() }}"
+    "{% else %}{{ '<|' + m.role + '|>\\n' }}"
+    "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{{ '/nothink' if off and m.role == 'user' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}"
+    "{{ '\\n<think></think>' if off }}{% endif %}"
+).replace("IMAGE", _GLM_IMAGE)
+
+GRANITE_4 = (
+    "{% for m in messages %}{{ '<|start_of_role|>' + m.role + '<|end_of_role|>' }}"
+    "{% for c in m.content %}{{ '<image>\\n' if c.type == 'image' else c.text }}{% endfor %}"
+    "{{ '<|end_of_text|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_of_role|>assistant<|end_of_role|>' }}{% endif %}"
+)
+
+_COHERE = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}"
+    "{{ '<|CHATBOT_TOKEN|><|START_RESPONSE|>' if m.role == 'assistant' else '<|USER_TOKEN|>' }}"
+    "{% for c in m.content %}{% if c.type == 'image' %}IMAGE{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{{ '<|END_RESPONSE|>' if m.role == 'assistant' }}{{ '<|END_OF_TURN_TOKEN|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>' }}{% endif %}"
+)
+AYA_VISION = _COHERE.replace("IMAGE", "<image>")
+COHERE_2_VISION = _COHERE.replace("IMAGE", "<|IMG_PATCH|>")
+
+# As Qwen 3.5 after an image's placeholder of its own.
+MINICPM_V_4_6 = QWEN_3_5.replace(_QWEN_IMAGE, "<|image_pad|>")
 
 _IDEFICS = (
     "{% for m in messages %}{{ m.role.capitalize() }}"

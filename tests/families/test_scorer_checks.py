@@ -18,13 +18,13 @@ from c3l_ray.inference.scorer_checks import (
 )
 from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
-from tests.families import chatml, gemma, templates
+from tests.families import chatml, templates
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
 from tests.families.conftest import Checkpoint
 from tests.inference.builders import MakeConfig
 
 GEMMA_3 = next(family for family in FAMILIES if family.name == "Gemma 3")
-GEMMA_4 = Family(name="Gemma 4", model_type="gemma4", build=gemma.build_gemma_4, spaced=False)
+GEMMA_4 = next(family for family in FAMILIES if family.name == "Gemma 4")
 QWEN_3 = Family(name="Qwen3", model_type="qwen3_vl", build=chatml.build_qwen_3_vl, spaced=False)
 
 
@@ -35,11 +35,15 @@ def gemma_4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_tested_family_passes_as_it_is(checkpoint: Checkpoint, dtype: Dtype) -> None:
+    family = checkpoint.family
     model = ScoringModel(ScorerModel(dtype=dtype), str(checkpoint.folder))
-    assert find_logit_transform(model) == LogitTransform()
+    model.logit_transform = find_logit_transform(model)
+    assert model.logit_transform == family.transform
     assert compare_prompts(model) == []
     scorer, notes = choose_scorer(model, pack=True)
-    assert isinstance(scorer, PackedScorer) and notes == []
+    assert isinstance(scorer, PackedScorer if family.packs else PlainScorer)
+    assert len(notes) == len(family.scorer_notes)
+    assert all(part in note for part, note in zip(family.scorer_notes, notes, strict=True))
 
 
 def own_logprobs(model: ScoringModel, *, with_image: bool) -> list[np.ndarray]:

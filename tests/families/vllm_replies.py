@@ -1,12 +1,16 @@
 """What one engine replies with a family's checkpoint, and the log-probabilities behind it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
 
 from c3l_ray import chat
 from c3l_ray.config import GeneratorModel, Sampling
@@ -14,6 +18,8 @@ from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import GenerationRequest
 from c3l_ray.inference.scoring_model import TurnToScore
 from c3l_ray.methods import c3l
+from c3l_ray.train.learning.loading import find_adapter
+from tests.families.checkpoints import Family
 
 NUM_TOKENS = 12
 
@@ -58,16 +64,52 @@ class VllmReplies:
     notes: list[str]
 
 
-async def ask_vllm(folder: Path, processor: Any) -> VllmReplies:
-    """Asks the engine each question about each image, greedily and in float32."""
+def vllm_is_causal(family: Family) -> bool:
+    """Whether vLLM lets an image's tokens see only earlier ones, against the family's design.
+
+    Its attention on the CPU knows no other way and says nothing, as of vLLM 0.32.
+    """
+    return family.bidirectional_image and not torch.cuda.is_available()
+
+
+def vllm_differs(family: Family) -> bool:
+    """Whether vLLM computes something else than the family's design, which `as_in_vllm` copies."""
+    return vllm_is_causal(family) or family.text_image_end
+
+
+@contextmanager
+def as_in_vllm(vlm: nn.Module, inputs: dict[str, Any], family: Family) -> Iterator[dict[str, Any]]:
+    """The inputs with which transformers computes what vLLM does; the model differs inside."""
+    if vllm_is_causal(family):
+        # The model knows by them which tokens are the image's.
+        inputs = {name: values for name, values in inputs.items() if name != "token_type_ids"}
+    if not family.text_image_end:
+        yield inputs
+        return
+    table: Any = find_adapter(vlm, "")
+    table.vocab_offset += 1  # which is the end of an image
+    try:
+        yield inputs
+    finally:
+        table.vocab_offset -= 1
+
+
+async def ask_vllm(folder: Path, processor: Any, family: Family) -> VllmReplies:
+    """Asks the engine each question about each image, greedily and in the family's precision.
+
+    Args:
+        folder: of the checkpoint.
+        processor: of the checkpoint.
+        family: whose replies begin with something that this checkpoint's do not.
+    """
     engine = Engine(
-        GeneratorModel(name=str(folder), dtype="float32", max_len=512, max_seqs=8),
+        GeneratorModel(name=str(folder), dtype=family.vllm_dtype, max_len=512, max_seqs=8),
         Sampling(temperature=0, max_tokens=NUM_TOKENS),
     )
     try:
         replies = await asyncio.gather(
             *(
-                _ask_question(engine, processor, image, question, history)
+                _ask_question(engine, processor, image, question, history, family.reply_start)
                 for image in IMAGES
                 for question, history in QUESTIONS
             )
@@ -92,12 +134,17 @@ async def ask_vllm(folder: Path, processor: Any) -> VllmReplies:
 
 
 async def _ask_question(
-    engine: Engine, processor: Any, image: Image.Image, question: str, history: chat.History
+    engine: Engine,
+    processor: Any,
+    image: Image.Image,
+    question: str,
+    history: chat.History,
+    reply_start: str,
 ) -> VllmReply:
     from vllm import SamplingParams
 
     prompt = chat.answer_prompt(processor, question, with_image=True, history=history)
-    ids = chat.tokenize(processor.tokenizer, prompt)
+    ids = chat.tokenize(processor.tokenizer, prompt + reply_start)
     reply = await engine.ask(
         GenerationRequest(prompt_ids=ids, image=image, image_key=str(image.size), seed=0)
     )

@@ -16,6 +16,7 @@ from c3l_ray.inference.model_check import (
     check_scorable,
     check_tunable,
     choose_reply_format,
+    has_linear_attention,
     inspect_model,
     model_family,
     untested_family_notes,
@@ -105,6 +106,18 @@ def test_the_family_decides_how_replies_are_written(
 
 def test_the_tested_families_are_those_of_the_tests() -> None:
     assert sorted(TESTED_FAMILIES) == sorted(family.model_type for family in FAMILIES)
+
+
+def test_layers_of_linear_attention_are_seen(llava: Path) -> None:
+    assert not has_linear_attention(str(llava))
+    config = json.loads((llava / "config.json").read_text())
+    config["text_config"] = {
+        "model_type": "qwen3_5_text",
+        "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+    }
+    (llava / "config.json").write_text(json.dumps(config))
+    assert has_linear_attention(str(llava))
 
 
 def test_a_family_that_is_not_tested_has_a_note() -> None:

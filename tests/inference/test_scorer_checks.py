@@ -16,12 +16,13 @@ from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.rounding import perturb_rounding
 from c3l_ray.inference.scorer_checks import (
     TRIAL_TURNS,
+    check_causality,
     check_packing,
     compare_prompts,
     find_logit_transform,
 )
-from c3l_ray.inference.scoring_model import ScoringModel
-from c3l_ray.inference.turn_scorer import TurnScorer
+from c3l_ray.inference.scoring_model import ModelInputs, ScoringModel
+from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
 from c3l_ray.scenes import world
 from tests.inference.builders import MakeConfig
 
@@ -147,3 +148,52 @@ def test_perturbed_rounding_is_small_repeats_and_ends() -> None:
         assert np.array_equal(right, other)
     assert all(map(np.array_equal, before, measure()))
     assert torch.equal(torch.random.get_rng_state(), random_state)
+
+
+def test_a_model_whose_tokens_see_later_ones_is_refused(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the prompt's tokens of PaliGemma do, to which an answer that is given would belong."""
+    compute = model.hidden_states
+    check_causality(model, PlainScorer(model))
+
+    def see_all(inputs: ModelInputs) -> Tensor:
+        hidden_BTD = compute(inputs)
+        return hidden_BTD + hidden_BTD.mean(dim=1, keepdim=True)
+
+    monkeypatch.setattr(model, "hidden_states", see_all)
+    with pytest.raises(PreflightError, match="its tokens see those that come after them"):
+        choose_scorer(model, pack=False)
+
+
+def test_a_model_that_fails_on_the_trial_turns_is_refused_in_one_line(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_inputs: ModelInputs) -> Tensor:
+        raise AssertionError("these are\nnot my inputs")
+
+    monkeypatch.setattr(model, "hidden_states", fail)
+    with pytest.raises(PreflightError, match=r"cannot be scored with: these are$"):
+        choose_scorer(model, pack=True)
+
+
+def test_images_that_cannot_share_a_batch_are_scored_one_by_one(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MiniCPM-V's class takes the patches of the first row for those of all rows."""
+    expected = PlainScorer(model).measure(TRIAL_TURNS)
+    compute = model.hidden_states
+
+    def see_first_image(inputs: ModelInputs) -> Tensor:
+        if "pixel_values" in inputs:
+            pixels = inputs["pixel_values"]
+            inputs = {**inputs, "pixel_values": pixels[:1].expand_as(pixels)}
+        return compute(inputs)
+
+    monkeypatch.setattr(model, "hidden_states", see_first_image)
+    scorer, (note,) = choose_scorer(model, pack=False)
+    assert "scores one turn at a time, which is slower: its scores would differ by" in note
+    for found, answer in zip(scorer.measure(TRIAL_TURNS), expected, strict=True):
+        assert np.allclose(found.image_logprobs, answer.image_logprobs, atol=0.2)
+    scorer, notes = choose_scorer(model, pack=True)
+    assert isinstance(scorer, PlainScorer) and len(notes) == 2

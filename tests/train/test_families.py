@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
+from c3l_ray.config import Dtype, GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
+from c3l_ray.inference.logit_transform import restore_logit_transform
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
@@ -21,14 +22,15 @@ from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.reading.batches import MicroBatch, model_inputs
 from c3l_ray.train.reading.encode import encode_batch, load_processor
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
-from tests.families.checkpoints import FAMILIES, write_checkpoint
+from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
+from tests.families.table import Row, check_page, row_of
+from tests.families.vllm_replies import as_in_vllm
 from tests.train.learning.builders import CPU, write_tuned_model
 from tests.train.records import make_record
 
 # These two and LLaVA-1.5 run with every other test; the rest take the marker `families`.
 ALWAYS = {"Qwen2.5-VL", "SmolVLM"}
 NUM_TOKENS = 8
-TOLERANCE = 1e-4  # nats
 
 
 @pytest.fixture(
@@ -40,8 +42,27 @@ TOLERANCE = 1e-4  # nats
         for family in FAMILIES
     ],
 )
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(request.param, tmp_path_factory.mktemp(request.param.slug))
+def family(request: pytest.FixtureRequest) -> Family:
+    chosen: Family = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def checkpoint(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(family, tmp_path_factory.mktemp(family.slug))
+
+
+@pytest.fixture(scope="module")
+def row(family: Family, checkpoint: Path, request: pytest.FixtureRequest) -> Row:
+    """The family's row of the table; tests fill in what they have shown."""
+    (model_class,) = AutoConfig.from_pretrained(checkpoint).architectures
+    return row_of(family, model_class, request.config)
+
+
+def load_model(folder: Path) -> Any:
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    restore_logit_transform(model)
+    return model
 
 
 def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trainer, MicroBatch]:
@@ -51,7 +72,7 @@ def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trai
         output="",
         model=ModelToTune(name=str(checkpoint), tune=tune),
         objective=objective,
-        optim=Optimization(batch_size=2, learning_rate=1e-2),
+        optim=Optimization(batch_size=2, learning_rate=3e-3),
     )
     records = [make_record(0), make_record(1)]
     (micro_batch,) = encode_batch(records, config, {}, num_workers=1, accumulation_steps=1)
@@ -84,39 +105,43 @@ def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trai
     return trainer, micro_batch
 
 
-@pytest.mark.parametrize(
-    ("objective", "tune"),
-    [
-        ("c3l", "lora"),
-        ("c3l", "full"),
-        ("cgvlm", "adapter"),
-        ("vigc", "lora"),
-        ("conversations", "lora"),
-    ],
-)
+RUNS = [
+    ("c3l", "lora"),
+    ("c3l", "full"),
+    ("cgvlm", "adapter"),
+    ("vigc", "lora"),
+    ("conversations", "lora"),
+]
+
+
+@pytest.mark.parametrize(("objective", "tune"), RUNS)
 def test_the_written_model_is_what_was_trained(
-    checkpoint: Path, tmp_path: Path, objective: str, tune: str
+    checkpoint: Path, row: Row, tmp_path: Path, objective: str, tune: str
 ) -> None:
+    if (objective, tune) == RUNS[0]:
+        row.tunes = True
+    tuned_before, row.tunes = row.tunes, False
     trainer, micro_batch = train_three_steps(checkpoint, objective, tune)
     inputs = model_inputs(micro_batch)
     folder = write_tuned_model(trainer, tmp_path)
     assert len(map_weight_names(str(folder))) == len(map_weight_names(str(checkpoint)))
-    tuned_model, bare_model = (
-        AutoModelForImageTextToText.from_pretrained(path) for path in (folder, checkpoint)
-    )
+    tuned_model, bare_model = load_model(folder), load_model(checkpoint)
     with torch.no_grad():
         expected = trainer.learner.eval().model(**inputs).logits
-        assert torch.allclose(tuned_model(**inputs).logits, expected, atol=1e-4)
+        assert torch.allclose(tuned_model(**inputs).logits, expected, atol=5e-4)
         assert (bare_model(**inputs).logits - expected).abs().max() > 0.1
     assert find_adapter(tuned_model, "") is not None
+    row.tunes = tuned_before
 
 
-async def generate(folder: Path, prompt: str, image: Image.Image) -> tuple[list[int], list[float]]:
+async def generate(
+    folder: Path, prompt: str, image: Image.Image, dtype: Dtype
+) -> tuple[list[int], list[float]]:
     """What vLLM replies greedily, and the log-probability of each token."""
     from vllm import SamplingParams
 
     ids = chat.tokenize(load_processor(str(folder)).tokenizer, prompt)
-    model = GeneratorModel(name=str(folder), dtype="float32", max_len=512, max_seqs=1)
+    model = GeneratorModel(name=str(folder), dtype=dtype, max_len=512, max_seqs=1)
     engine = Engine(model, Sampling(temperature=0))
     try:
         async for output in engine._llm.generate(  # the engine itself tells no log-probabilities
@@ -134,17 +159,28 @@ async def generate(folder: Path, prompt: str, image: Image.Image) -> tuple[list[
     return tokens, logprobs
 
 
-@pytest.mark.parametrize("name", ["LLaVA-1.5, shipped", "Qwen2.5-VL", "SmolVLM"])
-def test_vllm_computes_what_was_trained(tmp_path: Path, name: str) -> None:
-    families = [family for family in FAMILIES if family.name == name]
-    checkpoint = write_checkpoint(families[0], tmp_path / "original") if families else world.LLAVA
+def test_vllm_computes_what_was_trained(
+    family: Family, checkpoint: Path, row: Row, tmp_path: Path
+) -> None:
+    row.returns = False
+    assert largest_difference_in_vllm(checkpoint, tmp_path, family) < family.tolerance
+    row.returns = True
+
+
+def test_vllm_computes_what_was_trained_of_the_shipped_model(tmp_path: Path) -> None:
+    llava = next(family for family in FAMILIES if family.name == "LLaVA-1.5")
+    assert largest_difference_in_vllm(world.LLAVA, tmp_path, llava) < llava.tolerance
+
+
+def largest_difference_in_vllm(checkpoint: Path, tmp_path: Path, family: Family) -> float:
+    """Of a model after three steps, between vLLM's log-probabilities and the trainer's, in nats."""
     trainer, _ = train_three_steps(checkpoint, "c3l", "lora")
     folder = write_tuned_model(trainer, tmp_path / "tuned")
     processor = load_processor(str(folder))
     image = render_scene(draw_scene(3))
     instruction = make_record(3)["turns"][0]["instruction"]
-    prompt = chat.answer_prompt(processor, instruction, with_image=True)
-    tokens, vllm_logprobs = asyncio.run(generate(folder, prompt, image))
+    prompt = chat.answer_prompt(processor, instruction, with_image=True) + family.reply_start
+    tokens, vllm_logprobs = asyncio.run(generate(folder, prompt, image, family.vllm_dtype))
     inputs = processor(
         text=[prompt],
         images=[[image]],
@@ -152,11 +188,18 @@ def test_vllm_computes_what_was_trained(tmp_path: Path, name: str) -> None:
         add_special_tokens=not chat.has_bos(processor.tokenizer, prompt),
     )
     start = inputs["input_ids"].shape[1]
-    for key, fill in (("input_ids", None), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+    fills = {"input_ids": None, "attention_mask": 1, "mm_token_type_ids": 0, "token_type_ids": 0}
+    for key, fill in fills.items():
         if key in inputs:
             more = tokens if fill is None else [fill] * len(tokens)
             inputs[key] = torch.cat([inputs[key], torch.tensor([more])], dim=1)
-    with torch.no_grad():
-        logits = trainer.learner.eval().model(**inputs).logits[0, start - 1 : -1]
+    vlm = trainer.learner.eval().model
+    with torch.no_grad(), as_in_vllm(vlm, inputs, family) as vllm_inputs:
+        logits = vlm(**vllm_inputs).logits[0, start - 1 : -1]
     logprobs = logits.log_softmax(dim=-1).gather(1, torch.tensor(tokens)[:, None]).squeeze(1)
-    assert (logprobs - torch.tensor(vllm_logprobs)).abs().max() < TOLERANCE
+    return float((logprobs - torch.tensor(vllm_logprobs)).abs().max())
+
+
+def test_the_page_has_these_results(row: Row) -> None:
+    """The last of this file: the page has what the tests before it have shown."""
+    check_page(row)

@@ -80,7 +80,9 @@ def settle_json_family(
     config: MakeConfig, monkeypatch: pytest.MonkeyPatch, **changes: Any
 ) -> GenerateConfig:
     """The shipped model as if its family replied in JSON."""
-    monkeypatch.setattr("c3l_ray.inference.model_check.choose_reply_format", lambda *_, **__: "json")
+    monkeypatch.setattr(
+        "c3l_ray.inference.model_check.choose_reply_format", lambda *_, **__: "json"
+    )
     return settle_generation(config(**changes))
 
 

@@ -115,6 +115,7 @@ class Learner(nn.Module):
             ids_RT[text_N, token_N],
         )
         values_BLD = output.hidden_states[0] if self.needs_embeddings else output.last_hidden_state
+        values_BLD = _first_stream(values_BLD)
         nll_R = losses.mean_by_text(nll_N[:, None], text_N, target_RT)[:, 0]
         return TokenStates(values_BLD=values_BLD, rows=rows), nll_R
 
@@ -242,3 +243,8 @@ class Temperature(nn.Module):
     def forward(self) -> Tensor:
         temperature: Tensor = self.log.exp()
         return temperature
+
+
+def _first_stream(hidden: Tensor) -> Tensor:
+    """Hidden states [B, L, D], of the several that Gemma 3n computes side by side those it uses."""
+    return hidden[0] if hidden.dim() == 4 else hidden

@@ -8,11 +8,19 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from c3l_ray.errors import PreflightError
+from c3l_ray.inference.logit_transform import restore_logit_transform
 from c3l_ray.model_files import resolve_model
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.training_config import TrainConfig
 
-ADAPTERS = ("multi_modal_projector", "merger", "connector")  # LLaVA; Qwen-VL; Idefics3, SmolVLM
+ADAPTERS = (
+    "multi_modal_projector",  # LLaVA's, and of most others
+    "merger",  # of Qwen-VL, GLM-V and MiniCPM-V
+    "connector",  # of Idefics3 and SmolVLM
+    "embed_vision",  # of Gemma 4 and Gemma 3n
+    "layerwise_projectors",  # of Granite 4 Vision, both
+    "spatial_projectors",
+)
 
 
 def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
@@ -44,6 +52,7 @@ def make_learner(
     Raises:
         PreflightError: as `load_learner`.
     """
+    restore_logit_transform(model)
     image_token = model.config.image_token_id
     model = add_gradients(model, config)
     frozen_dtype = torch.float32 if config.tune_mode == "full" else dtype
@@ -104,18 +113,20 @@ def checkpoints_activations(config: TrainConfig, device: torch.device) -> bool:
 
 
 def find_adapter(model: nn.Module, name: str) -> nn.Module:
-    """The module between the vision tower and the language model.
+    """The module between the vision tower and the language model, or a list of several.
 
     Raises:
         PreflightError: there is none of a known name.
     """
-    for path, module in model.named_modules():
-        if path.rpartition(".")[2] in ADAPTERS:
-            return module
-    raise PreflightError(
-        f"--model.name {name}: no vision adapter was found in it; known names are "
-        + ", ".join(ADAPTERS)
-    )
+    found = [
+        module for path, module in model.named_modules() if path.rpartition(".")[2] in ADAPTERS
+    ]
+    if not found:
+        raise PreflightError(
+            f"--model.name {name}: no vision adapter was found in it; known names are "
+            + ", ".join(ADAPTERS)
+        )
+    return found[0] if len(found) == 1 else nn.ModuleList(found)
 
 
 def _add_lora(model: Any, config: TrainConfig) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 from c3l_ray import processors
-from c3l_ray.errors import C3LError
+from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
@@ -81,6 +81,22 @@ def _skip_examples(examples: list[Example | SkipReason], too_long: list[Example]
     for number, example in enumerate(examples):
         if any(example is long_example for long_example in too_long):
             examples[number] = "too_long"
+
+
+def check_takes_text(name: str) -> None:
+    """Refuses a model that takes no text without an image: the objectives compare the two.
+
+    Raises:
+        PreflightError: its processor refuses one.
+    """
+    processor = load_processor(name)
+    try:
+        processor(text=["What is it?"], return_tensors="pt")
+    except Exception as error:  # processors raise errors of many kinds
+        raise PreflightError(
+            f"--model.name {name}: takes no text without an image, so it cannot be tuned here "
+            f"({error})"
+        ) from error
 
 
 load_processor = cache(processors.load_processor)  # a reading task makes many batches

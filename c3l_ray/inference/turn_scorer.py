@@ -1,6 +1,5 @@
 """Scores turns: every answer's probability with and without the image, under the scoring model."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from c3l_ray.images import decode_image, make_baseline_image
 from c3l_ray.inference.clip_scorer import ClipScorer
 from c3l_ray.inference.faults import Fault, FaultCount, measure_by_halves, wait_for_memory
 from c3l_ray.inference.model_check import first_line, untested_family_notes
+from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE, pair_with_other_pictures
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
@@ -34,11 +34,6 @@ from c3l_ray.methods import c3l
 from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
 from c3l_ray.template_date import pin_date
-
-NO_OTHER_PICTURE = (
-    "turns without scores: with --scorer.baseline mismatched an image is compared with another "
-    "picture of its unit, and a unit held one picture only"
-)
 
 log = logging.getLogger(__name__)
 
@@ -264,32 +259,6 @@ def load_scorer(config: RecordsConfig) -> tuple[ScoringModel, AnswerScorer, list
     pin_date(model.processor, config.prompt_date)
     model.logit_transform = find_logit_transform(model)
     return model, *choose_scorer(model, pack=config.scorer.pack)
-
-
-def pair_with_other_pictures(images: Mapping[int, Image.Image]) -> dict[int, Image.Image | None]:
-    """By row, the image of the next row with another picture, the first row after the last one.
-
-    Rows may show one picture: a Parquet file of one question a row, lists about the same files.
-    Pictures are told apart by their pixels. A row without another picture is left out.
-
-    Args:
-        images: decoded, by row.
-    """
-    rows = list(images)
-    picture = {row: _digest_pixels(image) for row, image in images.items()}
-    pairs: dict[int, Image.Image | None] = {}
-    for place, row in enumerate(rows):
-        following = rows[place + 1 :] + rows[:place]
-        other = next((other for other in following if picture[other] != picture[row]), None)
-        if other is not None:
-            pairs[row] = images[other]
-    return pairs
-
-
-def _digest_pixels(image: Image.Image) -> bytes:
-    content = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
-    content.update(image.tobytes())
-    return content.digest()
 
 
 def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, list[str]]:

@@ -9,17 +9,13 @@ import torch
 
 from c3l_ray.config import ScorerModel
 from c3l_ray.images import decode_image
+from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE
 from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
-from c3l_ray.inference.turn_scorer import (
-    NO_OTHER_PICTURE,
-    TurnScorer,
-    choose_scorer,
-    pair_with_other_pictures,
-)
+from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
 from c3l_ray.methods import i2c
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.scenes import world
@@ -109,22 +105,6 @@ def test_a_follow_up_is_scored_after_the_usable_turns_before_it(
     assert [turn["status"] for turn in apart["turns"]] == ["ok", "ok", "special_tokens"]
     assert apart["error"] is None
     assert [turn["status"] for turn in unusable["turns"]] == ["special_tokens"] * 2
-
-
-def test_an_image_is_paired_with_the_next_other_picture(encoded: EncodeImage) -> None:
-    data = {0: (40, 30), 2: (40, 30), 3: (20, 30), 5: (20, 30), 6: (40, 30)}
-    images = {row: decode_image(encoded(size), 10**6) for row, size in data.items()}
-    pairs = pair_with_other_pictures(images)
-    assert {row: image.size for row, image in pairs.items() if image} == {
-        0: (20, 30),
-        2: (20, 30),
-        3: (40, 30),
-        5: (40, 30),
-        6: (20, 30),
-    }
-    reencoded = decode_image(encoded((40, 30), format_="BMP"), 10**6)
-    assert encoded((40, 30), format_="BMP") != encoded((40, 30))
-    assert pair_with_other_pictures({0: images[0], 1: images[2], 2: reencoded}) == {}
 
 
 def test_a_mismatched_image_is_never_the_same_picture(config: MakeConfig) -> None:

@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -13,3 +14,10 @@ def ray_cluster() -> Iterator[None]:
     cluster.configure_ray_data()
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_actors_are_left() -> Iterator[None]:
+    """What a failed run held ends with the last reference to it, in a cycle of references."""
+    yield
+    gc.collect()

@@ -35,7 +35,7 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(tmp_path: Path) -> 
         images,
         output,
         *("--by", "gain", "--training.optim.micro-batch", "2"),
-        *("--tuning.activation-checkpointing", "--training.progress.max-held-out", "3"),
+        *("--tuning.activation-checkpointing", "on", "--training.progress.max-held-out", "3"),
     )
     assert again.returncode == 0, again.stderr + again.stdout
     assert again.stderr.count(" is done") == 3

@@ -1,5 +1,6 @@
 """jobs.select refuses what it cannot do with one line, and says what it did."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from c3l_ray.schema import VERSION
 from jobs.select import run_command
 from tests.evaluation.builders import write_run
 
@@ -86,7 +88,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "a cut report": (lambda run: cut(run / "run.json"), 2, "cannot be read: "),
     "a list as report": (lambda run: (run / "run.json").write_text("[]"), 2, "its run.json is not"),
     "a report of others": (
-        lambda run: (run / "run.json").write_text('{"identity": {"schema": 3}}'),
+        lambda run: (run / "run.json").write_text(json.dumps({"identity": {"schema": VERSION}})),
         *(2, "its run.json is not that of a run"),
     ),
     "no manifest": (lambda run: shutil.rmtree(run / "manifests"), 2, "holds no committed images"),

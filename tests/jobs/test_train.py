@@ -94,7 +94,7 @@ def test_a_finished_run_says_what_was_trained(finished: tuple[Path, str]) -> Non
 def test_a_finished_run_is_not_run_again(finished: tuple[Path, str], records: Path) -> None:
     output, _ = finished
     no_part_of_the_result = (
-        *("--optim.micro-batch", "1", "--model.activation-checkpointing"),
+        *("--optim.micro-batch", "1", "--model.activation-checkpointing", "on"),
         *("--progress.max-held-out", "1", "--alignment.windows", "4"),
     )
     with start_job(*make_train_command(records, output, *no_part_of_the_result)) as job:

@@ -60,9 +60,9 @@ class TurnScorer:
 
     Each turn of status "ok" is scored: its answer and its draft. A turn of the kind "follow_up" is
     scored given the turns before it that came as "ok", and a turn made elsewhere given its system
-    message. A turn that the scoring model cannot read as
-    it is gets the status that says why (`ScoringModel.unscorable_status`). The turns of a block
-    with one picture keep null scores where the side without the image takes another picture.
+    message. A turn that the scoring model cannot read as it is gets the status that says why
+    (`ScoringModel.unscorable_status`). The turns of a block with one picture keep null scores where
+    the side without the image takes another picture.
 
     A turn that the model fails on, out of memory or by its processor's refusal, gets the status
     "unscored"; one that CLIP fails on keeps a null `clip`. Either is a fault of its row.

@@ -1,20 +1,34 @@
-"""C3L from images to a dataset, and what a second command finds done."""
+"""C3L from images to a dataset on S3, and what later commands find done."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.scenes import world
-from tests.jobs.commands import check_refusal, read_report, run_c3l
+from c3l_ray.storage import Location
+from tests.jobs.commands import check_refusal, run_c3l
 
 pytestmark = pytest.mark.timeout(3000)  # many processes, and perhaps two busy cores
 
 
-def test_images_become_a_dataset_and_what_is_done_stays_done(tmp_path: Path) -> None:
-    images, output = tmp_path / "in", tmp_path / "out"
-    world.write_scenes(images, num_scenes=12, scenes_per_shard=6)
-    done = run_c3l(images, output)
+def read_report(folder: Location) -> dict[str, Any]:
+    folder.fs.invalidate_cache()
+    report = (folder / "run.json").read_json()
+    assert report is not None
+    return report
+
+
+def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: Path) -> None:
+    world.write_scenes(tmp_path, num_scenes=12, scenes_per_shard=6)
+    output = Location.connect(f"{s3}/out")
+
+    def run(*more: str) -> Any:
+        flags = ("--turns-per-image", "3", "--training.optim.steps", "2", "--training.no-verify")
+        return run_c3l(tmp_path, output.address, *flags, *more)
+
+    done = run()
     assert done.returncode == 0, done.stderr + done.stdout
     report = read_report(output)
     assert list(report["stages"]) == ["round-0", "train-0", "round-1", "dataset"]
@@ -26,23 +40,30 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(tmp_path: Path) -> 
     assert initial == first["identity"]["scorer"] == second["identity"]["scorer"]
     assert second["identity"]["model"] == tuned != initial
     assert (first["images"], second["images"]) == (12, 12)
-    tables = [pq.read_table(path) for path in (output / "dataset").glob("part-*.parquet")]
-    assert sum(len(turns) for table in tables for turns in table["turns"].to_pylist()) == 5
-    assert (output / "dataset" / "selection.json").is_file() and "round-1" in done.stdout
+    files = (output / "dataset").list_children()
+    parts = [file for file in files if file.name.startswith("part-")]
+    turns = [turns for part in parts for turns in read_turns(part)]
+    assert sum(map(len, turns)) == 5
+    assert "selection.json" in {file.name for file in files} and "round-1" in done.stdout
 
-    # What defines no stage may change.
-    again = run_c3l(
-        images,
-        output,
-        *("--by", "gain", "--training.optim.micro-batch", "2"),
+    # A round more begins from the model that the last left; what defines no stage may change.
+    again = run(
+        *("--rounds", "2", "--by", "gain", "--training.optim.micro-batch", "2"),
         *("--tuning.activation-checkpointing", "on", "--training.progress.max-held-out", "3"),
     )
     assert again.returncode == 0, again.stderr + again.stdout
     assert again.stderr.count(" is done") == 3
     assert read_report(output / "round-1")["finished"] == second["finished"]
     assert read_report(output)["stages"]["dataset"]["by"] == "gain"
+    training, third = (read_report(output / name) for name in ("train-1", "round-2"))
+    assert training["model"]["initial"] == tuned
+    assert third["identity"]["model"] == training["model"]["tuned"] not in (initial, tuned)
+    assert third["identity"]["scorer"] == initial
 
-    refused = run_c3l(images, output, "--turns-per-image", "4")
-    check_refusal(refused, "turns_per_image")
-    refused = run_c3l(images, output, "--training.optim.seed", "1")
-    check_refusal(refused, "train-0: belongs to origin")
+    check_refusal(run("--turns-per-image", "4"), "turns_per_image")
+    check_refusal(run("--training.optim.seed", "1"), "train-0: belongs to origin")
+
+
+def read_turns(part: Location) -> list[Any]:
+    with part.open() as file:
+        return list(pq.read_table(file, columns=["turns"])["turns"].to_pylist())

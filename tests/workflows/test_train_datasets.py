@@ -2,16 +2,13 @@
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
-from c3l_ray.distributed import cluster
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
@@ -30,16 +27,6 @@ from tests.train.records import encode_png, write_run
 STEPS = 8
 
 pytestmark = pytest.mark.timeout(1500)
-
-
-@pytest.fixture(scope="module")
-def local_cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Ray Train looks at a worker every so many seconds; here steps are short.
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        cluster.connect(2)
-        yield
-        ray.shutdown()
 
 
 def write_captions(folder: Path) -> Path:

@@ -2,14 +2,11 @@
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
-from c3l_ray.distributed import cluster
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.model_check import check_model
 from c3l_ray.scenes import world
@@ -34,16 +31,6 @@ from tests.train.records import encode_png, write_run
 STEPS = 16
 
 pytestmark = pytest.mark.timeout(1500)
-
-
-@pytest.fixture(scope="module")
-def local_cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Ray Train looks at a worker every so many seconds; here steps are short.
-        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        cluster.connect(2)
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

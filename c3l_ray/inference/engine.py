@@ -49,7 +49,10 @@ class Engine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         on_cpu = current_platform.is_cpu()
-        carries_state_on_cpu = on_cpu and has_linear_attention(model.name)
+        path = resolve_model(model.name, model.revision)
+        carries_state_on_cpu = on_cpu and has_linear_attention(
+            path, trust_remote_code=model.trust_remote_code
+        )
         if on_cpu and model.tensor_parallel == 1:
             # The engine's process then computes itself: one process and half of the start less.
             # vLLM has a worker so that it can bind threads to cores, which is off.
@@ -69,7 +72,6 @@ class Engine:
                 share=gpu_share,
             )
             steps = {"max_num_batched_tokens": step_tokens}
-        path = resolve_model(model.name, model.revision)
         limit = read_position_limit(path, trust_remote_code=model.trust_remote_code)
         args = AsyncEngineArgs(
             model=path,

@@ -212,9 +212,14 @@ def model_family(name: str, revision: str | None = None, trust_remote_code: bool
     return family
 
 
-def has_linear_attention(name: str) -> bool:
-    """Whether some of a model's text layers carry a state from token to token, as Qwen 3.5's do."""
-    text_config = _read_config(resolve_model(name)).get_text_config()
+def has_linear_attention(path: str, *, trust_remote_code: bool = False) -> bool:
+    """Whether some of a model's text layers carry a state from token to token, as Qwen 3.5's do.
+
+    Args:
+        path: of the model's folder, or its name.
+        trust_remote_code: whether code of the model's own may run.
+    """
+    text_config = _read_config(path, None, trust_remote_code).get_text_config()
     return "linear_attention" in (getattr(text_config, "layer_types", None) or ())
 
 

@@ -276,6 +276,8 @@ def choose_scorer(model: ScoringModel, *, pack: bool) -> tuple[AnswerScorer, lis
     plain, notes = PlainScorer(model), []
     try:
         check_packing(model, plain, row_by_row)
+    except torch.OutOfMemoryError:
+        raise
     except (PackingError, TypeError, ValueError, RuntimeError) as error:
         plain = row_by_row
         notes = [f"{model.name} scores one turn at a time, which is slower: {first_line(error)}"]

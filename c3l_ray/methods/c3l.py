@@ -144,6 +144,16 @@ def system_message(kind: str, instruction: str) -> str:
     return "" if kind in KINDS else instruction
 
 
+def asking_instruction(kind: str, instruction: str) -> str:
+    """The instruction that asked for a turn of our own kinds; of a turn made elsewhere nothing.
+
+    Args:
+        kind: of the turn.
+        instruction: of the turn.
+    """
+    return instruction if kind in KINDS else ""
+
+
 def _draw_number(drawn_from: str, purpose: str) -> int:
     digest = hashlib.blake2b(f"{drawn_from} {purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")

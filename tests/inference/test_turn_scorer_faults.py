@@ -9,6 +9,7 @@ import torch
 from c3l_ray.errors import C3LError, ScorerFailure
 from c3l_ray.inference import faults
 from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import TRIAL_TURNS
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
@@ -151,6 +152,21 @@ def test_a_lack_of_memory_does_not_turn_packing_off(
     fail_on(monkeypatch, [], torch.OutOfMemoryError("CUDA out of memory."), trial=True)
     with pytest.raises(torch.OutOfMemoryError):
         choose_scorer(model, pack=True)
+
+
+def test_a_lack_of_memory_does_not_turn_batches_off(
+    scorer: TurnScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = PlainScorer.measure
+
+    def measure_alone(self: PlainScorer, turns: Sequence[TurnToScore]) -> Evidence:
+        if self.max_tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return measure(self, turns)
+
+    monkeypatch.setattr(PlainScorer, "measure", measure_alone)
+    with pytest.raises(torch.OutOfMemoryError):
+        choose_scorer(scorer.model, pack=False)
 
 
 def test_a_scorer_waits_at_its_start_for_memory(

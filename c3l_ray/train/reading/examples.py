@@ -172,7 +172,8 @@ def _make_contrast(
     # A turn made elsewhere has no instruction: it is learnt as a reply to one of ours.
     default_instruction = c3l.plan_requests(record["image_id"], 1)[0].instruction
     instructions = [
-        (turn["kind"] in c3l.KINDS and turn["instruction"]) or default_instruction for turn in turns
+        c3l.asking_instruction(turn["kind"], turn["instruction"]) or default_instruction
+        for turn in turns
     ]
 
     def turn_text(

@@ -7,6 +7,7 @@ from typing import Any
 
 from c3l_ray.errors import PreflightError, UnusableImage
 from c3l_ray.images import decode_image
+from c3l_ray.methods import c3l
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.methods.scores import RankedBy
@@ -190,8 +191,7 @@ def choose_prompt(data: TrainingData, max_pixels: int) -> tuple[Record, str] | N
         turn = next((turn for turn in record["turns"] if turn["status"] == "ok"), None)
         if turn is None:
             return record, CAPTION_INSTRUCTION
-        made_elsewhere = turn["kind"] in (GIVEN, FOLLOW_UP)  # the instruction is a system message
-        instruction = "" if made_elsewhere else turn["instruction"]
+        instruction = c3l.asking_instruction(turn["kind"], turn["instruction"])
         return record, instruction or turn["question"] or CAPTION_INSTRUCTION
     return None
 

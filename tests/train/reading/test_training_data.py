@@ -236,6 +236,8 @@ def test_the_tuned_model_is_asked_about_an_image_that_can_be_decoded(
     assert ask(generated) == generated["turns"][0]["instruction"]
     assert ask(damaged, captioned) == CAPTION_INSTRUCTION
     assert ask(given) == "Why?"
+    foreign = {**given, "turns": [{**given["turns"][0], "kind": "vqa"}]}
+    assert ask(foreign) == "Why?"
     assert ask(damaged) is None
 
 

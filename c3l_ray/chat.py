@@ -135,13 +135,18 @@ def compare_prompts(
     text, span = render_turn(processor, question, answer, with_image=with_image)
     turn_ids, answer_start, _ = tokenize_with_span(tokenizer, text, span)
     followed_ids = turn_ids[:answer_start]
-    pairs = zip(asked_ids, followed_ids, strict=False)
-    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    num_shared = count_shared(asked_ids, followed_ids)
     extra: str = tokenizer.decode(followed_ids[num_shared:])
     if num_shared == len(asked_ids) and not extra.strip():
         return None
     shared = tokenizer.decode(followed_ids[:num_shared])[-_CHARACTERS_SHOWN:]
     return shared + tokenizer.decode(asked_ids[num_shared:]), shared + extra
+
+
+def count_shared(first_ids: Sequence[int], second_ids: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    pairs = zip(first_ids, second_ids, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def tokenize(tokenizer: Any, text: str) -> list[int]:

@@ -98,7 +98,7 @@ PARTS = {
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores processors ranges runs schema storage train.fit train.identity "
+        "methods.scores processors ranges runs schema train.fit train.identity "
         "train.learning train.reading train.training_config",
         "ray",
     ),

@@ -49,6 +49,14 @@ class LogitTransform:
             logits_NV = logits_NV.div_(self.cap).tanh_().mul_(self.cap)
         return logits_NV
 
+    def apply_to_copy(self, logits: Tensor) -> Tensor:
+        """The transformed logits, of any shape; the given ones stay as they are."""
+        if self.scale != 1:
+            logits = logits * self.scale
+        if self.cap is not None:
+            logits = (logits / self.cap).tanh() * self.cap
+        return logits
+
 
 def declared_transforms(text_config: Any) -> list[LogitTransform]:
     """Every transform that a text config's numbers can mean, the one that changes nothing first."""
@@ -91,12 +99,7 @@ def _transforming(forward: Any, transform: LogitTransform) -> Any:
     @functools.wraps(forward)
     def forward_and_transform(*args: Any, **kwargs: Any) -> Any:
         output = forward(*args, **kwargs)
-        logits = output.logits
-        if transform.scale != 1:
-            logits = logits * transform.scale
-        if transform.cap is not None:
-            logits = (logits / transform.cap).tanh() * transform.cap
-        output.logits = logits
+        output.logits = transform.apply_to_copy(output.logits)
         return output
 
     return forward_and_transform
@@ -135,6 +138,6 @@ def _probe_transform(model_class: Any, config: Any) -> LogitTransform | None:
     except Exception:  # whatever a class does with a model that is not what it expects
         return None
     for transform in declared_transforms(config.get_text_config()):
-        if torch.allclose(transform.apply(logits.clone()), own_logits, rtol=1e-5, atol=1e-5):
+        if torch.allclose(transform.apply_to_copy(logits), own_logits, rtol=1e-5, atol=1e-5):
             return transform
     return None

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray.config import ReplyFormat
-from c3l_ray.errors import PreflightError
-from c3l_ray.errors import first_line as first_line
+from c3l_ray.errors import PreflightError, first_line
 from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub
 from c3l_ray.model_files import (
     WEIGHTS,
@@ -169,8 +168,7 @@ def check_scorable(flag: str, model: CheckedModel) -> None:
         PreflightError: it is quantized, or transformers has no class for it.
     """
     if model.quantization is not None:
-        original = _UNQUANTIZED.sub("", model.name)
-        example = f", such as {original}" if original != model.name else ""
+        example = _suggest_unquantized(model.name)
         raise PreflightError(
             f"{flag} {model.name}: is quantized ({model.quantization}): it generates, but does not "
             f"score. Name the unquantized checkpoint as --scorer.name{example}"
@@ -190,8 +188,7 @@ def check_tunable(flag: str, name: str) -> None:
     """
     quantization = _quantization(_read_config(resolve_model(name)))
     if quantization is not None:
-        original = _UNQUANTIZED.sub("", name)
-        example = f", such as {original}" if original != name else ""
+        example = _suggest_unquantized(name)
         raise PreflightError(
             f"{flag} {name}: is quantized ({quantization}) and cannot be tuned. Name the "
             f"unquantized checkpoint{example}, and quantize the tuned one"
@@ -268,6 +265,12 @@ def _quantization(config: Any) -> str | None:
             content = settings if isinstance(settings, dict) else settings.to_dict()
             return str(content.get("quant_method") or content.get("quant_algo") or "unknown")
     return None
+
+
+def _suggest_unquantized(name: str) -> str:
+    """The end of a sentence that names the checkpoint which was quantized; empty if unknown."""
+    original = _UNQUANTIZED.sub("", name)
+    return f", such as {original}" if original != name else ""
 
 
 def _loads_in_transformers(config: Any) -> bool:

@@ -9,7 +9,6 @@ answers after.
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,9 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from c3l_ray import chat
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import PreflightError, first_line
 from c3l_ray.inference.logit_transform import LogitTransform, declared_transforms
-from c3l_ray.inference.model_check import first_line
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.rounding import perturb_rounding
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
@@ -153,8 +151,7 @@ def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
     ids, longer_ids = (
         model.tokenize_turn(side, with_image=True).answer_ids for side in (turn, longer_turn)
     )
-    pairs = zip(ids, longer_ids, strict=False)
-    num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    num_shared = chat.count_shared(ids, longer_ids)
     is_half = torch.finfo(model.vlm.dtype).bits < 32
     for side in SIDES:
         differences = np.abs(getattr(short, side)[:num_shared] - getattr(long, side)[:num_shared])

@@ -12,11 +12,11 @@ from PIL import Image
 
 from c3l_ray import chat
 from c3l_ray.config import RecordsConfig
-from c3l_ray.errors import ScorerFailure, UnusableImage
+from c3l_ray.errors import ScorerFailure, UnusableImage, first_line
 from c3l_ray.images import decode_image, make_baseline_image
 from c3l_ray.inference.clip_scorer import ClipScorer
 from c3l_ray.inference.faults import Fault, FaultCount, measure_by_halves, wait_for_memory
-from c3l_ray.inference.model_check import first_line, untested_family_notes
+from c3l_ray.inference.model_check import untested_family_notes
 from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE, pair_with_other_pictures
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.inputs.formats import llava_json, members, metadata
+from c3l_ray.inputs.formats import llava_json, members, metadata, parquet
 from c3l_ray.inputs.formats.folders import SIDE_ENDINGS
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.listing import File, Listing, is_hidden
@@ -138,7 +138,7 @@ def _may_hold_images(location: Location, layout: Layout) -> bool:
     except FileNotFoundError:
         return True
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if not parquet.is_damage(error):
             raise
         return True  # a damaged file is told as such
     return layout.image in schema.names or any(_holds_bytes(column.type) for column in schema)

@@ -6,7 +6,6 @@ from c3l_ray.identity import scoring_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport
-from c3l_ray.storage import Location
 from c3l_ray.workflows.prompts import settle_scoring
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
@@ -23,7 +22,7 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     for shard in shards:
         if shard.format not in ("llava", "parquet"):
             raise PreflightError(
-                f"--input {Location.connect(shard.path).address}: a {shard.format} of images holds "
+                f"--input {shard.address}: a {shard.format} of images holds "
                 "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
                 "for images"
             )

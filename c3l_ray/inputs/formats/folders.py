@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from c3l_ray.inputs.formats import members, metadata
+from c3l_ray.inputs.formats.image_files import ABSENT
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.listing import File, is_hidden, list_folder
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit
@@ -18,7 +19,6 @@ from c3l_ray.storage import Location
 SIDE_ENDINGS = (members.CAPTION_ENDING, members.META_ENDING)
 # Beside the endings of its files, what is noted of a sample:
 CAPTION, ERROR = "caption", "error"
-_UNREADABLE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 def find_samples(
@@ -95,7 +95,7 @@ def read_samples(location: Location, unit: Unit, layout: Layout) -> Iterator[Sam
                 if label not in (CAPTION, ERROR)
             }
         except OSError as error:
-            if not isinstance(error, _UNREADABLE) and error.errno != errno.ELOOP:
+            if not isinstance(error, ABSENT) and error.errno != errno.ELOOP:
                 raise
             return Sample(key=key, error=f"unreadable: {type(error).__name__}: {error}")
         caption = members.decode_text(content.get(members.CAPTION_ENDING))

@@ -80,7 +80,7 @@ class ImageSizes:
 
     def __init__(self, folder: Location) -> None:
         self._fs = folder.fs
-        self._is_local = folder.url.startswith("file:")
+        self._is_local = folder.is_local
         self._num_looks: Counter[str] = Counter()
         self._listed: dict[str, dict[str, int]] = {}
 
@@ -157,7 +157,7 @@ def _names_in_text(content: Any) -> list[Any]:
 def _path_of(folder: Location, name: str) -> str | None:
     """The path that a name is, taken from the folder; None for an address elsewhere."""
     if name.startswith("/"):
-        return name if folder.url.startswith("file:") else None
+        return name if folder.is_local else None
     if _ADDRESS.match(name) and "://" in name:
         protocols = folder.fs.protocol
         known = (protocols,) if isinstance(protocols, str) else protocols

@@ -20,7 +20,14 @@ from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit, is_
 from c3l_ray.schema import TEXT_ONLY, error_reason
 from c3l_ray.storage import Location
 
-__all__ = ["UnsuitableColumns", "check_file", "choose_columns", "find_samples", "read_samples"]
+__all__ = [
+    "UnsuitableColumns",
+    "check_file",
+    "choose_columns",
+    "find_samples",
+    "is_damage",
+    "read_samples",
+]
 
 BATCH_ROWS = 64
 BATCH_BYTES = 16 * 2**20
@@ -73,7 +80,7 @@ def find_samples(
                 row += group.num_rows
                 position += group.total_byte_size
     except (pa.ArrowException, OSError, UnsuitableColumns) as error:
-        if not (isinstance(error, UnsuitableColumns) or _is_damage(error)):
+        if not (isinstance(error, UnsuitableColumns) or is_damage(error)):
             raise
         yield ShardEnd(end=row, position=position, damage=f"row {row}: {str(error).strip()}")
     else:
@@ -95,7 +102,7 @@ def read_samples(location: Location, unit: Unit, layout: Layout) -> Iterator[Sam
                     yield _make_sample(row, values, chosen, layout)
                     row += 1
     except (pa.ArrowException, OSError) as error:
-        if not _is_damage(error):
+        if not is_damage(error):
             raise
         # What Arrow has not learnt to read is a good file all the same.
         is_unknown = isinstance(error, pa.ArrowNotImplementedError)
@@ -204,6 +211,6 @@ def _read_batches(
         first = last
 
 
-def _is_damage(error: Exception) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether the content is at fault: pyarrow says that with an OSError too, but with no errno."""
     return isinstance(error, pa.ArrowException) or getattr(error, "errno", None) is None

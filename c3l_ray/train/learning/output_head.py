@@ -64,7 +64,7 @@ class OutputHead:
             return
 
         def differences(transform: LogitTransform) -> Tensor:
-            return (_apply(transform, head_logits[0]) - own_BTV).abs()
+            return (transform.apply_to_copy(head_logits[0]) - own_BTV).abs()
 
         transforms = declared_transforms(self.vlm.config.get_text_config())
         # Rounding has no direction and a wrong transform has.
@@ -116,13 +116,4 @@ class OutputHead:
     def _compute_chunk(self, hidden_ND: Tensor, ids_N: Tensor) -> Tensor:
         assert self.transform is not None
         logits_NV = self.vlm.get_output_embeddings()(hidden_ND).float()
-        return F.cross_entropy(_apply(self.transform, logits_NV), ids_N, reduction="none")
-
-
-def _apply(transform: LogitTransform, logits: Tensor) -> Tensor:
-    """As `LogitTransform.apply`, with the given logits left as they are."""
-    if transform.scale != 1:
-        logits = logits * transform.scale
-    if transform.cap is not None:
-        logits = transform.cap * torch.tanh(logits / transform.cap)
-    return logits
+        return F.cross_entropy(self.transform.apply_to_copy(logits_NV), ids_N, reduction="none")

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from c3l_ray.errors import first_line
 from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.rounding import perturb_rounding
@@ -59,13 +60,13 @@ def find_shared_attention(
         micro_batch = select_texts(micro_batch, int(num_texts_B.argmax()), learner.image_token)
         share_prefixes(micro_batch, learner.head.vlm, attention, learner.image_token)
     except (PackingError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = first_line(error)
     if all_workers_agree(reason is None, num_texts_B.device):
         assert attention is not None
         try:
             reason = _compare(learner, forward, micro_batch, attention, is_half=is_half)
         except (TypeError, ValueError, RuntimeError) as error:  # the model's own code, for all
-            reason = str(error).strip().split("\n", 1)[0]
+            reason = first_line(error)
     learner.attention = None
     learner.zero_grad()
     if all_workers_agree(reason is None, num_texts_B.device):

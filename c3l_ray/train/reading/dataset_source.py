@@ -109,7 +109,7 @@ class DatasetSource:
 
     def _list_units(self) -> Iterator[Unit]:
         for shard, units in read_ahead(self._index_shard, self.shards):
-            address = Location.connect(shard.path).address
+            address = shard.address
             for unit in units:
                 if unit.damage is not None and unit.format == "llava":
                     raise PreflightError(f"--input {address}: damaged at {unit.damage}")
@@ -121,7 +121,7 @@ class DatasetSource:
         try:
             return index_shard(shard, self._layout_of[shard.format])
         except storage.ERRORS as error:
-            address = Location.connect(shard.path).address
+            address = shard.address
             raise PreflightError(f"--input {address}: cannot be read: {error}") from error
 
     def _read_texts(self, unit: Unit) -> list[Record]:
@@ -172,7 +172,7 @@ def _refuse_images_alone(shards: Sequence[Shard]) -> None:
     for shard in shards:
         if shard.format not in ("llava", "parquet"):
             raise PreflightError(
-                f"--input {Location.connect(shard.path).address}: a {shard.format} of images holds "
+                f"--input {shard.address}: a {shard.format} of images holds "
                 "no turns; this objective reads LLaVA .json, Parquet with turns, and runs"
             )
 

@@ -5,6 +5,7 @@ is the model's own.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import takewhile
 from typing import Any
 
@@ -100,6 +101,7 @@ def opens_thought(processor: Any) -> bool:
     return ends_in_thought(prompt)
 
 
+@cache  # it is asked for every text under a system message
 def takes_system_message(processor: Any) -> bool:
     """Whether the chat template writes a system message as one.
 

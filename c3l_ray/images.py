@@ -69,7 +69,7 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
         raise UnusableImage("no_image", "the sample has no jpg, jpeg, png or webp")
     if not data:
         raise UnusableImage("empty", "the image has no bytes")
-    with _open_image(data) as opened:
+    with _open_image(_drop_refused_chunks(data)) as opened:
         width, height = opened.size
         if width * height > MAX_SOURCE_PIXELS:
             raise UnusableImage(
@@ -90,17 +90,28 @@ def inspect_image(data: bytes) -> StoredImage:
     Raises:
         UnusableImage: as `decode_image`.
     """
-    with _open_image(data) as opened:
+    readable = _drop_refused_chunks(data)
+    with _open_image(readable) as opened:
         format_ = str(opened.format)
         is_plain = (
             opened.mode in PLAIN_MODES
             and not opened.has_transparency_data
             and not _is_rotated(opened, data)
             and format_ != "HEIF"
-            and (format_ != "PNG" or drop_refused_chunks(data) is data)
+            and readable is data
         )
         profile = opened.info.get("icc_profile") if opened.mode in ("RGB", "RGBA") else None
     return StoredImage(format_, is_plain, profile)
+
+
+def read_format(data: bytes) -> str:
+    """Pillow's name of the format of an image that it reads without help.
+
+    Raises:
+        UnusableImage: as `decode_image`.
+    """
+    with _open_image(data) as opened:
+        return str(opened.format)
 
 
 def _is_rotated(opened: ImageFile.ImageFile, data: bytes) -> bool:
@@ -109,12 +120,15 @@ def _is_rotated(opened: ImageFile.ImageFile, data: bytes) -> bool:
     return opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
+def _drop_refused_chunks(data: bytes) -> bytes:
+    """The bytes without what Pillow refuses a PNG for; those of other formats as they are."""
+    return drop_refused_chunks(data) if data.startswith(SIGNATURE) else data
+
+
 @contextmanager
 def _open_image(data: bytes) -> Iterator[ImageFile.ImageFile]:
     """The image's file, read as far as its header; what goes wrong with it is an UnusableImage."""
     try:
-        if data.startswith(SIGNATURE):
-            data = drop_refused_chunks(data)
         with warnings.catch_warnings():
             # Our own bound is lower than the one Pillow warns of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

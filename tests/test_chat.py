@@ -1,6 +1,5 @@
 """Prompts that continue a reply, under chat templates as model families write them."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -28,13 +27,16 @@ TEMPLATES = {
 UPPER = TEMPLATES["trimming"].replace("trim", "upper")
 
 
-def make_processor(template: str) -> Any:
-    def apply(messages: Any, *, add_generation_prompt: bool = False, **_: Any) -> str:
-        return jinja2.Template(template).render(
-            messages=messages, add_generation_prompt=add_generation_prompt
-        )
+class TemplateProcessor:
+    """A processor of which a chat template is all."""
 
-    return SimpleNamespace(apply_chat_template=apply)
+    def __init__(self, template: str) -> None:
+        self.template = jinja2.Template(template)
+
+    def apply_chat_template(
+        self, messages: Any, *, add_generation_prompt: bool = False, **_: Any
+    ) -> str:
+        return self.template.render(messages=messages, add_generation_prompt=add_generation_prompt)
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
@@ -43,7 +45,7 @@ def make_processor(template: str) -> Any:
 def test_the_prompt_ends_where_the_reply_continues(
     family: str, reply_start: str, question: str
 ) -> None:
-    processor = make_processor(TEMPLATES[family])
+    processor = TemplateProcessor(TEMPLATES[family])
     prompt = chat.continuation_prompt(processor, question, reply_start, with_image=True)
     assert prompt.endswith(reply_start)
     assert prompt.startswith(chat.answer_prompt(processor, question, with_image=True))
@@ -52,14 +54,14 @@ def test_the_prompt_ends_where_the_reply_continues(
 
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_an_empty_reply_start_gives_the_answer_prompt(family: str) -> None:
-    processor = make_processor(TEMPLATES[family])
+    processor = TemplateProcessor(TEMPLATES[family])
     prompt = chat.answer_prompt(processor, "What?", with_image=True)
     assert chat.continuation_prompt(processor, "What?", "", with_image=True) == prompt
 
 
 def test_a_template_that_changes_the_reply_is_refused() -> None:
     with pytest.raises(ValueError, match="changes the answer"):
-        chat.continuation_prompt(make_processor(UPPER), "What?", "It is red.", with_image=True)
+        chat.continuation_prompt(TemplateProcessor(UPPER), "What?", "It is red.", with_image=True)
 
 
 @pytest.mark.parametrize("answer", ["think", "/think", "k", "i", "assistant", "e", "It is red."])
@@ -69,7 +71,7 @@ def test_the_templates_own_words_are_not_the_answer(answer: str) -> None:
         "{% endif %}{{ m.content[0].text }}<e>{% endfor %}"
         "{% if add_generation_prompt %}[assistant]<think>{% endif %}"
     )
-    text, span = chat.render_turn(make_processor(thinking), "What?", answer, with_image=False)
+    text, span = chat.render_turn(TemplateProcessor(thinking), "What?", answer, with_image=False)
     assert text[slice(*span)] == answer
     assert text[: span[0]].endswith("[assistant]<think></think>") and text[span[1] :] == "<e>"
 
@@ -83,7 +85,7 @@ ASKED_ONLY = TEMPLATES["chatml"].replace(
 def test_an_empty_thought_before_an_answer_that_is_asked_for_is_before_a_given_one_too(
     answer: str,
 ) -> None:
-    processor = make_processor(ASKED_ONLY)
+    processor = TemplateProcessor(ASKED_ONLY)
     history = [("What?", "A star.")]
     prompt = chat.answer_prompt(processor, "Where?", with_image=True, history=history)
     text, (start, end) = chat.render_turn(
@@ -101,7 +103,7 @@ def test_only_a_closed_thought_is_put_before_an_answer(opened: str) -> None:
         "assistant\n{% endif %}", f"assistant\n{opened}{{% endif %}}"
     )
     text, (start, _) = chat.render_turn(
-        make_processor(template), "What?", "A star.", with_image=True
+        TemplateProcessor(template), "What?", "A star.", with_image=True
     )
     assert text[:start].endswith("<|im_start|>assistant\n")
 
@@ -125,7 +127,7 @@ WITHOUT_SYSTEM = {
 
 
 def test_a_system_message_is_before_the_question() -> None:
-    processor = make_processor(TEMPLATES["chatml"])
+    processor = TemplateProcessor(TEMPLATES["chatml"])
     assert chat.takes_system_message(processor)
     prompt = chat.answer_prompt(processor, "What?", with_image=True, system=SYSTEM)
     plain = chat.answer_prompt(processor, "What?", with_image=True)
@@ -138,7 +140,7 @@ def test_a_system_message_is_before_the_question() -> None:
 
 @pytest.mark.parametrize("template", WITHOUT_SYSTEM.values(), ids=WITHOUT_SYSTEM)
 def test_a_system_message_without_a_role_is_in_the_first_question(template: str) -> None:
-    processor = make_processor(template)
+    processor = TemplateProcessor(template)
     assert not chat.takes_system_message(processor)
     history = [("What?", "A star.")]
     prompt = chat.answer_prompt(

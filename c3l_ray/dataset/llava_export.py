@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from c3l_ray.images import inspect_image
+from c3l_ray.images import read_format
 from c3l_ray.inputs.formats import llava_json
 from c3l_ray.inputs.units import digest_text, is_digest
 from c3l_ray.runs.folder import RunFolder
@@ -67,7 +67,7 @@ class LlavaWriter:
         if record["image"] is None:
             image_name = llava_json.find_image_name(record["meta"])
             return image_name or f"{record['source']}/{record['key']}"
-        format_ = inspect_image(record["image"]).format
+        format_ = read_format(record["image"])
         extension = EXTENSIONS.get(format_, format_.lower())
         name = f"images/{stem}.{extension}"
         self.target.write(name, record["image"])

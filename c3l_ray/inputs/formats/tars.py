@@ -61,7 +61,7 @@ def find_samples(
     passed_over = tar.num_hidden + sum(
         len(group.other_images(endings)) for group in groups if group.key in with_image
     )
-    if _are_ranges(groups, endings):
+    if _are_ranges(groups, with_image, endings):
         for group in groups:
             yield SampleStart(key=group.key, start=group.start, position=group.start)
         yield ShardEnd(end=tar.end, position=tar.end, damage=tar.damage, passed_over=passed_over)
@@ -139,9 +139,14 @@ def _group_members(tar: Iterable[Member], endings: Endings) -> Iterator[_Group]:
         yield group
 
 
-def _are_ranges(groups: list[_Group], endings: Endings) -> bool:
-    """Whether each group is one sample, as reading its range alone would find it."""
-    with_image = {group.key for group in groups if group.images(endings)}
+def _are_ranges(groups: list[_Group], with_image: set[str], endings: Endings) -> bool:
+    """Whether each group is one sample, as reading its range alone would find it.
+
+    Args:
+        groups: of the tar.
+        with_image: keys of those that have an image.
+        endings: of what is read.
+    """
     for group in groups:
         num_images = len(group.images(endings))
         is_scattered = not num_images and group.key in with_image

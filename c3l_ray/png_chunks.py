@@ -33,7 +33,7 @@ def drop_refused_chunks(data: bytes) -> bytes:
     kept = [chunks[: len(SIGNATURE)]]
     position, text_bytes = len(SIGNATURE), 0
     is_dropped = False
-    while (end := _find_end(data, position)) is not None:
+    while (end := _find_chunk_end(data, position)) is not None:
         name, body = data[position + 4 : position + 8], chunks[position + 8 : end - 4]
         keeps = True
         if zlib.crc32(body, zlib.crc32(name)) != int.from_bytes(data[end - 4 : end]):
@@ -53,7 +53,7 @@ def drop_refused_chunks(data: bytes) -> bytes:
     return b"".join([*kept, chunks[position:]]) if is_dropped else data
 
 
-def _find_end(data: bytes, position: int) -> int | None:
+def _find_chunk_end(data: bytes, position: int) -> int | None:
     """Where a whole chunk that begins here ends; None where there is none, or it is no chunk."""
     end = position + 12 + int.from_bytes(data[position : position + 4])
     is_whole = position + 12 <= len(data) and end <= len(data)

@@ -37,7 +37,7 @@ class Fault:
         return f"{self.reason}: {self.detail}"
 
     @classmethod
-    def of(cls, error: Exception) -> "Fault":
+    def from_error(cls, error: Exception) -> "Fault":
         return cls(type(error).__name__, first_line(error))
 
 
@@ -91,7 +91,7 @@ def measure_by_halves(
     try:
         return list(measure(items))
     except Exception as error:  # whatever a model's code, a processor or the device raises
-        fault = Fault.of(error)
+        fault = Fault.from_error(error)
         log.warning("%d turns failed together: %s", len(items), fault, exc_info=len(items) == 1)
     # Out of the handler, so that the tensors of the failed pass are free.
     free_memory()
@@ -116,7 +116,7 @@ def wait_for_memory(load: Callable[[], Result], what: str) -> Result:
         try:
             return load()
         except torch.OutOfMemoryError as error:
-            fault = Fault.of(error)
+            fault = Fault.from_error(error)
         log.warning("%s: attempt %d: %s", what, attempt + 1, fault)
         free_memory()
         time.sleep(MEMORY_PAUSE_S)

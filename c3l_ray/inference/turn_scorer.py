@@ -110,7 +110,7 @@ class TurnScorer:
             try:
                 targets += self.find_targets(row, turns[row], images[row], baseline_image)
             except Exception as error:  # whatever a chat template raises
-                faults[row].append(Fault.of(error))
+                faults[row].append(Fault.from_error(error))
                 for turn in turns[row]:
                     turn["status"] = "unscored" if turn["status"] == "ok" else turn["status"]
         self.write_scores(targets, faults)
@@ -234,7 +234,7 @@ class TurnScorer:
         except Exception as error:  # as of any other turn
             raise ScorerFailure(
                 f"{self.model.name} fails on every turn, also on those that it could score when it "
-                f"started: {Fault.of(error)}"
+                f"started: {Fault.from_error(error)}"
             ) from error
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from c3l_ray import storage
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.formats import llava_json, metadata, parquet, tars
-from c3l_ray.inputs.kinds import Kinds, sort_files
+from c3l_ray.inputs.kinds import SortedFiles, sort_files
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.listing import File, Listing, list_input
+from c3l_ray.inputs.listing import InputFile, Listing, list_input
 from c3l_ray.inputs.units import Format, Shard, readable_name
 from c3l_ray.storage import Location
 
@@ -60,7 +60,7 @@ def _find_shards_of_one(path: str, layout: Layout, *, name_input: bool) -> list[
         url = Location(location.fs, name).url
         return Shard(format=format_, path=url, source=source, size=size, etag=etag)
 
-    files: dict[Format, list[File]] = {
+    files: dict[Format, list[InputFile]] = {
         "tar": kinds.tars,
         "parquet": kinds.parquets,
         "llava": kinds.lists,
@@ -83,7 +83,7 @@ def _find_shards_of_one(path: str, layout: Layout, *, name_input: bool) -> list[
 
 
 def _describe_folder(
-    shard: Shard, folder: str, kinds: Kinds, location: Location, base: str
+    shard: Shard, folder: str, kinds: SortedFiles, location: Location, base: str
 ) -> Shard:
     """The shard of a folder of images with its size, its images' names and its metadata."""
     images = kinds.images[folder]
@@ -128,14 +128,14 @@ def _merge(path: str, first: Shard, second: Shard) -> Shard:
     return replace(first, names=tuple(sorted(names)), size=first.size + second.size)
 
 
-def _refuse_dangling(path: str, file: File) -> File:
+def _refuse_dangling(path: str, file: InputFile) -> InputFile:
     if file.is_dangling:
         raise PreflightError(f"--input {path}: {readable_name(file.path)} is a link to nothing")
     return file
 
 
 def _refuse_no_kind_and_several(
-    path: str, location: Location, listing: Listing, kinds: Kinds, shards: list[Shard]
+    path: str, location: Location, listing: Listing, kinds: SortedFiles, shards: list[Shard]
 ) -> None:
     is_folder = listing.base == location.path
     if not shards and listing.is_file:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from c3l_ray.inputs.formats import llava_json, members, metadata, parquet
 from c3l_ray.inputs.formats.folders import SIDE_ENDINGS
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.listing import File, Listing, is_hidden
+from c3l_ray.inputs.listing import InputFile, Listing, is_hidden
 from c3l_ray.storage import Location
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -21,7 +21,7 @@ NUM_ENDINGS_TOLD = 5
 
 
 @dataclass
-class Kinds:
+class SortedFiles:
     """The files of an input by what they are.
 
     Attributes:
@@ -32,12 +32,12 @@ class Kinds:
         passed_over: how many files are none of these, by what they are.
     """
 
-    tars: list[File] = field(default_factory=list)
-    parquets: list[File] = field(default_factory=list)
-    lists: list[File] = field(default_factory=list)
-    images: dict[str, list[File]] = field(default_factory=lambda: defaultdict(list))
-    sides: dict[str, list[File]] = field(default_factory=lambda: defaultdict(list))
-    metadata: dict[str, File] = field(default_factory=dict)
+    tars: list[InputFile] = field(default_factory=list)
+    parquets: list[InputFile] = field(default_factory=list)
+    lists: list[InputFile] = field(default_factory=list)
+    images: dict[str, list[InputFile]] = field(default_factory=lambda: defaultdict(list))
+    sides: dict[str, list[InputFile]] = field(default_factory=lambda: defaultdict(list))
+    metadata: dict[str, InputFile] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)
 
     def describe_passed_over(self) -> str:
@@ -49,7 +49,7 @@ class Kinds:
         return ", ".join([*told, f"{rest} others"] if rest else told)
 
 
-def sort_files(fs: object, listing: Listing, layout: Layout) -> Kinds:
+def sort_files(fs: object, listing: Listing, layout: Layout) -> SortedFiles:
     """The files of an input by what they are.
 
     Args:
@@ -60,7 +60,7 @@ def sort_files(fs: object, listing: Listing, layout: Layout) -> Kinds:
     Raises:
         OSError: a Parquet file that may be metadata cannot be read.
     """
-    kinds = Kinds()
+    kinds = SortedFiles()
     others = []
     for file in listing.files:
         name = file.name.lower()
@@ -94,7 +94,7 @@ def sort_files(fs: object, listing: Listing, layout: Layout) -> Kinds:
     return kinds
 
 
-def _take_metadata_parquets(kinds: Kinds, fs: object, layout: Layout) -> None:
+def _take_metadata_parquets(kinds: SortedFiles, fs: object, layout: Layout) -> None:
     """Passes over Parquet files that describe images which lie elsewhere.
 
     img2dataset writes one beside each tar or folder, of its name; the datasets library has them
@@ -110,11 +110,11 @@ def _take_metadata_parquets(kinds: Kinds, fs: object, layout: Layout) -> None:
     described = tar_stems | set(_with_parents([file.folder for file in kinds.parquets]))
     described |= folders_with_images
 
-    def may_describe(file: File) -> bool:
+    def may_describe(file: InputFile) -> bool:
         is_metadata = file.name in metadata.NAMES and file.folder in folders_with_images
         return is_metadata or file.path.removesuffix(PARQUET_ENDING) in described
 
-    def describes(file: File) -> bool:
+    def describes(file: InputFile) -> bool:
         return may_describe(file) and not _may_hold_images(Location(fs, file.path), layout)
 
     with ThreadPoolExecutor(16) as readers:

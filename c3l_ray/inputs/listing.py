@@ -21,7 +21,7 @@ _NO_TARGET = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
+class InputFile:
     """A file of the input.
 
     Attributes:
@@ -59,7 +59,7 @@ class Listing:
     """
 
     base: str
-    files: list[File]
+    files: list[InputFile]
     circles: list[str] = field(default_factory=list)
     is_file: bool = False
 
@@ -89,7 +89,7 @@ def list_input(path: str, location: Location) -> Listing:
     if location.fs.isfile(location.path):
         info = location.fs.info(location.path)
         size = os.stat(location.path).st_size if location.is_local else info["size"]
-        file = File(path=location.path, size=size, etag=info.get("ETag"), is_named=True)
+        file = InputFile(path=location.path, size=size, etag=info.get("ETag"), is_named=True)
         return Listing(base=location.parent.path, files=[file], is_file=True)
     if location.fs.isdir(f"{location.path}/manifests"):
         return _list_run(RunFolder(location, path, "--input"))
@@ -99,7 +99,7 @@ def list_input(path: str, location: Location) -> Listing:
     return Listing(base=location.path, files=files, circles=circles)
 
 
-def list_folder(location: Location) -> list[File]:
+def list_folder(location: Location) -> list[InputFile]:
     """The files that lie in a folder itself.
 
     Raises:
@@ -107,34 +107,34 @@ def list_folder(location: Location) -> list[File]:
     """
     if location.is_local:
         entries = sorted(os.scandir(location.path), key=lambda entry: entry.name)
-        return [file for entry in entries if isinstance(file := _look_at(entry), File)]
+        return [file for entry in entries if isinstance(file := _look_at(entry), InputFile)]
     infos = location.fs.ls(location.path, detail=True)
     files = [_make_file(info) for info in infos if info["type"] == "file"]
     return sorted(files, key=lambda file: file.path)
 
 
-def _make_file(info: dict[str, object], *, is_named: bool = False) -> File:
+def _make_file(info: dict[str, object], *, is_named: bool = False) -> InputFile:
     size, etag = info["size"], info.get("ETag")
     assert isinstance(size, int) and (etag is None or isinstance(etag, str))
-    return File(path=str(info["name"]), size=size, etag=etag, is_named=is_named)
+    return InputFile(path=str(info["name"]), size=size, etag=etag, is_named=is_named)
 
 
-def _look_at(entry: os.DirEntry[str]) -> File | os.stat_result | None:
+def _look_at(entry: os.DirEntry[str]) -> InputFile | os.stat_result | None:
     """A file; the status of a folder; None of what is neither. Links are followed."""
     try:
         status = entry.stat()
     except OSError as error:
         if error.errno not in _NO_TARGET or not entry.is_symlink():
             raise
-        return File(path=entry.path, size=0, is_dangling=True)
+        return InputFile(path=entry.path, size=0, is_dangling=True)
     if stat.S_ISDIR(status.st_mode):
         return status
     if stat.S_ISREG(status.st_mode):
-        return File(path=entry.path, size=status.st_size)
+        return InputFile(path=entry.path, size=status.st_size)
     return None
 
 
-def _find_files(location: Location) -> tuple[list[File], list[str]]:
+def _find_files(location: Location) -> tuple[list[InputFile], list[str]]:
     """Every file under a folder, in the order of their names; and the circles, as in Listing."""
     if not location.is_local:
         infos = location.fs.find(location.path, detail=True).values()
@@ -145,7 +145,7 @@ def _find_files(location: Location) -> tuple[list[File], list[str]]:
     return sorted(files, key=lambda file: file.path), circles
 
 
-def _walk_folders(top: str, circles: list[str]) -> Iterator[tuple[str, list[File]]]:
+def _walk_folders(top: str, circles: list[str]) -> Iterator[tuple[str, list[InputFile]]]:
     """Each folder under a local one, itself included, with its files.
 
     A link inside a linked folder is followed only to a folder that was not reached before:
@@ -166,7 +166,7 @@ def _walk_folders(top: str, circles: list[str]) -> Iterator[tuple[str, list[File
         folders = []
         for entry in entries:
             found = _look_at(entry)
-            if isinstance(found, File):
+            if isinstance(found, InputFile):
                 files.append(found)
             elif found is not None:
                 identity = (found.st_dev, found.st_ino)
@@ -196,17 +196,19 @@ def _split_glob(location: Location) -> tuple[Location, list[str]]:
 
 
 def _list_glob(path: str, known: Location, pattern: list[str]) -> Listing:
-    files: dict[str, File] = {}
+    files: dict[str, InputFile] = {}
     circles: list[str] = []
     if known.is_local:
-        matches = sorted(set(_expand(known.path, pattern, circles)))
+        matches = sorted(set(_expand_glob(known.path, pattern, circles)))
         named = [match for match in matches if not os.path.isdir(match)]
         folders = [match for match in matches if os.path.isdir(match)]
         for name in named:
             is_there = os.path.exists(name)
             if os.path.isfile(name) or not is_there:
                 size = os.stat(name).st_size if is_there else 0
-                files[name] = File(path=name, size=size, is_named=True, is_dangling=not is_there)
+                files[name] = InputFile(
+                    path=name, size=size, is_named=True, is_dangling=not is_there
+                )
     else:
         address = f"{glob.escape(known.path)}/{'/'.join(pattern)}"
         found = known.fs.glob(address, detail=True)
@@ -228,7 +230,7 @@ def _list_glob(path: str, known: Location, pattern: list[str]) -> Listing:
     )
 
 
-def _expand(folder: str, parts: list[str], circles: list[str]) -> Iterator[str]:
+def _expand_glob(folder: str, parts: list[str], circles: list[str]) -> Iterator[str]:
     """The local paths in a folder that match a glob; `**` is any number of folders."""
     part, *rest = parts
     if not os.path.isdir(folder):
@@ -236,7 +238,7 @@ def _expand(folder: str, parts: list[str], circles: list[str]) -> Iterator[str]:
     if part == "**":
         for inner, files in _walk_folders(folder, circles):
             if rest:
-                yield from _expand(inner, rest, circles)
+                yield from _expand_glob(inner, rest, circles)
             else:
                 yield from (file.path for file in files)
         return
@@ -247,7 +249,7 @@ def _expand(folder: str, parts: list[str], circles: list[str]) -> Iterator[str]:
     for name in names:
         inner = os.path.join(folder, name)
         if rest:
-            yield from _expand(inner, rest, circles)
+            yield from _expand_glob(inner, rest, circles)
         else:
             yield inner
 

@@ -44,8 +44,8 @@ def split_reply(text: str, *, opened: bool) -> SplitReply:
         opened: whether its prompt ends inside a thought.
     """
     thoughts, rest = [], text
-    while opened or _find_opening(rest):
-        inside = rest if opened else rest.lstrip().removeprefix(_find_opening(rest))
+    while opened or _find_opening_mark(rest):
+        inside = rest if opened else rest.lstrip().removeprefix(_find_opening_mark(rest))
         thought, mark, following = _cut_at_closing(inside)
         if not mark:
             return SplitReply(reply=None)
@@ -67,7 +67,7 @@ def drop_closed_thoughts(text: str) -> str:
     return _CLOSED_THOUGHTS.sub("", text)
 
 
-def _find_opening(text: str) -> str:
+def _find_opening_mark(text: str) -> str:
     """The mark of a thought that a text begins with, or nothing."""
     begin = text.lstrip()
     return next((opening for opening, _ in MARKS if begin.startswith(opening)), "")

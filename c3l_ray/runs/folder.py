@@ -224,7 +224,7 @@ def _holds_results(folder: Location) -> bool:
 
 def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """What differs between two identities: by its name, with dots in it, what each says."""
-    there, here = dict(_flatten(before)), dict(_flatten(now))
+    there, here = dict(_list_leaves(before)), dict(_list_leaves(now))
     return {
         name: f"{name}: {there.get(name)!r} there, {here.get(name)!r} now"
         for name in sorted({*there, *here})
@@ -232,9 +232,9 @@ def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
     }
 
 
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _list_leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from _list_leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -38,7 +38,7 @@ def ask_tuned_model(
     """
     try:
         # In a process of its own: this one may have no GPU, and the engine's end is not its own.
-        ask = ray.remote(num_gpus=gpus, max_retries=0)(_ask)
+        ask = ray.remote(num_gpus=gpus, max_retries=0)(_ask_in_vllm)
         return cast(str, ray.get(ask.remote(name, image, instruction, max_pixels, template_args)))
     except ray.exceptions.RayError as error:
         raise C3LError(
@@ -47,7 +47,7 @@ def ask_tuned_model(
         ) from error
 
 
-def _ask(
+def _ask_in_vllm(
     name: str, image: bytes, instruction: str, max_pixels: int, template_args: tuple[str, ...]
 ) -> str:
     from c3l_ray.inference.engine import Engine

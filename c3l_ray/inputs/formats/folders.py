@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from c3l_ray.inputs.formats import members, metadata
 from c3l_ray.inputs.formats.image_files import ABSENT
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.listing import File, is_hidden, list_folder
+from c3l_ray.inputs.listing import InputFile, is_hidden, list_folder
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit
 from c3l_ray.storage import Location
 
@@ -48,7 +48,7 @@ def find_samples(
 
 
 def group_files(
-    listing: list[File], names: tuple[str, ...] | None = None
+    listing: list[InputFile], names: tuple[str, ...] | None = None
 ) -> list[tuple[str, dict[str, str], int]]:
     """(key, what is noted of it, bytes) of each image, by name; the image is noted first.
 
@@ -57,7 +57,7 @@ def group_files(
         names: of the images to take; by default all that are not hidden.
     """
     chosen = None if names is None else set(names)
-    sides: dict[tuple[str, str], File] = {}
+    sides: dict[tuple[str, str], InputFile] = {}
     images = []
     for file in listing:
         key, ending = members.split_file_name(file.name)

@@ -94,7 +94,7 @@ class ImageSizes:
             self._num_looks.update(file.parent.path for file in files if file is not None)
             for folder, number in self._num_looks.items():
                 if number > NUM_SINGLE_LOOKS and folder not in self._listed:
-                    self._listed[folder] = self._list(folder)
+                    self._listed[folder] = self._list_folder(folder)
         # A share of the files for each thread: a thread costs more than a look at a local file.
         shares = [files[number::NUM_THREADS] for number in range(NUM_THREADS)]
         sizes = [0] * len(files)
@@ -118,7 +118,7 @@ class ImageSizes:
                 raise
             return 0
 
-    def _list(self, folder: str) -> dict[str, int]:
+    def _list_folder(self, folder: str) -> dict[str, int]:
         try:
             listing = self._fs.ls(folder, detail=True)
         except OSError as error:

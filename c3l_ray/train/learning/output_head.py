@@ -88,11 +88,11 @@ class OutputHead:
             return output, self.compute_nll(take(output.last_hidden_state), ids_N)
         states: list[Tensor] = []
 
-        def narrow(_head: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+        def keep_states_with_loss(_head: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
             states.append(arguments[0])
             return (take(arguments[0]).unsqueeze(0),)
 
-        hook = self.vlm.get_output_embeddings().register_forward_pre_hook(narrow)
+        hook = self.vlm.get_output_embeddings().register_forward_pre_hook(keep_states_with_loss)
         try:
             output = self.vlm(**inputs, use_cache=False)
         finally:

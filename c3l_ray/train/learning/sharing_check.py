@@ -64,7 +64,7 @@ def find_shared_attention(
     if all_workers_agree(reason is None, num_texts_B.device):
         assert attention is not None
         try:
-            reason = _compare(learner, forward, micro_batch, attention, is_half=is_half)
+            reason = _explain_difference(learner, forward, micro_batch, attention, is_half=is_half)
         except (TypeError, ValueError, RuntimeError) as error:  # the model's own code, for all
             reason = first_line(error)
     learner.attention = None
@@ -83,7 +83,7 @@ def all_workers_agree(is_so: bool, device: torch.device) -> bool:
     return bool(answer)
 
 
-def _compare(
+def _explain_difference(
     learner: Learner,
     forward: Forward,
     micro_batch: MicroBatch,

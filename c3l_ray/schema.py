@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from c3l_ray.methods.scores import SCORE_NAMES
 
-VERSION = 4  # part of a row's origin: raise it when a column's name or meaning changes
+VERSION = 5  # part of a row's origin: raise it when a column's name or meaning changes
 
 TurnStatus = Literal[
     "ok",
@@ -47,6 +47,7 @@ class Scores(TypedDict):
     image_logprob: float | None
     min_logprob: float | None
     text_logprob: float | None
+    posed_logprob: float | None
     gain: float | None
     gain_exp: float | None
     visual_ifd: float | None
@@ -56,6 +57,7 @@ class Scores(TypedDict):
     i2c_vocab: float | None
     grounded_share: float | None
     flip_rate: float | None
+    grounding: float | None
     clip: float | None
 
 
@@ -70,6 +72,22 @@ class CorrectionCost(TypedDict):
     num_requests: int
     generated_tokens: int
     kept_tokens: int
+
+
+class Alternative(TypedDict):
+    """Another answer to a turn's question, sampled after the question had been posed.
+
+    Attributes:
+        answer: its text; equal texts are one alternative.
+        num_samples: how many of the answers sampled to the question were this text.
+        status: whether it can be used, and if not why, as of a turn.
+        scores: of the answer, as of a turn's; null where it is not scored.
+    """
+
+    answer: str
+    num_samples: int
+    status: TurnStatus
+    scores: NotRequired[Scores | None]
 
 
 class Turn(TypedDict):
@@ -90,6 +108,8 @@ class Turn(TypedDict):
         scores: of the answer.
         draft_scores: of the draft.
         token_gains: ln p_t - ln r_t of each of the answer's tokens, where it was asked for.
+        alternatives: more answers to the question, where they were asked for; the turn's own
+            answer is among them only where it was sampled again.
     """
 
     kind: str
@@ -106,6 +126,7 @@ class Turn(TypedDict):
     scores: NotRequired[Scores | None]
     draft_scores: NotRequired[Scores | None]
     token_gains: NotRequired[list[float | None] | None]
+    alternatives: NotRequired[list[Alternative] | None]
 
 
 class Record(TypedDict):
@@ -159,6 +180,14 @@ CORRECTION = pa.struct(
         _required("kept_tokens", pa.int32()),
     ]
 )
+ALTERNATIVE = pa.struct(
+    [
+        _required("answer", pa.string()),
+        _required("num_samples", pa.int32()),
+        _required("status", pa.string()),
+        pa.field("scores", SCORES),
+    ]
+)
 TURN = pa.struct(
     [
         _required("kind", pa.string()),
@@ -175,6 +204,7 @@ TURN = pa.struct(
         pa.field("scores", SCORES),
         pa.field("draft_scores", SCORES),
         pa.field("token_gains", pa.list_(pa.float32())),
+        pa.field("alternatives", pa.list_(_required("element", ALTERNATIVE))),
     ]
 )
 TURNS = pa.list_(_required("element", TURN))

@@ -113,7 +113,8 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
     [
         ("Records", 0, schema.RECORDS.names),
         ("Records", 1, [field.name for field in schema.TURN]),
-        ("Records", 2, [field.name for field in schema.CORRECTION]),
+        ("Records", 2, [field.name for field in schema.ALTERNATIVE]),
+        ("Records", 3, [field.name for field in schema.CORRECTION]),
         ("Datasets", 0, [field.name for field in dataclasses.fields(SelectionReport)]),
         ("Manifests", 0, [field.name for field in dataclasses.fields(Manifest)]),
         (

@@ -22,11 +22,14 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
 GROUNDED_GAIN = float(np.log(2))  # nats
+TEXT_LOSS_WEIGHT = 0.75  # in the score `grounding`
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerEvidence:
-    """What the scoring model says of an answer's T tokens, with the image and without: all [T].
+    """What the scoring model says of an answer's T tokens, with the image and without.
+
+    All are [T] but `posed_logprobs`.
 
     p_t and r_t are the probabilities of the token a_t with the image and without it.
 
@@ -38,6 +41,8 @@ class AnswerEvidence:
         top1_with_image: whether a_t is the likeliest token with the image.
         top1_without_image: the same without.
         token_kl: KL over the vocabulary, with the image first, in nats.
+        posed_logprobs: ln q_t, of the answer's tokens and its end as a reply writes them, in nats,
+            [S]; None where no instruction asked for the turn.
     """
 
     image_logprobs: Floats
@@ -47,9 +52,12 @@ class AnswerEvidence:
     top1_with_image: Bools
     top1_without_image: Bools
     token_kl: Floats
+    posed_logprobs: Floats | None = None
 
     def __post_init__(self) -> None:
-        lengths = {name: len(values) for name, values in vars(self).items()}
+        lengths = {
+            name: len(values) for name, values in vars(self).items() if name != "posed_logprobs"
+        }
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the answer's tokens differ in number: {lengths}")
 
@@ -63,17 +71,22 @@ class AnswerEvidence:
 def compute_scores(evidence: AnswerEvidence) -> dict[str, float | None]:
     """All scores of one answer but `clip`, by name; none for an answer without tokens.
 
-    visual_ifd is None where the text alone is certain of the answer: there is no loss to compare.
+    visual_ifd and grounding are None where the text alone, or the image, is certain of the answer:
+    there is no loss to compare.
     """
     if not len(evidence.image_logprobs):
         return {}
     image_logprob = float(np.mean(evidence.image_logprobs, dtype=np.float64))
     text_logprob = float(np.mean(evidence.text_logprobs, dtype=np.float64))
+    posed_logprob = None
+    if evidence.posed_logprobs is not None:
+        posed_logprob = float(np.mean(evidence.posed_logprobs, dtype=np.float64))
     is_flipped = evidence.top1_with_image & ~evidence.top1_without_image
     return {
         "image_logprob": image_logprob,
         "min_logprob": float(np.min(evidence.image_logprobs)),
         "text_logprob": text_logprob,
+        "posed_logprob": posed_logprob,
         "gain": image_logprob - text_logprob,
         "gain_exp": float(np.exp(image_logprob - text_logprob)),
         "visual_ifd": image_logprob / text_logprob if text_logprob < 0 else None,
@@ -85,7 +98,19 @@ def compute_scores(evidence: AnswerEvidence) -> dict[str, float | None]:
         "i2c_vocab": float(np.mean(evidence.token_kl, dtype=np.float64)),
         "grounded_share": float(np.mean(evidence.token_gains > GROUNDED_GAIN)),
         "flip_rate": float(np.mean(is_flipped)),
+        "grounding": compare_losses(image_logprob, text_logprob, posed_logprob),
     }
+
+
+def compare_losses(
+    image_logprob: float, text_logprob: float, posed_logprob: float | None
+) -> float | None:
+    """The score `grounding`; None where a loss is 0, which has no logarithm."""
+    posed_logprob = image_logprob if posed_logprob is None else posed_logprob
+    image_loss, text_loss = -posed_logprob - image_logprob, -text_logprob
+    if image_loss <= 0 or text_loss <= 0:
+        return None
+    return float(TEXT_LOSS_WEIGHT * np.log(text_loss) - np.log(image_loss))
 
 
 def kl_over_positions(image: Floats, text: Floats) -> float:

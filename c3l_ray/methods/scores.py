@@ -5,7 +5,8 @@ values are computed stands in `i2c`; `clip` is computed in `inference.clip_score
 
 For an answer of T tokens a_1 ... a_T, p_t is the probability of a_t given the image, the question
 and the tokens before it, r_t the same without the image, both teacher-forced under the frozen
-scoring model; z_t and y_t are the logits behind them. Logarithms are natural: values are in nats.
+scoring model; z_t and y_t are the logits behind them. q_t is as p_t after the prompt that the turn
+was written after: the instruction, then the question as the reply's beginning. Logarithms are natural: values are in nats.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ RankedBy = Literal[
     "image_logprob",
     "min_logprob",
     "text_logprob",
+    "posed_logprob",
     "gain",
     "gain_exp",
     "visual_ifd",
@@ -24,6 +26,7 @@ RankedBy = Literal[
     "i2c_vocab",
     "grounded_share",
     "flip_rate",
+    "grounding",
     "clip",
     "random",
 ]
@@ -67,6 +70,12 @@ SCORES = (
         definition="mean of ln r_t",
         caveat="what the question alone gives away, whatever the image shows",
         source="S(A) of C3L, arXiv 2405.12752",
+    ),
+    ScoreDefinition(
+        name="posed_logprob",
+        definition="mean of ln q_t over the answer's tokens and its end",
+        caveat="null for turns that were made elsewhere: nothing asked for them",
+        source="ours",
     ),
     ScoreDefinition(
         name="gain",
@@ -122,6 +131,12 @@ SCORES = (
         definition="share of tokens that are the likeliest with the image and not without",
         caveat="0 where the question alone gives the answer away",
         source="ours",
+    ),
+    ScoreDefinition(
+        name="grounding",
+        definition="0.75 ln(-text_logprob) - ln(-posed_logprob - image_logprob)",
+        caveat="the weight 0.75 was chosen on scenes; image_logprob stands for a null posed one",
+        source="ours: visual_ifd, tempered, with the posing prompt as a second one",
     ),
     ScoreDefinition(
         name="clip",

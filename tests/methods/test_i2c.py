@@ -1,6 +1,7 @@
 """I2C against a five-line reference, and the properties that its users must know."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,23 @@ def test_the_ratio_of_the_losses_and_the_exp_of_their_difference() -> None:
     assert scores["visual_ifd"] == pytest.approx(np.log(P).mean() / np.log(R).mean())
     assert compute_scores(R, P)["visual_ifd"] > 1  # the image hurts
     assert compute_scores(P, np.ones(5))["visual_ifd"] is None  # the text alone was certain
+
+
+def test_grounding_compares_the_losses_with_the_image_and_without() -> None:
+    image, text, posed = np.log(P), np.log(R), np.array([-0.5, -0.1, -1.5])
+    text_part = 0.75 * math.log(-text.mean())
+    evidence = replace(make_evidence(image, text), posed_logprobs=posed)
+    scores = i2c.compute_scores(evidence)
+    assert scores["posed_logprob"] == pytest.approx(-0.7)
+    assert scores["grounding"] == pytest.approx(text_part - math.log(0.7 - image.mean()))
+    bare = compute_scores(P, R)
+    assert bare["posed_logprob"] is None
+    assert bare["grounding"] == pytest.approx(text_part - math.log(-2 * image.mean()))
+
+
+@pytest.mark.parametrize(("image", "text"), [(np.ones(5), R), (P, np.ones(5))])
+def test_grounding_is_none_where_a_side_is_certain(image: i2c.Floats, text: i2c.Floats) -> None:
+    assert compute_scores(image, text)["grounding"] is None
 
 
 def test_the_weakest_token_the_grounded_share_and_the_flips() -> None:

@@ -75,6 +75,7 @@ def _make_turn(request: c3l.TurnRequest, scene: Scene, *, true: bool, rng: rando
         "scores": scores,
         "draft_scores": None,
         "token_gains": None,
+        "alternatives": None,
     }
 
 

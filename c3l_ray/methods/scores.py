@@ -6,7 +6,8 @@ values are computed stands in `i2c`; `clip` is computed in `inference.clip_score
 For an answer of T tokens a_1 ... a_T, p_t is the probability of a_t given the image, the question
 and the tokens before it, r_t the same without the image, both teacher-forced under the frozen
 scoring model; z_t and y_t are the logits behind them. q_t is as p_t after the prompt that the turn
-was written after: the instruction, then the question as the reply's beginning. Logarithms are natural: values are in nats.
+was written after: the instruction, then the question as the reply's beginning. Logarithms are
+natural: values are in nats.
 """
 
 from dataclasses import dataclass

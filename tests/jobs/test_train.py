@@ -9,9 +9,13 @@ from typing import Any
 
 import psutil
 import pytest
+import tyro
 
+from c3l_ray.errors import PreflightError
 from c3l_ray.inference.model_check import check_model
 from c3l_ray.scenes import world
+from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.workflows.train import train_model
 from tests.jobs.commands import make_command, read_report
 from tests.jobs.training import TIMEOUT_S, start_job, wait_until
 from tests.train.records import write_run
@@ -139,8 +143,7 @@ def is_training_worker(process: psutil.Process) -> bool:
 def test_an_output_of_another_training_is_refused(
     records: Path, finished: tuple[Path, str]
 ) -> None:
-    command = make_train_command(records, finished[0], "--labels.margin", "0.5")
-    with start_job(*command) as job:
-        printed, _ = job.communicate(timeout=TIMEOUT_S)
-    assert job.returncode == 2 and "belongs to origin" in printed
-    assert "labels.margin: 0.0 there, 0.5 now" in printed
+    flags = make_train_command(records, finished[0], "--labels.margin", "0.5")[3:]
+    with pytest.raises(PreflightError, match="belongs to origin") as refused:
+        train_model(tyro.cli(TrainConfig, args=flags))
+    assert "labels.margin: 0.0 there, 0.5 now" in str(refused.value)

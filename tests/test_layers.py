@@ -93,7 +93,7 @@ PARTS = {
     "scenes.make_weights": Part("errors scenes.training", "torch tyro"),
     "evaluation": Part(
         "config dataset errors inference methods methods.scores runs scenes scenes.training schema",
-        "pyarrow",
+        "numpy pyarrow",
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(

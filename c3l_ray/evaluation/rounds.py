@@ -14,6 +14,7 @@ from c3l_ray.config import SelectConfig, Within
 from c3l_ray.dataset.choose import choose_turns
 from c3l_ray.dataset.select import selected_tables
 from c3l_ray.errors import PreflightError
+from c3l_ray.evaluation.differences import compare_true_shares
 from c3l_ray.evaluation.judgement import JudgedTurn, judge_run, judge_turns, true_share
 from c3l_ray.methods.c3l import KINDS
 from c3l_ray.methods.scores import RankedBy
@@ -61,6 +62,10 @@ def _truth_rows(names: Sequence[str], runs: Sequence[Sequence[JudgedTurn]]) -> l
         _format_row("", names),
         format_row("turns about scenes", lambda turns: str(len(turns))),
         format_row("true", lambda turns: _format_share(true_share(turns))),
+        _format_row(
+            f"  less that of {names[0]}",
+            ["", *(f"{compare_true_shares(turns, runs[0])}" for turns in runs[1:])],
+        ),
     ]
     for kind in KINDS:
         same_kind = [[turn for turn in turns if turn.turn["kind"] == kind] for turns in runs]

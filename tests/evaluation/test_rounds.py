@@ -63,10 +63,11 @@ def test_runs_are_the_columns_of_a_table(tmp_path: Path) -> None:
     write_run(tmp_path / "b", {"turns": [true]})
     table = compare_rounds([str(tmp_path / name) for name in "ab"])
     lines = [line.split() for line in table.splitlines()]
-    assert lines[:3] == [
+    assert lines[:4] == [
         ["a", "b"],
         ["turns", "about", "scenes", "2", "1"],
         ["true", "50.0", "%", "100.0", "%"],
+        ["less", "that", "of", "a", "+50.0"],
     ]
     assert ["asked", "as", "in", "a", "50.0", "%", "100.0", "%"] in lines
     rankings = [line for line in lines if line and line[0] == "by"]

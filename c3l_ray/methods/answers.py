@@ -16,19 +16,21 @@ from c3l_ray.methods import c3l
 from c3l_ray.methods.scores import LOWER_IS_BETTER
 from c3l_ray.schema import Alternative, Turn, TurnStatus
 
-JSON_ANSWER_PATTERN = r'([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4}))*"\}'
-"""What a JSON reply goes on with where its answer begins: the string, its end, the object's."""
+JSON_ANSWER_PATTERN = r' "([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4}))*"\}'
+"""What a JSON reply goes on with before its answer: a string, and the end of the object."""
 
 
 def limit_answer(reply_start: str) -> tuple[str | None, tuple[str, ...]]:
     """How the engine is held to one answer after the beginning of a reply (`c3l.begin_reply`).
+
+    After the bare question, where there is no such beginning, the whole reply is the answer.
 
     Returns:
         The pattern that JSON must match, or None where text follows; and the texts that end that.
     """
     if reply_start.startswith("{"):
         return JSON_ANSWER_PATTERN, ()
-    return None, (c3l.QUESTION_LABEL,)
+    return None, (c3l.QUESTION_LABEL,) if reply_start else ()
 
 
 def draw_answer_seed(turn_seed: int, number: int) -> int:

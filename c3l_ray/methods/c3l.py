@@ -214,10 +214,10 @@ def _parse_json(text: str) -> tuple[str, str] | None:
 def begin_reply(question: str, instruction: str) -> str:
     """The beginning of the reply that an instruction asks for, with the question, up to the answer.
 
-    A blank before the answer is left out, since an answer's first token begins with it.
+    It ends before the blank that stands before the answer, or before its quotation mark in JSON:
+    there every tokenizer begins a token, so that a model goes on as in a reply all of its own.
     """
-    start = find_answer_start(question, instruction)
-    return format_reply(question, "", instruction)[:start].rstrip()
+    return format_reply(question, "", instruction).removesuffix(' ""}').rstrip()
 
 
 def format_reply(question: str, answer: str, instruction: str) -> str:
@@ -225,22 +225,9 @@ def format_reply(question: str, answer: str, instruction: str) -> str:
 
     This is the text that a tuned generator is taught to write.
     """
-    if _asks_for_json(instruction):
+    if instruction.endswith(FORMAT_REQUESTS["json"]):
         return json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
     return f"Question: {question} Answer: {answer}"
-
-
-def find_answer_start(question: str, instruction: str) -> int:
-    """Where the answer begins in `format_reply`'s text, in characters; it goes on to the end.
-
-    In JSON it begins after its quotation mark, is escaped, and the end of the object follows it.
-    """
-    without_answer = format_reply(question, "", instruction)
-    return len(without_answer) - (len('"}') if _asks_for_json(instruction) else 0)
-
-
-def _asks_for_json(instruction: str) -> bool:
-    return instruction.endswith(FORMAT_REQUESTS["json"])
 
 
 def _strip_pair(question: str, answer: str) -> tuple[str, str] | None:

@@ -217,8 +217,8 @@ class GenerateConfig(GeneratingConfig):
     """Ask for labelled text, or for JSON that the engine enforces; auto decides by model family."""
     turns_per_image: Annotated[int, Range(min=1)] = 5
     """Turns to ask of an image, each by a request of its own (the paper's M)."""
-    answer_temperature: Annotated[float, Range(above=0)] = 1.0
-    """Sampling temperature of --answers."""
+    answer_temperature: Annotated[float, Range(min=0)] = 1.0
+    """Sampling temperature of --answers; 0, for one answer only, takes the likeliest tokens."""
     keep_best: bool = False
     """Make the best of a question's answers the turn's answer, and the one it had its draft."""
     best_by: RankedBy = "grounding"
@@ -237,6 +237,8 @@ class GenerateConfig(GeneratingConfig):
         return self.best_by if self.keep_best else None
 
     def conflicts(self) -> Conflicts:
+        if self.answers > 1 and self.answer_temperature == 0:
+            yield "answer_temperature", SAME_ANSWER
         if not self.keep_best:
             return
         if not self.answers:
@@ -245,10 +247,7 @@ class GenerateConfig(GeneratingConfig):
             correcting = "--correct" if self.method == "c3l" else "--method vigc"
             yield "keep_best", f"a turn has one draft, and {correcting} makes one; drop one of both"
         if self.token_gains:
-            yield (
-                "keep_best",
-                "--token-gains are measured of the answer before it; drop one of both",
-            )
+            yield "keep_best", "would part an answer from its --token-gains; drop one of both"
         if self.best_by == "random":
             yield "best_by", "is no score of an answer; name one"
 
@@ -258,7 +257,7 @@ class AnswerSampling(Sampling):
     """How answers are drawn. Each has a seed of its own, from its image, its turn and `seed`."""
 
     temperature: Annotated[float, Range(min=0)] = 1.0
-    """Sampling temperature; 0 always takes the likeliest token."""
+    """Sampling temperature; 0, for one answer only, takes the likeliest tokens."""
     max_tokens: Annotated[int, Range(min=1)] = 512
     """Longest answer; one that is cut there becomes an alternative of status truncated."""
     seed: Annotated[int, Range(min=0)] = 0
@@ -279,6 +278,10 @@ class AnswerConfig(GeneratingConfig):
     @property
     def answer_sampling(self) -> Sampling:
         return self.sampling
+
+    def conflicts(self) -> Conflicts:
+        if self.answers > 1 and self.sampling.temperature == 0:
+            yield "sampling.temperature", SAME_ANSWER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +347,7 @@ class SelectConfig:
 
 
 DEFAULT_TOP = 0.1
+SAME_ANSWER = "would give one and the same answer each time; ask for 1 answer, or raise it"
 
 
 def _is_day(text: str) -> bool:

@@ -46,11 +46,12 @@ def test_a_wrong_value_names_its_flag(
     ("fields", "message"),
     [
         ({"answers": -1}, "--answers -1: must be at least 0"),
-        ({"answer_temperature": 0.0}, "--answer-temperature 0.0: must be above 0"),
+        ({"answer_temperature": -1.0}, "--answer-temperature -1.0: must be at least 0"),
+        ({"answer_temperature": 0.0, "answers": 2}, "--answer-temperature 0.0: would give one"),
         ({"keep_best": True}, "--keep-best: has no answers to choose from"),
         ({"keep_best": True, "answers": 2, "correct": True}, "--keep-best: .* --correct"),
         ({"keep_best": True, "answers": 2, "method": "vigc"}, "--keep-best: .* --method vigc"),
-        ({"keep_best": True, "answers": 2, "token_gains": True}, "--keep-best: .* --token-gains"),
+        ({"keep_best": True, "answers": 2, "token_gains": True}, "--keep-best: .* --token-gains;"),
         ({"keep_best": True, "answers": 2, "best_by": "random"}, "--best-by random: is no score"),
     ],
 )
@@ -59,6 +60,7 @@ def test_settings_of_answers_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(PreflightError, match=message):
         config(**fields)
+    assert config(answer_temperature=0.0, answers=1).answer_sampling.temperature == 0
     assert config(keep_best=True, answers=2).kept_by == "grounding"
     assert config(answers=2).kept_by is None
 

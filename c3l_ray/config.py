@@ -32,7 +32,7 @@ INSTRUCTIONS: dict[Method, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorModel:
-    """The model that writes turns."""
+    """The model that writes turns, and answers to their questions."""
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model."""

@@ -96,8 +96,12 @@ def test_rules_of_correction_change_the_origin_where_answers_are_corrected(
 def test_more_answers_change_the_origin_and_their_settings_only_where_there_are_some(
     config: MakeConfig,
 ) -> None:
-    changed = [{"answer_temperature": 0.5}, {"answers": 3}, {"keep_best": True}]
-    kept = {"answers": 2, "keep_best": True}
+    changed: list[dict[str, Any]] = [
+        {"answer_temperature": 0.5},
+        {"answers": 3},
+        {"keep_best": True},
+    ]
+    kept: dict[str, Any] = {"answers": 2, "keep_best": True}
     before = generation_origin(config(answers=2))
     assert before != generation_origin(config())
     for changes in changed:

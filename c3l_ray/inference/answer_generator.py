@@ -13,7 +13,7 @@ from c3l_ray.schema import FOLLOW_UP, Turn
 
 
 class AnswerGenerator(Generator[AnswerConfig]):
-    """Fills the alternatives of each usable turn; all else of the turns stays as it is.
+    """Fills the alternatives of each usable turn anew; all else of the turns stays as it is.
 
     A turn is asked given the same turns before it as it is scored (`TurnScorer`). One with a
     special token of the model in what is asked has none: the model would read more than the text.
@@ -32,6 +32,7 @@ class AnswerGenerator(Generator[AnswerConfig]):
     ) -> tuple[list[Turn], str | None]:
         asking, history = [], list[tuple[str, str]]()
         for place, turn in enumerate(turns):
+            turn["alternatives"] = None  # those of an earlier run are of another model
             question, answer = turn.get("question"), turn.get("answer")
             if turn["status"] != "ok" or question is None or answer is None:
                 continue

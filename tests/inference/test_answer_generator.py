@@ -55,8 +55,12 @@ def answer_turns(
 
 
 def test_a_turn_of_our_own_is_asked_after_the_prompt_that_posed_it(encoded: EncodeImage) -> None:
+    earlier = {"answer": "Blue.", "num_samples": 1, "status": "ok"}
     turn = make_turn("What is it?", kind="detail", instruction=OWN, num_tokens=7)
-    ((answered,),), errors, requests = answer_turns(make_config(), [turn], images=[encoded()])
+    unusable = make_turn("Why?", status="duplicate")
+    turns: list[Turn] = [{**row, "alternatives": [earlier]} for row in (turn, unusable)]  # type: ignore[typeddict-item]
+    ((answered, other),), errors, requests = answer_turns(make_config(), turns, images=[encoded()])
+    assert other["alternatives"] is None and len(requests) == 2
     processor = load_processor(str(world.LLAVA))
     prompt = chat.continuation_prompt(
         processor, OWN, "Question: What is it? Answer:", with_image=True

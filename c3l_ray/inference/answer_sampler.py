@@ -16,7 +16,7 @@ from c3l_ray.config import GeneratingConfig
 from c3l_ray.errors import RefusedRequest, first_line
 from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, GenerationRequest, Reply
 from c3l_ray.inference.reply_reader import ReplyReader
-from c3l_ray.methods import answers, c3l
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.schema import Turn, TurnStatus
 
 
@@ -85,16 +85,16 @@ class AnswerSampler:
             prompt = self.make_prompt(turn, history)
         except Exception as error:  # whatever a chat template raises
             samples: list[tuple[str, TurnStatus]] = [(first_line(error), "refused")]
-            turn["alternatives"] = answers.merge_samples(samples * self.num_answers)
+            turn["alternatives"] = alternatives.merge_samples(samples * self.num_answers)
             return
-        pattern, stops = answers.limit_answer(prompt.reply_start)
+        pattern, stops = alternatives.limit_answer(prompt.reply_start)
         ids = chat.tokenize(self.processor.tokenizer, prompt.text)
         requests = [
             GenerationRequest(
                 prompt_ids=ids,
                 image=image,
                 image_key=image_id,
-                seed=answers.draw_answer_seed(seed, number),
+                seed=alternatives.draw_answer_seed(seed, number),
                 pattern=pattern,
                 decoding=Decoding(
                     temperature=self.sampling.temperature,
@@ -107,7 +107,7 @@ class AnswerSampler:
             for number in range(self.num_answers)
         ]
         replies = await asyncio.gather(*map(self._ask, requests))
-        turn["alternatives"] = answers.merge_samples(
+        turn["alternatives"] = alternatives.merge_samples(
             (str(reply), "refused")
             if isinstance(reply, RefusedRequest)
             else self.reader.read_answer(reply, prompt.reply_start)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from c3l_ray.methods.answers import has_differing_answers, is_replaced
+from c3l_ray.methods.alternatives import has_differing_answers, is_replaced
 from c3l_ray.schema import Record, error_reason
 
 

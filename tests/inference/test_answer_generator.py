@@ -12,7 +12,7 @@ from c3l_ray.config import AnswerConfig, AnswerSampling, ClipModel, GeneratorMod
 from c3l_ray.inference.answer_generator import AnswerGenerator
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
 from c3l_ray.inference.scripted_engine import ScriptedEngine
-from c3l_ray.methods import answers, c3l
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.processors import load_processor
 from c3l_ray.scenes import world
 from c3l_ray.schema import STAGED_ROWS, Alternative, Turn
@@ -65,11 +65,11 @@ def test_a_turn_of_our_own_is_asked_after_the_prompt_that_posed_it(encoded: Enco
     prompt = chat.continuation_prompt(
         processor, OWN, "Question: What is it? Answer:", with_image=True
     )
-    turn_seed = answers.draw_turn_seed("image 0", 0, seed=0)
+    turn_seed = alternatives.draw_turn_seed("image 0", 0, seed=0)
     for number, request in enumerate(requests):
         assert request.prompt_ids == chat.tokenize(processor.tokenizer, prompt)
         assert request.decoding == Decoding(temperature=1.0, max_tokens=16, stops=("Question:",))
-        assert request.seed == answers.draw_answer_seed(turn_seed, number)
+        assert request.seed == alternatives.draw_answer_seed(turn_seed, number)
     assert answered["alternatives"] == [
         {"answer": "It is red.", "num_samples": 2, "status": "ok", "scores": None}
     ]

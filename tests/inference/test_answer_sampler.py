@@ -13,7 +13,7 @@ from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
 from c3l_ray.inference.scripted_engine import ScriptedEngine
 from c3l_ray.inference.turn_generator import TurnGenerator
-from c3l_ray.methods import answers, c3l
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.processors import load_processor
 from c3l_ray.scenes import world
 from tests.families import tokens
@@ -74,7 +74,7 @@ def test_a_question_is_asked_again_where_its_answer_begins(
     for number, request in enumerate(script.answering):
         assert request.prompt_ids == expected
         assert request.image_key == "image 0"
-        assert request.seed == answers.draw_answer_seed(planned.seed, number)
+        assert request.seed == alternatives.draw_answer_seed(planned.seed, number)
         assert request.json_schema is None and request.pattern is None
         assert request.decoding == Decoding(temperature=1.5, max_tokens=96, stops=("Question:",))
     assert turn["alternatives"] == [
@@ -105,7 +105,7 @@ def test_in_json_the_engine_is_held_to_the_rest_of_the_object(
                 ),
             )
         )
-        assert request.pattern == answers.JSON_ANSWER_PATTERN and not request.decoding.stops  # type: ignore[union-attr]
+        assert request.pattern == alternatives.JSON_ANSWER_PATTERN and not request.decoding.stops  # type: ignore[union-attr]
     assert [(other["answer"], other["status"]) for other in turn["alternatives"]] == [
         ('It is "red".', "ok"),
         ('"It is', "unparsable"),

@@ -15,7 +15,7 @@ from c3l_ray import chat
 from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest
-from c3l_ray.methods import answers, c3l
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
@@ -97,7 +97,7 @@ def test_a_reply_under_the_schema_is_json_that_parses(spelling_model: Path) -> N
             processor, instruction, c3l.begin_reply(QUESTION, instruction), with_image=True
         )
         # Bounded, as the texts above; most of what random weights write must be escaped.
-        pattern = answers.JSON_ANSWER_PATTERN.replace("*", "{1,8}")
+        pattern = alternatives.JSON_ANSWER_PATTERN.replace("*", "{1,8}")
         requests = [
             dataclasses.replace(
                 request,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.methods import answers, c3l
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.schema import Alternative, Turn, TurnStatus
 
 INSTRUCTIONS = {name: c3l.format_instruction("Ask.", name) for name in c3l.FORMAT_REQUESTS}
@@ -43,28 +43,28 @@ def test_a_reply_begins_as_a_whole_one_and_ends_before_a_blank(reply_format: str
 
 def test_json_is_held_to_what_ends_the_object_and_text_to_one_question() -> None:
     start = c3l.begin_reply(QUESTION, INSTRUCTIONS["json"])
-    pattern, stops = answers.limit_answer(start)
+    pattern, stops = alternatives.limit_answer(start)
     assert pattern is not None and not stops
     for answer in ("", "Yes.", 'say "x"', "two\nlines\t\x01", "Äpfel, 猫", "a \\ b", "}"):
         whole = c3l.format_reply(QUESTION, answer, INSTRUCTIONS["json"])
         assert re.fullmatch(pattern, whole.removeprefix(start))
     for wrong in (' "a', ' "a"} b', ' "a\nb"}', '"a"}', ' "\\q"}', ' "a", "b": ""}'):
         assert not re.fullmatch(pattern, wrong)
-    assert answers.limit_answer("Question: Is it {? Answer:") == (None, ("Question:",))
-    assert answers.limit_answer("") == (None, ())
+    assert alternatives.limit_answer("Question: Is it {? Answer:") == (None, ("Question:",))
+    assert alternatives.limit_answer("") == (None, ())
 
 
 def test_an_answer_has_a_seed_of_its_own_that_depends_on_its_turn() -> None:
-    seeds = [answers.draw_answer_seed(turn, number) for turn in (7, 8) for number in range(50)]
+    seeds = [alternatives.draw_answer_seed(turn, number) for turn in (7, 8) for number in range(50)]
     assert len(set(seeds)) == 100 and all(0 <= seed < 2**31 for seed in seeds)
     of_turns = {
-        answers.draw_turn_seed(image_id, place, seed=seed)
+        alternatives.draw_turn_seed(image_id, place, seed=seed)
         for image_id in ("a", "b")
         for place in range(3)
         for seed in range(3)
     }
     assert len(of_turns) == 18 and max(of_turns) < 2**31
-    assert answers.draw_answer_seed(7, 0) == seeds[0]
+    assert alternatives.draw_answer_seed(7, 0) == seeds[0]
 
 
 def test_equal_samples_are_one_alternative_the_most_sampled_first() -> None:
@@ -76,7 +76,7 @@ def test_equal_samples_are_one_alternative_the_most_sampled_first() -> None:
         ("late", "truncated"),
         ("", "empty"),
     ]
-    merged = answers.merge_samples(samples)
+    merged = alternatives.merge_samples(samples)
     assert [(other["answer"], other["num_samples"], other["status"]) for other in merged] == [
         ("often", 2, "ok"),
         ("late", 1, "ok"),
@@ -99,28 +99,28 @@ def test_equal_samples_are_one_alternative_the_most_sampled_first() -> None:
     ],
 )
 def test_answers_differ_where_two_usable_texts_do(turn: Turn, differs: bool) -> None:
-    assert answers.has_differing_answers(turn) is differs
+    assert alternatives.has_differing_answers(turn) is differs
 
 
 def test_the_best_answer_takes_the_place_of_the_turns_own() -> None:
     others = [alternative("worse", 0.0), alternative("best", 2.0), alternative("better", 1.5)]
     turn = make_turn("own", 1.0, *others)
-    answers.keep_best_answers([turn], "grounding")
+    alternatives.keep_best_answers([turn], "grounding")
     assert (turn["answer"], turn["scores"]) == ("best", make_scores(2.0))
     assert (turn["draft"], turn["draft_scores"]) == ("own", make_scores(1.0))
-    assert turn["alternatives"] == others and answers.is_replaced(turn)
+    assert turn["alternatives"] == others and alternatives.is_replaced(turn)
     assert turn.get("correction") is None
 
 
 def test_the_best_is_the_lowest_where_lower_is_better() -> None:
     turn = make_turn("own", 1.0, alternative("lowest", 0.5), alternative("highest", 2.0))
-    answers.keep_best_answers([turn], "visual_ifd")
+    alternatives.keep_best_answers([turn], "visual_ifd")
     assert turn["answer"] == "lowest"
 
 
 def test_of_equals_the_first_sampled_is_kept() -> None:
     turn = make_turn("own", 1.0, alternative("first", 2.0), alternative("second", 2.0))
-    answers.keep_best_answers([turn], "grounding")
+    alternatives.keep_best_answers([turn], "grounding")
     assert turn["answer"] == "first"
 
 
@@ -140,11 +140,11 @@ def test_of_equals_the_first_sampled_is_kept() -> None:
 )
 def test_the_turns_own_answer_stays_where_none_is_known_to_be_better(turn: Turn) -> None:
     before = dict(turn)
-    answers.keep_best_answers([turn], "grounding")
-    assert dict(turn) == before and not answers.is_replaced(turn)
+    alternatives.keep_best_answers([turn], "grounding")
+    assert dict(turn) == before and not alternatives.is_replaced(turn)
 
 
 def test_nothing_is_replaced_where_it_was_not_asked_for() -> None:
     turn = make_turn("own", 1.0, alternative("best", 2.0))
-    answers.keep_best_answers([turn], None)
+    alternatives.keep_best_answers([turn], None)
     assert turn["answer"] == "own"

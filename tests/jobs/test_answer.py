@@ -31,8 +31,9 @@ ROWS: list[list[dict[str, Any]]] = [
 def write_turns(path: Path) -> None:
     """Two images, the second without a usable turn; every answer is one that no model writes."""
     images = []
+    (path.parent / "images").mkdir()
     for number in range(len(ROWS)):
-        file = path.with_name(f"{number}.png")
+        file = path.parent / "images" / f"{number}.png"
         render_scene(draw_scene(number)).save(file)
         images.append(file.read_bytes())
     turns = [[{**turn, "answer": "A zebra."} for turn in row] for row in ROWS]
@@ -59,5 +60,5 @@ def test_each_usable_question_gets_answers_and_all_else_stays(tmp_path: Path) ->
     assert report["differing_questions"] == 3  # nobody answers "A zebra."
     assert report["reasons"] == {"no_turn": 1} and report["tokens"] > 9
     assert "9 sampled to 3 questions" in done.stdout
-    images = run_job("answer", *generate_flags(tmp_path, tmp_path / "other"))
-    check_refusal(images, "holds no turns")
+    images = run_job("answer", *generate_flags(tmp_path / "images", tmp_path / "other"))
+    check_refusal(images, "of images holds no turns")

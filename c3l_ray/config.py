@@ -7,7 +7,7 @@ Which of its fields define a row's content is said in `identity`.
 import datetime
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from c3l_ray.errors import PreflightError
@@ -32,7 +32,7 @@ INSTRUCTIONS: dict[Method, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorModel:
-    """The model that writes turns."""
+    """The model that writes turns, and answers to their questions."""
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model."""
@@ -172,6 +172,11 @@ class RecordsConfig(ABC):
     @abstractmethod
     def scorer_name(self) -> str: ...
 
+    @property
+    def kept_by(self) -> RankedBy | None:
+        """The score by which the best of a question's answers is kept; None keeps its own."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class NeedsGenerator:
@@ -181,12 +186,29 @@ class NeedsGenerator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig(RecordsConfig, NeedsGenerator):
-    """Shards of images in, records of scored turns out."""
+class GeneratingConfig(RecordsConfig, NeedsGenerator):
+    """What every job takes that asks a model about images, beside the scorer."""
 
     sampling: Sampling = field(default_factory=Sampling)
-    correction: CorrectionRules = field(default_factory=CorrectionRules)
     pools: Pools = field(default_factory=Pools)
+    answers: Annotated[int, Range(min=0)] = 0
+    """More answers to sample to each question, once it is posed, as its alternatives."""
+
+    @property
+    def scorer_name(self) -> str:
+        return self.scorer.name or self.model.name
+
+    @property
+    @abstractmethod
+    def answer_sampling(self) -> Sampling:
+        """How those answers are drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(GeneratingConfig):
+    """Shards of images in, records of scored turns out."""
+
+    correction: CorrectionRules = field(default_factory=CorrectionRules)
     method: Method = "c3l"
     """C3L's turns, of five kinds, or VIGC's: of three kinds, and every answer is corrected."""
     correct: bool = False
@@ -195,14 +217,71 @@ class GenerateConfig(RecordsConfig, NeedsGenerator):
     """Ask for labelled text, or for JSON that the engine enforces; auto decides by model family."""
     turns_per_image: Annotated[int, Range(min=1)] = 5
     """Turns to ask of an image, each by a request of its own (the paper's M)."""
-
-    @property
-    def scorer_name(self) -> str:
-        return self.scorer.name or self.model.name
+    answer_temperature: Annotated[float, Range(min=0)] = 1.0
+    """Sampling temperature of --answers; 0, for one answer only, takes the likeliest tokens."""
+    keep_best: bool = False
+    """Make the best of a question's answers the turn's answer, and the one it had its draft."""
+    best_by: RankedBy = "grounding"
+    """Score by which --keep-best tells the best."""
 
     @property
     def corrects(self) -> bool:
         return self.correct or self.method == "vigc"
+
+    @property
+    def answer_sampling(self) -> Sampling:
+        return replace(self.sampling, temperature=self.answer_temperature)
+
+    @property
+    def kept_by(self) -> RankedBy | None:
+        return self.best_by if self.keep_best else None
+
+    def conflicts(self) -> Conflicts:
+        if self.answers > 1 and self.answer_temperature == 0:
+            yield "answer_temperature", SAME_ANSWER
+        if not self.keep_best:
+            return
+        if not self.answers:
+            yield "keep_best", "has no answers to choose from; ask for some with --answers"
+        if self.corrects:
+            correcting = "--correct" if self.method == "c3l" else "--method vigc"
+            yield "keep_best", f"a turn has one draft, and {correcting} makes one; drop one of both"
+        if self.token_gains:
+            yield "keep_best", "would part an answer from its --token-gains; drop one of both"
+        if self.best_by == "random":
+            yield "best_by", "is no score of an answer; name one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerSampling(Sampling):
+    """How answers are drawn. Each has a seed of its own, from its image, its turn and `seed`."""
+
+    temperature: Annotated[float, Range(min=0)] = 1.0
+    """Sampling temperature; 0, for one answer only, takes the likeliest tokens."""
+    max_tokens: Annotated[int, Range(min=1)] = 512
+    """Longest answer; one that is cut there becomes an alternative of status truncated."""
+    seed: Annotated[int, Range(min=0)] = 0
+    """Seed of the requests; with another one a question gets other answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfig(GeneratingConfig):
+    """Turns in, records of the same turns with more answers to their questions out."""
+
+    input: tuple[str, ...]
+    """Files, folders or globs: LLaVA .json or .jsonl, Parquet of turns, or an earlier run."""
+    layout: TurnsLayout = field(default_factory=TurnsLayout)
+    sampling: AnswerSampling = field(default_factory=AnswerSampling)
+    answers: Annotated[int, Range(min=1)] = 6
+    """Answers to sample to each question, as alternatives of the one that it has."""
+
+    @property
+    def answer_sampling(self) -> Sampling:
+        return self.sampling
+
+    def conflicts(self) -> Conflicts:
+        if self.answers > 1 and self.sampling.temperature == 0:
+            yield "sampling.temperature", SAME_ANSWER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +347,7 @@ class SelectConfig:
 
 
 DEFAULT_TOP = 0.1
+SAME_ANSWER = "would give one and the same answer each time; ask for 1 answer, or raise it"
 
 
 def _is_day(text: str) -> bool:

@@ -6,6 +6,7 @@ import sys
 JOBS = {
     "generate": "write question-answer turns for images, and score them",
     "score": "score turns that were made elsewhere",
+    "answer": "sample more answers to questions that are there, and score them",
     "select": "keep the turns that rank highest, as a dataset",
     "train": "tune a model on scored turns",
     "c3l": "generate, train, generate again and select",

@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 from c3l_ray import config, errors, schema
-from c3l_ray.config import GenerateConfig, ScoreConfig, SelectConfig
+from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig, SelectConfig
 from c3l_ray.dataset.select import SelectionReport
 from c3l_ray.methods import vigc
 from c3l_ray.methods.scores import SCORES
@@ -40,6 +40,7 @@ MAX_README_BYTES = 9_000
 CONFIGS: dict[str, type] = {
     "generate": GenerateConfig,
     "score": ScoreConfig,
+    "answer": AnswerConfig,
     "select": SelectConfig,
     "train": TrainConfig,
     "c3l": C3LConfig,
@@ -118,7 +119,7 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
         ("Datasets", 0, [field.name for field in dataclasses.fields(SelectionReport)]),
         ("Manifests", 0, [field.name for field in dataclasses.fields(Manifest)]),
         (
-            "run.json of generate and score",
+            "run.json of generate, score and answer",
             0,
             [field.name for field in dataclasses.fields(RecordsReport)],
         ),

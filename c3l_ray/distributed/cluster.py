@@ -5,13 +5,16 @@ import logging
 import math
 import os
 import sys
+from typing import TypeVar
 
 import ray
 from ray.data import DataContext
 
-from c3l_ray.config import GenerateConfig, Pools, ScoreConfig, ScorerPool
+from c3l_ray.config import GeneratingConfig, Pools, ScoreConfig, ScorerPool
 from c3l_ray.distributed.gpu_shares import choose_shares
 from c3l_ray.errors import C3LError, PreflightError
+
+Generating = TypeVar("Generating", bound=GeneratingConfig)
 
 MAX_RETRIES = 3
 
@@ -83,7 +86,7 @@ def count_actors(pools: ScorerPool) -> int:
     return generators + (pools.scorers or 1)
 
 
-def with_gpu_shares(config: GenerateConfig) -> GenerateConfig:
+def with_gpu_shares(config: Generating) -> Generating:
     """The config with the sizes of its pools and every GPU share decided that the user left open.
 
     Raises:

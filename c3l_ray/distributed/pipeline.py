@@ -25,7 +25,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from c3l_ray.config import GenerateConfig, RecordsConfig
+from c3l_ray.config import AnswerConfig, GeneratingConfig, RecordsConfig
 from c3l_ray.distributed.cluster import MAX_RETRIES
 from c3l_ray.errors import C3LError, EngineFailure, ScorerFailure
 from c3l_ray.inputs.index import read_units, write_units
@@ -95,12 +95,12 @@ def process_units(
     """Generates, scores and commits the units, and yields their manifests as they come.
 
     Args:
-        config: of the job, with its GPU shares decided; a GenerateConfig where turns are generated.
+        config: of the job, with its GPU shares decided; a GeneratingConfig where it generates.
         folder: where the units are committed.
         units: those still to do.
         origin: of their rows.
-        generates: whether turns are generated; else the units have them.
-        generator: the generating actor's class, made from the config, if not TurnGenerator.
+        generates: whether turns are generated, or answers to the turns that the units have.
+        generator: the generating actor's class, made from the config, if not the job's.
         scorer: the scoring actor's class, made from the config, if not TurnScorer.
 
     Raises:
@@ -116,7 +116,7 @@ def process_units(
         UnitSource(units, config.layout), override_num_blocks=len(units)
     )
     if generates:
-        assert isinstance(config, GenerateConfig)
+        assert isinstance(config, GeneratingConfig)
         dataset = _map_through_actors(
             dataset,
             GeneratorProcess,
@@ -171,10 +171,12 @@ class GeneratorProcess:
     The process that Ray starts in its place notes it, in the first unit that it generates.
     """
 
-    def __init__(self, generator: type | None, config: GenerateConfig) -> None:
+    def __init__(self, generator: type | None, config: GeneratingConfig) -> None:
+        from c3l_ray.inference.answer_generator import AnswerGenerator
         from c3l_ray.inference.turn_generator import TurnGenerator
 
-        self.generator = (generator or TurnGenerator)(config)
+        of_job = AnswerGenerator if isinstance(config, AnswerConfig) else TurnGenerator
+        self.generator = (generator or of_job)(config)
         restarted = ray.get_runtime_context().was_current_actor_reconstructed
         self._unsaid_notes = [GENERATOR_RESTARTED] if restarted else []
 

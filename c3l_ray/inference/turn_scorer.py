@@ -30,7 +30,7 @@ from c3l_ray.inference.scorer_checks import (
     find_logit_transform,
 )
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
-from c3l_ray.methods import c3l
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
 from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
 from c3l_ray.template_date import pin_date
@@ -123,6 +123,7 @@ class TurnScorer:
                 "stands before the first question"
             )
         for row in images:
+            alternatives.keep_best_answers(turns[row], self.config.kept_by)
             errors[row] = row_error(turns[row], faults[row])
         seconds = time.monotonic() - started
         return replace_columns(

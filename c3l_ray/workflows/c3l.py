@@ -57,6 +57,7 @@ class C3LConfig(GenerateConfig):
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
     def conflicts(self) -> Conflicts:
+        yield from super().conflicts()
         if not self.keep_images:
             yield "keep_images", "training needs the images in the records"
         if self.training.contrast.token_weights == "vig" and not self.token_gains:

@@ -56,7 +56,7 @@ def write_records(
         identity: what defines a row's content.
         folder: claimed for it.
         job: that runs.
-        generates: whether turns are generated; else the input has them.
+        generates: whether turns are generated, or answers to those that the input has.
 
     Raises:
         PreflightError: the input has no image at all.
@@ -98,6 +98,21 @@ def write_records(
         ) from error
     delete_lost_files(folder)
     return progress.write(finished=True)
+
+
+def check_turns_readable(shards: Sequence[Shard]) -> None:
+    """Refuses shards whose format holds images and no turns.
+
+    Raises:
+        PreflightError: names the first of them.
+    """
+    for shard in shards:
+        if shard.format not in ("llava", "parquet"):
+            raise PreflightError(
+                f"--input {shard.address}: a {shard.format} of images holds "
+                "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
+                "for images"
+            )
 
 
 def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:

@@ -1,13 +1,12 @@
 """Turns that were made elsewhere in, records of scored turns out."""
 
 from c3l_ray.config import ScoreConfig
-from c3l_ray.errors import PreflightError
 from c3l_ray.identity import scoring_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.workflows.prompts import settle_scoring
-from c3l_ray.workflows.records import make_paths_absolute, write_records
+from c3l_ray.workflows.records import check_turns_readable, make_paths_absolute, write_records
 
 
 def score_turns(config: ScoreConfig) -> RecordsReport:
@@ -19,13 +18,7 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     """
     config = make_paths_absolute(config)
     shards = find_shards(config.input, config.layout)
-    for shard in shards:
-        if shard.format not in ("llava", "parquet"):
-            raise PreflightError(
-                f"--input {shard.address}: a {shard.format} of images holds "
-                "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
-                "for images"
-            )
+    check_turns_readable(shards)
     folder = RunFolder.open(config.output)
     from c3l_ray.workflows.models import pin_scoring
 

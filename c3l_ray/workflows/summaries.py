@@ -31,6 +31,7 @@ def summarize_records(report: RecordsReport, output: str) -> str:
         f"  turns    {report.turns}: {_list_counts(report.turn_status)}",
         *([f"  tokens   {report.tokens}"] if report.tokens else []),
         *_describe_correction(report),
+        *_describe_alternatives(report),
         f"  failed   {_list_counts(report.reasons)}",
         *(f"           for example {example}" for example in report.failure_examples.values()),
         *([f"  faults   of scoring: {_list_counts(report.faults)}"] if report.faults else []),
@@ -163,6 +164,20 @@ def _describe_correction(report: RecordsReport) -> list[str]:
         f"           before    {example['draft']}",
         f"           after     {example['answer']}",
     ]
+
+
+def _describe_alternatives(report: RecordsReport) -> list[str]:
+    """How many more answers were sampled, how many of them differ, and what was done with them."""
+    if not report.sampled_questions:
+        return []
+    lines = [
+        f"  answers  {report.sampled_answers} sampled to {report.sampled_questions} questions; "
+        f"distinct: {_list_counts(report.alternative_status)}",
+        f"           {report.differing_questions} questions have answers that differ",
+    ]
+    if report.replaced_answers:
+        lines.append(f"           {report.replaced_answers} turns have a better one in its place")
+    return lines
 
 
 def _describe_length_correlation(correlation: Mapping[str, float | None]) -> list[str]:

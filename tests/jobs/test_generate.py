@@ -150,7 +150,7 @@ def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) 
 
 def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:
     world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
-    flags = ("--method", "vigc", "--turns-per-image", "3")
+    flags = ("--method", "vigc", "--turns-per-image", "3", "--answers", "2")
     done = generate(tmp_path / "in", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
     report = read_report(tmp_path / "run")
@@ -169,6 +169,17 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     assert "answers  corrected: complete " in done.stdout
     assert f"; {kept} of {generated} tokens kept" in done.stdout
     assert report["identity"]["correction"]["style"] == "vic"
+    samples = [other for turn in good for other in turn["alternatives"]]
+    assert {sum(o["num_samples"] for o in turn["alternatives"]) for turn in good} == {2}
+    assert all(turn["alternatives"] is None for turn in turns if turn["status"] != "ok")
+    assert report["sampled_questions"] == len(good)
+    assert report["sampled_answers"] == 2 * len(good)
+    assert report["alternative_status"] == Counter(other["status"] for other in samples)
+    # They are answers to the question: the model is sure enough of many to write its draft again.
+    assert report["alternative_status"]["ok"] > 0.9 * len(samples)
+    drafts = sum(turn["draft"] in (o["answer"] for o in turn["alternatives"]) for turn in good)
+    assert drafts > len(good) / 3
+    assert f"{2 * len(good)} sampled to {len(good)} questions" in done.stdout
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import GenerateConfig, ScoreConfig, SelectConfig
+from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig, SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
 from jobs.cli import JOBS
@@ -21,7 +21,7 @@ from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
 from tests.jobs.commands import ROOT
 
 CONFIGS: tuple[type, ...] = (
-    *(GenerateConfig, ScoreConfig, SelectConfig, TrainConfig, C3LConfig),
+    *(GenerateConfig, ScoreConfig, AnswerConfig, SelectConfig, TrainConfig, C3LConfig),
     *(DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
 )
 MAX_COLUMNS = 100

@@ -42,6 +42,22 @@ def test_a_score_that_follows_length_is_noted() -> None:
     assert line in summarize_records(report, "run")
 
 
+def test_more_answers_are_counted_and_so_are_questions_where_they_differ() -> None:
+    report = make_records_report(
+        sampled_questions=5,
+        sampled_answers=20,
+        alternative_status={"truncated": 1, "ok": 7},
+        differing_questions=3,
+        replaced_answers=2,
+    )
+    assert (
+        "  answers  20 sampled to 5 questions; distinct: ok 7, truncated 1\n"
+        "           3 questions have answers that differ\n"
+        "           2 turns have a better one in its place\n"
+    ) in summarize_records(report, "run")
+    assert "answers" not in summarize_records(make_records_report(), "run")
+
+
 def test_a_correction_is_shown_by_an_answer_that_it_changed() -> None:
     effect = {
         "turns": 4,

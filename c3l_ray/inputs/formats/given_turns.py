@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from c3l_ray.schema import FOLLOW_UP, GIVEN, Turn, TurnStatus
+from c3l_ray.schema import FOLLOW_UP, GIVEN, Alternative, Turn, TurnStatus
 
 TURN_FIELDS = ("question", "answer")
 PAIRS = (
@@ -181,11 +181,30 @@ def _turn_of_item(item: Mapping[str, Any]) -> Turn:
     own = {
         name: item[name] for name, type_ in OWN_FIELDS.items() if isinstance(item.get(name), type_)
     }
-    made = cast(Turn, {**made, **own})
+    made = cast(Turn, {**made, **own, "alternatives": _read_alternatives(item.get("alternatives"))})
     status = item.get("status")
     if status in FINAL_STATUSES:
         made["status"] = status
     return made
+
+
+def _read_alternatives(content: Any) -> list[Alternative] | None:
+    """The alternatives of a turn of ours without their scores; None where it has none."""
+    if not isinstance(content, list):
+        return None
+    return [
+        {
+            "answer": item["answer"],
+            "num_samples": item["num_samples"],
+            "status": item["status"] if item.get("status") in FINAL_STATUSES else "ok",
+            "scores": None,
+        }
+        for item in content
+        if isinstance(item, dict)
+        and isinstance(item.get("answer"), str)
+        and isinstance(item.get("num_samples"), int)
+        and 0 < item["num_samples"] < 2**31
+    ]
 
 
 def _mark_broken_history(turns: list[Turn]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from c3l_ray.config import ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.inference.model_inputs import ModelInputs
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.rounding import perturb_rounding
@@ -21,7 +22,7 @@ from c3l_ray.inference.scorer_checks import (
     compare_prompts,
     find_logit_transform,
 )
-from c3l_ray.inference.scoring_model import ModelInputs, ScoringModel
+from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
 from c3l_ray.scenes import world
 from tests.inference.builders import MakeConfig

@@ -1,4 +1,4 @@
-"""Which answers of an image are scored, and where their scores go: alternatives beside the turn's."""
+"""Which answers of an image are scored, and where their scores go: alternatives and all."""
 
 import dataclasses
 from collections.abc import Sequence

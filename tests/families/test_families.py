@@ -188,6 +188,7 @@ def test_a_posed_answer_is_scored_with_its_end(model: ScoringModel, reply_format
     places = range(len(logits_TV) - len(ids) - 1, len(logits_TV) - 1)
     expected = logits_TV.log_softmax(-1)[places, ids]
     (evidence,) = plain_scorer(model).measure([turn])
+    assert evidence.posed_logprobs is not None
     assert np.allclose(evidence.posed_logprobs, expected, atol=1e-4)
 
 

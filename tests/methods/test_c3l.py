@@ -1,6 +1,6 @@
-import json
 import time
 from collections import Counter
+from json import dumps
 
 import pytest
 
@@ -122,4 +122,4 @@ def test_the_answer_stands_at_the_end_of_a_reply(question: str, answer: str) -> 
     assert c3l.format_reply(question, answer, text)[start:] == answer
     start = c3l.find_answer_start(question, structured)
     reply = c3l.format_reply(question, answer, structured)
-    assert reply[start:] == json.dumps(answer)[1:] + "}" and reply[start - 1] == '"'
+    assert reply[start:] == dumps(answer)[1:] + "}" and reply[start - 1] == '"'

@@ -225,9 +225,22 @@ def format_reply(question: str, answer: str, instruction: str) -> str:
 
     This is the text that a tuned generator is taught to write.
     """
-    if instruction.endswith(FORMAT_REQUESTS["json"]):
+    if _asks_for_json(instruction):
         return json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
     return f"Question: {question} Answer: {answer}"
+
+
+def find_answer_start(question: str, instruction: str) -> int:
+    """Where the answer begins in `format_reply`'s text, in characters; it goes on to the end.
+
+    In JSON it begins after its quotation mark, is escaped, and the end of the object follows it.
+    """
+    without_answer = format_reply(question, "", instruction)
+    return len(without_answer) - (len('"}') if _asks_for_json(instruction) else 0)
+
+
+def _asks_for_json(instruction: str) -> bool:
+    return instruction.endswith(FORMAT_REQUESTS["json"])
 
 
 def _strip_pair(question: str, answer: str) -> tuple[str, str] | None:

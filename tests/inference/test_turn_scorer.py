@@ -161,11 +161,11 @@ def test_a_turn_made_elsewhere_is_scored_under_its_system_message(
 
     image = decode_image(encoded(), 10**6)
     history = ((str(first["question"]), str(first["answer"])),)
-    for turn, system_message, turns_before in (
-        (row["turns"][0], system, ()),
-        (row["turns"][1], system, history),
-        (row["turns"][2], system, ()),
-        (row["turns"][3], "", ()),
+    for turn, system_message, turns_before, asked_by in (
+        (row["turns"][0], system, (), ""),
+        (row["turns"][1], system, history, ""),
+        (row["turns"][2], system, (), ""),
+        (row["turns"][3], "", (), system),
     ):
         to_score = TurnToScore(
             image=image,
@@ -173,6 +173,7 @@ def test_a_turn_made_elsewhere_is_scored_under_its_system_message(
             answer=turn["answer"],
             system=system_message,
             history=turns_before,
+            instruction=asked_by,
         )
         (evidence,) = PlainScorer(scorer.model).measure([to_score])
         expected = i2c.compute_scores(evidence)

@@ -42,7 +42,7 @@ PARTS = {
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
-    "methods": Part("methods.scores ranges schema", "numpy"),
+    "methods": Part("flags methods.scores ranges schema", "numpy"),
     # From files to rows, and from rows to committed files: neither torch nor Ray.
     "runs": Part("config errors identity methods methods.scores schema storage", "pyarrow"),
     "inputs.layout": Part("flags"),
@@ -65,7 +65,7 @@ PARTS = {
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
-    "train.objectives": Part("ranges"),
+    "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
     "train.training_config": Part(
         "flags inputs.layout methods ranges template_args train.mixture_config train.objectives"

@@ -37,7 +37,6 @@ from c3l_ray.train.learning.metrics import MeasurementLine, MeasurementLog, Metr
 from c3l_ray.train.learning.trainer import Trainer, learning_rate_at
 from c3l_ray.train.reading import stream
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.order import count_images
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
@@ -81,8 +80,8 @@ class TrainingRun:
     @property
     def num_steps(self) -> int:
         optim = self.config.optim
-        images = count_images(self.data.files)
-        return optim.steps or max(1, round(optim.epochs * images / optim.batch_size))
+        examples = self.data.epoch_size
+        return optim.steps or max(1, round(optim.epochs * examples / optim.batch_size))
 
 
 def fit(run: TrainingRun, storage_path: str) -> None:

@@ -16,7 +16,9 @@ from c3l_ray.template_args import find_faults
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
     OBJECTIVES,
+    REFERENCE_PARTS,
     Alignment,
+    Answers,
     Contrast,
     ObjectiveName,
     ObjectiveSpec,
@@ -33,7 +35,7 @@ DEFAULT_MAX_PIXELS = 1_048_576  # where no run says how large its images were
 class TuningOptions:
     """How much of a model is tuned."""
 
-    # auto is lora for the objectives c3l and vigc, and adapter for cgvlm. VIGC trains a Q-Former
+    # auto is adapter for the objective cgvlm, and lora for the others. VIGC trains a Q-Former
     # that reads the prompt, and its projection; other models have no such part, so that lora is our
     # reading.
     tune: Literal["auto", TuneMode] = "auto"
@@ -185,7 +187,7 @@ class TrainingTask:
     """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
     model: ModelToTune
     objective: ObjectiveName = "c3l"
-    """Learn to tell good turns (c3l), align captions (cgvlm), write turns (vigc), or converse."""
+    """Tell good turns (c3l) or answers, align captions (cgvlm), write turns (vigc), or converse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,7 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     """Records in, a tuned checkpoint out."""
 
     mixture: Mixture = field(default_factory=Mixture)
+    answers: Answers = field(default_factory=Answers)
     layout: ConversationLayout = field(default_factory=ConversationLayout)
     max_pixels: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
@@ -204,11 +207,31 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
         yield from super().conflicts()
         if self.export == "adapter" and self.tune_mode != "lora":
             yield "export", f"--model.tune {self.tune_mode} has no LoRA matrices"
+        if self.compares_with_reference and self.tune_mode != "lora":
+            name = "pair_weight" if self.answers.pair_weight else "anchor"
+            yield (
+                f"answers.{name}",
+                f"--model.tune {self.tune_mode} changes the model that it compares with; use "
+                "--model.tune lora, or the weight 0",
+            )
 
     @property
     def objective_spec(self) -> ObjectiveSpec:
         """What the objective asks of the rest of the training."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def compares_with_reference(self) -> bool:
+        """Whether the loss needs what the model that training begins with computes."""
+        return self.objective == "answers" and self.answers.needs_reference
+
+    @property
+    def sum_names(self) -> tuple[str, ...]:
+        """All sums that a forward pass returns; `images` counts what was summed over."""
+        parts = self.objective_spec.loss_parts
+        if not self.compares_with_reference:
+            parts = tuple(part for part in parts if part not in REFERENCE_PARTS)
+        return ("loss", *parts, "images")
 
     @property
     def tune_mode(self) -> TuneMode:

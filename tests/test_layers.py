@@ -77,12 +77,19 @@ PARTS = {
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
-        "errors inference.logit_transform inference.pack_attention inference.packing "
-        "inference.rounding model_files train.objectives train.reading train.training_config",
-        "accelerate huggingface_hub peft safetensors tensorboardX torch transformers",
+        "chat errors inference.logit_transform inference.pack_attention inference.packing "
+        "inference.rounding methods model_files train.objectives train.reading "
+        "train.training_config",
+        "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
+    ),
+    "train.held_out": Part(
+        "chat errors images methods schema train.learning train.reading train.reading.stream "
+        "train.training_config",
+        "ray",
     ),
     "train.fit": Part(
-        "train.learning train.reading train.reading.stream train.training_config", "ray torch"
+        "train.held_out train.learning train.reading train.reading.stream train.training_config",
+        "ray torch",
     ),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.

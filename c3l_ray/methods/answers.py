@@ -21,7 +21,7 @@ from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.schema import Scores, Turn
 
 CONTROL_SCORE: RankedBy = "grounding"
-"""What `random` takes its candidates and their spread from, so that it learns from as many turns."""
+"""Of which `random` takes the candidates and their spread, so that it learns from as many turns."""
 
 LeftOutReason = Literal[
     "no_alternatives", "answers_agree", "unscored_answers", "small_spread", "large_spread"

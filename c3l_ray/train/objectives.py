@@ -88,8 +88,8 @@ class Alignment:
             yield "min_temperature", f"must be at most the initial temperature {self.temperature}"
 
 
-# NLL of the better answer beside DPO is what RPO and mDPO (arXiv 2404.19733, 2406.11839) have; the
-# defaults are what did best on scenes: the likelihood alone is safe, the pair was not with each seed.
+# The likelihood of the best answer beside DPO is as in RPO (arXiv 2404.19733). Defaults are what
+# was best on scenes: the likelihood alone is safe, with the pair some seeds lost their language.
 @dataclass(frozen=True, kw_only=True)
 class Answers(AnswerRules):
     """The objective answers: learn the best answer to a question, perhaps against the worst."""

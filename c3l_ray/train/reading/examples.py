@@ -18,8 +18,8 @@ from PIL import Image
 from c3l_ray.errors import UnusableImage
 from c3l_ray.images import decode_image
 from c3l_ray.methods import c3l, cgvlm, ranking, vigc
-from c3l_ray.methods.labels import PseudoLabels, ScoreQuantiles, choose_labels
 from c3l_ray.methods.answers import AnswerPair
+from c3l_ray.methods.labels import PseudoLabels, ScoreQuantiles, choose_labels
 from c3l_ray.schema import Record, Turn
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.reading.answer_pairs import choose_place, find_pairs, pair_texts

@@ -190,9 +190,7 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
         nonlocal num_left_out
         pairs = find_pairs(record, config.answers)
         left_out.update(reason for reason in pairs.values() if not isinstance(reason, AnswerPair))
-        sets = {
-            place: ANSWERS_SET for place, pair in pairs.items() if isinstance(pair, AnswerPair)
-        }
+        sets = {place: ANSWERS_SET for place, pair in pairs.items() if isinstance(pair, AnswerPair)}
         num_left_out += not sets
         return sets
 

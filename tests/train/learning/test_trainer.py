@@ -11,9 +11,12 @@ from torch.multiprocessing.spawn import spawn
 
 from c3l_ray.train.learning import export
 from c3l_ray.train.learning.trainer import Trainer, choose_dtype, learning_rate_at
+from c3l_ray.train.objectives import Answers
 from c3l_ray.train.training_config import Optimization, TrainConfig, Workers
 from tests.train.learning.builders import CPU, SHIPPED_MODEL, compute_gradients, make_batch
 from tests.train.records import MakeTrainConfig
+
+PAIRS = Answers(pair_weight=1.0, anchor=0.5)
 
 
 def run_steps(trainer: Trainer, steps: range) -> list[float]:
@@ -23,12 +26,15 @@ def run_steps(trainer: Trainer, steps: range) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize(("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3)])
+@pytest.mark.parametrize(
+    ("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3), ("answers", 2)]
+)
 def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
     train_config: MakeTrainConfig, tmp_path: Path, objective: str, batch_size: int
 ) -> None:
     config = train_config(
         objective=objective,
+        answers=PAIRS,
         optim=Optimization(batch_size=batch_size, micro_batch=2),
         model=dataclasses.replace(SHIPPED_MODEL, lora_dropout=0.1),  # random numbers matter
     )
@@ -42,7 +48,7 @@ def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
     assert len(set(expected)) == 20
 
 
-@pytest.mark.parametrize("objective", ["c3l", "vigc"])
+@pytest.mark.parametrize("objective", ["c3l", "vigc", "answers"])
 def test_learning_lowers_the_loss(train_config: MakeTrainConfig, objective: str) -> None:
     config = train_config(objective=objective, optim=Optimization(batch_size=2))
     losses = run_steps(Trainer(config, 12, CPU), range(12))
@@ -59,12 +65,13 @@ def test_the_learning_rate_rises_and_falls_along_a_cosine(
     assert learning_rate_at(config, step, 20) == pytest.approx(3.0 * expected)
 
 
-@pytest.mark.parametrize("objective", ["c3l", "cgvlm", "vigc"])
+@pytest.mark.parametrize("objective", ["c3l", "cgvlm", "vigc", "answers"])
 def test_bfloat16_computes_close_to_float32(train_config: MakeTrainConfig, objective: str) -> None:
     losses = {}
     for name in ("float32", "bfloat16"):
         config = train_config(
             objective=objective,
+            answers=PAIRS,
             model=dataclasses.replace(SHIPPED_MODEL, precision=name),
             optim=Optimization(batch_size=2),
         )
@@ -90,6 +97,8 @@ CASES: dict[str, tuple[Any, Any, int, int]] = {
     "c3l, shared prefixes, activations twice": ("c3l", "ddp", 4, 1),
     "c3l sharded, shared prefixes, activations twice": ("c3l", "fsdp", 4, 1),
     "cgvlm sharded, activations twice": ("cgvlm", "fsdp", 4, 1),
+    "answers in micro-batches, uneven": ("answers", "ddp", 5, 2),
+    "answers sharded, shared prefixes, activations twice": ("answers", "fsdp", 4, 1),
 }
 
 
@@ -102,6 +111,7 @@ def make_case_config(name: str, *, num_workers: int) -> TrainConfig:
             SHIPPED_MODEL, activation_checkpointing="on" if "twice" in name else "off"
         ),
         objective=objective,
+        answers=PAIRS,
         optim=Optimization(
             batch_size=batch_size, micro_batch=micro_batch if num_workers > 1 else batch_size
         ),

@@ -100,10 +100,9 @@ def _explain_left_out(left_out_turns: dict[str, int]) -> str:
     """Why turns are not learnt, and what to do; empty where none is left out."""
     if not left_out_turns:
         return ""
-    counts = ", ".join(f"{reason} {count}" for reason, count in left_out_turns.items())
     return (
-        f" (turns left out: {counts}); jobs.generate --answers K samples more answers to each "
-        "question"
+        f" (turns left out: {_list_counts(left_out_turns)}); jobs.generate --answers K samples "
+        "more answers to each question"
     )
 
 
@@ -211,6 +210,12 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
         max_held_out=config.progress.max_held_out,
     )
     files, sets = _number_files(turns)
+    left_out_turns = {reason: left_out[reason] for reason in LEFT_OUT_REASONS if left_out[reason]}
+    log.info(
+        "%d questions to learn from; turns left out: %s",
+        sum(len(turn_set.turns) for turn_set in sets),
+        _list_counts(left_out_turns),
+    )
     return TrainingData(
         files=files,
         held_out=held_out,
@@ -218,10 +223,12 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
         read=source.read,
         sets=sets,
         num_left_out=num_left_out,
-        left_out_turns={
-            reason: left_out[reason] for reason in LEFT_OUT_REASONS if left_out[reason]
-        },
+        left_out_turns=left_out_turns,
     )
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items()) or "none"
 
 
 def _number_files(

@@ -83,8 +83,8 @@ PARTS = {
         "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
     ),
     "train.held_out": Part(
-        "chat errors images methods schema train.learning train.reading train.reading.stream "
-        "train.training_config",
+        "chat errors images methods schema train.learning train.objectives train.reading "
+        "train.reading.stream train.training_config",
         "ray",
     ),
     "train.fit": Part(

@@ -13,12 +13,12 @@ from c3l_ray.schema import Record
 from c3l_ray.train.learning.metrics import MeasurementLine
 from c3l_ray.train.learning.readable import Prompt, measure_readable_share
 from c3l_ray.train.learning.trainer import Trainer
+from c3l_ray.train.objectives import READABLE
 from c3l_ray.train.reading import stream
 from c3l_ray.train.reading.encode import load_processor
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
-READABLE = "held_out_readable"
 FEW_READABLE = 0.5
 
 

@@ -24,6 +24,7 @@ _CONTRAST_PARTS = (
     "temperature",
 )
 REFERENCE_PARTS = ("pair", "margin_gain")
+READABLE = "held_out_readable"  # the measured share of replies that can be read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,7 +182,7 @@ class TrainingTask:
     """What is trained, on what, and where the result is written."""
 
     input: tuple[str, ...]
-    """Output folder of a run; but for c3l also LLaVA JSON, Parquet, tars, folders, as they lie."""
+    """Output of a run; but for c3l and answers also LLaVA JSON, Parquet, tars, folders, as is."""
     output: str
     """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
     model: ModelToTune

@@ -89,7 +89,7 @@ class Alignment:
             yield "min_temperature", f"must be at most the initial temperature {self.temperature}"
 
 
-# The likelihood of the best answer beside DPO is as in RPO (arXiv 2404.19733). Defaults are what
+# The likelihood beside DPO is as in Iterative RPO (arXiv 2404.19733). Defaults are what
 # was best on scenes: the likelihood alone is safe, with the pair some seeds lost their language.
 @dataclass(frozen=True, kw_only=True)
 class Answers(AnswerRules):

@@ -1,7 +1,7 @@
 """Which answers to a question are its best and its worst."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,8 @@ from c3l_ray.schema import Scores, Turn
 
 
 def make_scores(**values: float) -> Scores:
-    return {**dict.fromkeys(SCORE_NAMES, None), **values}  # type: ignore[typeddict-item]
+    scores: Any = {**dict.fromkeys(SCORE_NAMES), **values}
+    return cast(Scores, scores)
 
 
 def make_turn(own: float | None, *others: tuple[str, float | None], **changes: Any) -> Turn:

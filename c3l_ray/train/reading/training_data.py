@@ -210,7 +210,7 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
         max_held_out=config.progress.max_held_out,
     )
     files, sets = _number_files(turns)
-    left_out_turns = {reason: left_out[reason] for reason in LEFT_OUT_REASONS if left_out[reason]}
+    left_out_turns = {str(name): left_out[name] for name in LEFT_OUT_REASONS if left_out[name]}
     log.info(
         "%d questions to learn from; turns left out: %s",
         sum(len(turn_set.turns) for turn_set in sets),

@@ -13,8 +13,8 @@ from c3l_ray.schema import Scores, Turn
 
 
 def make_scores(**values: float) -> Scores:
-    scores: Any = {**dict.fromkeys(SCORE_NAMES), **values}
-    return cast(Scores, scores)
+    scores: dict[str, float | None] = dict.fromkeys(SCORE_NAMES)
+    return cast(Scores, {**scores, **values})
 
 
 def make_turn(own: float | None, *others: tuple[str, float | None], **changes: Any) -> Turn:

@@ -11,8 +11,8 @@ from torch import nn
 def without_lora(model: nn.Module) -> Iterator[None]:
     """Inside, the model computes what it does without its LoRA matrices, and no gradients.
 
-    peft's own `disable_adapter` also marks the matrices as weights that do not learn. FSDP notes
-    that mark when it first gathers them, and would then never compute their gradients.
+    peft's own `disable_adapter` also marks the matrices as weights that do not learn, and back, at
+    each micro-batch; here nothing changes but the switch.
 
     Raises:
         RuntimeError: the model has no LoRA matrices, or they cannot be switched off.

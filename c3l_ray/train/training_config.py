@@ -78,11 +78,11 @@ class Optimization:
     """How the weights are optimised: the same for any number of workers."""
 
     batch_size: Annotated[int, Range(min=1)] = 32
-    """Images, of answers questions, in a step, over all workers [C-com]; for cgvlm often 256 [L]."""
+    """Images (answers: questions) in a step, over all workers [C-com]; 256 is usual for cgvlm [L]."""
     micro_batch: Annotated[int, Range(min=1)] = 4
     """Images that a worker computes at once; gradients are accumulated until the batch is done."""
     epochs: Annotated[float, Range(above=0)] = 1.0
-    """Passes over the images, of the objective answers over the questions."""
+    """Passes over the images; for the objective answers over the questions."""
     steps: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Steps to train, whatever the number of epochs."""
     learning_rate: Annotated[float | None, Range(above=0), optional("FLOAT")] = None

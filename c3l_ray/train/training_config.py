@@ -78,7 +78,7 @@ class Optimization:
     """How the weights are optimised: the same for any number of workers."""
 
     batch_size: Annotated[int, Range(min=1)] = 32
-    """Images (answers: questions) in a step, over all workers [C-com]; 256 is usual for cgvlm [L]."""
+    """Images, or questions, in a step, over all workers [C-com]; 256 is usual for cgvlm [L]."""
     micro_batch: Annotated[int, Range(min=1)] = 4
     """Images that a worker computes at once; gradients are accumulated until the batch is done."""
     epochs: Annotated[float, Range(above=0)] = 1.0

@@ -95,7 +95,7 @@ def summarize_training(report: TrainingReport, output: str) -> str:
         *_describe_mixture(report.mixture),
         *([f"  left out {report.left_out_images} images"] if report.left_out_images else []),
         *(
-            [f"           turns: {_list_counts(report.left_out_turns)}"]
+            [f"  left out turns: {_list_counts(report.left_out_turns)}"]
             if report.left_out_turns
             else []
         ),

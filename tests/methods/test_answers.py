@@ -38,8 +38,9 @@ def make_turn(own: float | None, *others: tuple[str, float | None], **changes: A
             {"answer": answer, "num_samples": 1, "status": "ok", "scores": scores(value)}
             for answer, value in others
         ],
+        **changes,
     }
-    return {**turn, **changes}
+    return cast(Turn, turn)
 
 
 CASES: dict[str, tuple[dict[str, Any], Turn, Any]] = {

@@ -32,7 +32,7 @@ def run_steps(trainer: Trainer, steps: range) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3), ("answers", 2)]
+    ("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3), ("answers", 1)]
 )
 def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
     train_config: MakeTrainConfig, tmp_path: Path, objective: str, batch_size: int

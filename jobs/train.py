@@ -11,8 +11,10 @@ loads.
 from turns of status ok.
 --objective conversations fine-tunes a model on a dataset: all turns of an image
 in one text, the loss on the replies.
+--objective answers learns the best of several answers to one question, with
+--answers.pair-weight also against the worst.
 
-All but c3l also read LLaVA's JSON, Parquet and, for captions, tars:
+All but c3l and answers also read LLaVA's JSON, Parquet and, for captions, tars:
 
     python -m jobs.train --objective vigc --output s3://bucket/tuned \\
         --input conversation_58k.json detail_23k.json --layout.image-root coco/train2017 \\

@@ -42,7 +42,7 @@ PARTS = {
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
-    "methods": Part("methods.scores ranges schema", "numpy"),
+    "methods": Part("flags methods.scores ranges schema", "numpy"),
     # From files to rows, and from rows to committed files: neither torch nor Ray.
     "runs": Part("config errors identity methods methods.scores schema storage", "pyarrow"),
     "inputs.layout": Part("flags"),
@@ -65,7 +65,7 @@ PARTS = {
     # The only Ray Data over records.
     "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
-    "train.objectives": Part("ranges"),
+    "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
     "train.training_config": Part(
         "flags inputs.layout methods ranges template_args train.mixture_config train.objectives"
@@ -77,12 +77,19 @@ PARTS = {
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
-        "errors inference.logit_transform inference.pack_attention inference.packing "
-        "inference.rounding model_files train.objectives train.reading train.training_config",
-        "accelerate huggingface_hub peft safetensors tensorboardX torch transformers",
+        "chat errors inference.logit_transform inference.pack_attention inference.packing "
+        "inference.rounding methods model_files train.objectives train.reading "
+        "train.training_config",
+        "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
+    ),
+    "train.held_out": Part(
+        "chat errors images methods schema train.learning train.objectives train.reading "
+        "train.reading.stream train.training_config",
+        "ray",
     ),
     "train.fit": Part(
-        "train.learning train.reading train.reading.stream train.training_config", "ray torch"
+        "train.held_out train.learning train.reading train.reading.stream train.training_config",
+        "ray torch",
     ),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.

@@ -22,7 +22,7 @@ from c3l_ray.methods.scores import SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.report import RecordsReport
-from c3l_ray.train.objectives import OBJECTIVES
+from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, C3LReport
 from c3l_ray.workflows.train import TrainingReport
@@ -181,7 +181,7 @@ def test_the_table_of_measurements_has_every_measurement() -> None:
         if isinstance(node, ast.Dict)
     ]
     (line,) = (names for names in lines if "grad_norm" in names)
-    assert documented == {*parts, *line, "held_out_loss"}
+    assert documented == {*parts, *line, "held_out_loss", READABLE}
 
 
 def test_the_table_of_scores_is_that_of_the_code() -> None:

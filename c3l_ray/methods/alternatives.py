@@ -6,14 +6,12 @@ tell the better from the worse with the question held fixed, which the turns of 
 questions and other kinds, do not allow.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any
 
 from c3l_ray.methods import c3l
-from c3l_ray.methods.scores import LOWER_IS_BETTER
+from c3l_ray.methods.scores import value_of
 from c3l_ray.schema import Alternative, Turn, TurnStatus
 
 JSON_ANSWER_PATTERN = r' "([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4}))*"\}'
@@ -111,8 +109,4 @@ def keep_best_answers(turns: Sequence[Turn], by: str | None) -> None:
 
 def _value(answered: Turn | Alternative, by: str) -> float | None:
     """A score, the higher the better; None where there is none, or the answer is not usable."""
-    scores: Mapping[str, Any] = answered.get("scores") or {}
-    score = scores.get(by)
-    if answered["status"] != "ok" or score is None or not math.isfinite(score):
-        return None
-    return -float(score) if by in LOWER_IS_BETTER else float(score)
+    return value_of(answered.get("scores"), by) if answered["status"] == "ok" else None

@@ -13,7 +13,8 @@ from c3l_ray.workflows.c3l import C3LReport
 from c3l_ray.workflows.train import TrainingReport
 
 CONFOUNDED_FROM = 0.5  # a rank correlation with answer length that a user should know of
-SIMILARITIES = ("positive_similarity", "negative_similarity")
+LOSSES = ("loss", "contrastive", "nll", "pair")
+COMPARISONS = ("positive_similarity", "negative_similarity", "margin", "pair_accuracy")
 
 
 def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
@@ -84,8 +85,8 @@ def summarize_training(report: TrainingReport, output: str) -> str:
             if measurements.get(name) is not None
         )
 
-    losses = ("loss", "contrastive", "nll")
-    similarities = list_values(SIMILARITIES)
+    comparisons = list_values(COMPARISONS)
+    held_out = (f"held_out_{name}" for name in (*LOSSES, "pair_accuracy", "readable"))
     model = os.path.join(output, "model")
     is_vigc = report.objective == "vigc"
     lines = [
@@ -94,11 +95,16 @@ def summarize_training(report: TrainingReport, output: str) -> str:
         f"{report.steps} steps",
         *_describe_mixture(report.mixture),
         *([f"  left out {report.left_out_images} images"] if report.left_out_images else []),
+        *(
+            [f"  left out turns: {_list_counts(report.left_out_turns)}"]
+            if report.left_out_turns
+            else []
+        ),
         *([f"  skipped  {_list_counts(report.skipped)}"] if report.skipped else []),
         *(f"  note     {note}" for note in report.notes),
-        f"  last     {list_values(losses)}",
-        *([f"           {similarities}"] if similarities else []),
-        f"  held out {list_values(f'held_out_{name}' for name in losses) or 'none'}",
+        f"  last     {list_values(LOSSES)}",
+        *([f"           {comparisons}"] if comparisons else []),
+        f"  held out {list_values(held_out) or 'none'}",
         f"  speed    {list_values(('tokens_per_s', 'seconds_per_step', 'data_wait_share', 'mfu'))}",
         *([] if report.verified_reply is None else [f"  in vLLM  {report.verified_reply!r}"]),
         f"  model    {model}",

@@ -29,10 +29,11 @@ class TrainingReport:
         images: to learn from.
         held_out_images: to evaluate on.
         left_out_images: of the input, with nothing for the objective to learn.
+        left_out_turns: usable turns that the objective answers does not learn, by reason.
         mixture: by set of turns, their number and the share of the draws; empty where records are
             learnt whole.
         steps: of the optimizer.
-        objective: "c3l", "cgvlm", "vigc" or "conversations".
+        objective: "c3l", "cgvlm", "vigc", "conversations" or "answers".
         tune: which weights learn: "lora", "full" or "adapter".
         model: identities of the weights: "initial" ones, and "tuned" ones once they are written.
         origin: digest of the identity.
@@ -52,6 +53,7 @@ class TrainingReport:
     images: int
     held_out_images: int
     left_out_images: int = 0
+    left_out_turns: dict[str, int] = field(default_factory=dict)
     mixture: dict[str, dict[str, Any]]
     steps: int
     objective: str
@@ -126,6 +128,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         images=count_images(data.files),
         held_out_images=count_images(data.held_out),
         left_out_images=data.num_left_out,
+        left_out_turns=data.left_out_turns,
         mixture=summarize_mixture(data, config),
         follow_ups=data.num_follow_ups,
         steps=run.num_steps,
@@ -138,6 +141,8 @@ def train_model(config: TrainConfig) -> TrainingReport:
         notes=notes,
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
+    if folder.read_json(fit.STOPPED):
+        folder.write_json(fit.STOPPED, {})  # of the command before this one
     log.info(
         "%d images to learn from, %d held out, %d left out; %d steps of %d images",
         *(report.images, report.held_out_images, report.left_out_images),
@@ -151,6 +156,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
             f"the log files of its processes are {cluster.find_log_files()}\n"
             "run the same command again to go on from the latest checkpoint"
         ) from error
+    _raise_if_stopped(folder.read_json(fit.STOPPED))
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
@@ -194,6 +200,27 @@ def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     if not content or content.get("origin") != origin or not content["finished"]:
         return None
     return TrainingReport(**content)
+
+
+def _raise_if_stopped(stop: dict[str, Any] | None) -> None:
+    """Says that a training stopped itself.
+
+    Raises:
+        C3LError: it did, and there is no tuned model.
+    """
+    if not stop:
+        return
+    kept = (
+        f"the checkpoint of step {stop['saved_step']} is kept"
+        if stop["saved_step"]
+        else "no checkpoint was written before it"
+    )
+    raise C3LError(
+        f"the training stopped itself at step {stop['step']}: {stop['reason']}\n"
+        f"{kept}, and no model is written; train with a lower --optim.learning-rate or "
+        "--answers.pair-weight, or fewer --optim.steps, into another output\n"
+        "the same command with a lower --answers.min-readable goes on from where it was kept"
+    )
 
 
 def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:

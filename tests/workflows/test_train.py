@@ -78,12 +78,17 @@ def test_a_report_counts_the_skipped_images_and_has_notes() -> None:
         identity={},
         config={"model": {"name": "m"}},
         seconds={"wall": 1.0},
+        left_out_turns={"answers_agree": 2, "small_spread": 5},
         skipped={"unusable_image": 1, "too_long": 3},
         notes=["images are larger"],
     )
     assert "  skipped  too_long 3, unusable_image 1\n" in summarize_training(report, "out")
+    assert "  left out turns: small_spread 5, answers_agree 2\n" in summarize_training(
+        report, "out"
+    )
     assert "  note     images are larger\n" in summarize_training(report, "out")
-    report = dataclasses.replace(report, skipped={}, notes=[])
+    report = dataclasses.replace(report, skipped={}, notes=[], left_out_turns={})
+    assert "left out" not in summarize_training(report, "out")
     assert "skipped" not in summarize_training(report, "out")
     assert "note" not in summarize_training(report, "out")
 

@@ -8,13 +8,16 @@ The stages (arXiv 2405.12752) are folders of the output, and each is a job of
 its own:
 
     round-0/  the model writes turns and scores them        jobs.generate
-    train-0/  each image's best turn is contrasted with
-              its others                                    jobs.train
+    train-0/  the model learns an image's best turn
+              against its others                            jobs.train
     round-1/  the tuned model writes the turns anew; the
               model as it came scores them                  jobs.generate
     dataset/  the turns of the last round that rank highest jobs.select
 
 --rounds 2 trains and generates once more, starting from the tuned model.
+--objective answers --answers 6 departs from the paper: the model answers each
+of its questions six times more, and learns the best answer to each. On scenes
+that makes its turns truer, and the contrast of turns does not.
 run.json names the stages; each stage has a run.json of its own.
 
 Interrupted jobs resume in the stage where they were: run the same command

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from c3l_ray.config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.errors import PreflightError
-from c3l_ray.methods.labels import LabelRules
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
+from c3l_ray.train.objectives import Answers
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l import C3LConfig, run_c3l
 from jobs.command_line import main
@@ -59,7 +59,7 @@ SKIMAGE = (
 SKLEARN = ("china.jpg", "flower.jpg")
 PHOTOGRAPHS = "photographs.tar"
 SCENES_PER_SHARD = 50
-BY: RankedBy = "visual_ifd"
+BY: RankedBy = "grounding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +154,12 @@ def make_c3l_config(config: DemoConfig) -> C3LConfig:
         top=0.1,
         by=BY,
         within="kind",
+        objective="answers",
+        answers=6,
         tuning=TuningOptions(max_len=256),
         training=TrainingOptions(
-            labels=LabelRules(by=BY, within="kind"),
-            optim=Optimization(batch_size=16, micro_batch=16),
+            answers=Answers(by=BY),
+            optim=Optimization(batch_size=16, micro_batch=16, epochs=3, learning_rate=1e-3),
         ),
     )
 

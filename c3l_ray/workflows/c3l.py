@@ -1,6 +1,8 @@
 """C3L whole (arXiv 2405.12752): images in, a dataset of their best turns out.
 
 Each stage is a folder of the output and a workflow of its own: round-0, train-0, round-1, dataset.
+Between two rounds the generator is tuned as in the paper, by contrasting the turns of an image, or
+by learning the best of several answers to a question (`methods.answers`).
 """
 
 import dataclasses
@@ -8,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from c3l_ray import __version__, schema
 from c3l_ray.config import (
@@ -45,6 +47,8 @@ class C3LConfig(GenerateConfig):
     """Folder for the stages, local or s3://. The same command resumes there."""
     rounds: Annotated[int, Range(min=0)] = 1
     """Trainings; a generation with the tuned model follows each."""
+    objective: Literal["c3l", "answers"] = "c3l"
+    """Learn an image's best turn against its others, or (answers) a question's best answer."""
     top: Annotated[float, Range(above=0)] = 5000
     """Turns to keep (the paper's 5k), from 1 on, or a share of them below 1."""
     by: RankedBy = "i2c"
@@ -58,6 +62,8 @@ class C3LConfig(GenerateConfig):
 
     def conflicts(self) -> Conflicts:
         yield from super().conflicts()
+        if self.objective == "answers" and self.rounds and not self.answers:
+            yield "objective", "has no answers to choose from; ask for some, such as --answers 6"
         if not self.keep_images:
             yield "keep_images", "training needs the images in the records"
         if self.training.contrast.token_weights == "vig" and not self.token_gains:
@@ -260,6 +266,7 @@ def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
             **_fields_of(TrainingOptions, config.training),
             "input": (f"{config.output}/round-{number}",),
             "output": f"{config.output}/train-{number}",
+            "objective": config.objective,
             "model": ModelToTune(
                 name=model,
                 template_args=config.model.template_args,

@@ -14,7 +14,7 @@ Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
 other failure.
 """
 
-from c3l_ray.config import SelectConfig
+from c3l_ray.select_config import SelectConfig
 from jobs.command_line import main
 
 

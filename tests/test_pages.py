@@ -15,13 +15,14 @@ import pytest
 import tyro
 
 from c3l_ray import config, errors, schema
-from c3l_ray.config import GenerateConfig, ScoreConfig, SelectConfig
-from c3l_ray.dataset.select import SelectionReport
+from c3l_ray.config import GenerateConfig, ScoreConfig
+from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods import vigc
 from c3l_ray.methods.scores import SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.report import RecordsReport
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.objectives import OBJECTIVES
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, C3LReport

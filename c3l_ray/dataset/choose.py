@@ -1,6 +1,6 @@
 """Which turns of a run rank highest: a pass over its ids and scores."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.errors import PreflightError
+from c3l_ray.kind_shares import apportion, find_largest_total
 from c3l_ray.methods import ranking
 from c3l_ray.methods.scores import LOWER_IS_BETTER
 from c3l_ray.runs.commit import Manifest, read_records
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.select_config import SelectConfig
 
 Choice = dict[str, dict[int, list[int]]]
 """By unit and row, the places of the chosen turns."""
@@ -52,8 +53,8 @@ def choose_turns(
         config: of the selection.
 
     Raises:
-        PreflightError: no turn has the score, the image refutes all that have it, or none is good
-            enough.
+        PreflightError: no turn has the score, the image refutes all that have it, none is good
+            enough, or a kind has too few for --mix.
     """
     if not manifests:
         raise PreflightError(f"{source.flag} {source.path}: holds no committed images yet")
@@ -92,7 +93,11 @@ def choose_turns(
     else:
         ranked = np.lexsort((turn, image, -scores))
         ranked = ranked[~is_left_out[ranked]]
-        chosen = ranked[: int(_count_kept(config.kept, np.array(len(scores))))]
+        total = int(_count_kept(config.kept, np.array(len(scores))))
+        if config.shares:
+            kinds = scored["kind"].take(ranked).to_numpy()
+            ranked = ranked[_find_first_of_kinds(kinds, total, config)]
+        chosen = ranked[:total]
     choice: Choice = defaultdict(lambda: defaultdict(list))
     for place in scored.select(["unit", "row", "turn"]).take(chosen).to_pylist():
         choice[place["unit"]][place["row"]].append(place["turn"])
@@ -116,6 +121,32 @@ def _count_kept(top: float | None, count: NDArray[np.int64]) -> NDArray[np.int64
         return count
     kept = top if top >= 1 else np.maximum(1, np.round(top * count))
     return np.minimum(kept, count).astype(np.int64)
+
+
+def _find_first_of_kinds(
+    kinds: NDArray[np.object_], num_kept: int, config: SelectConfig
+) -> NDArray[np.bool_]:
+    """For each turn, in the order of their ranks, whether it is kept for the share of its kind.
+
+    Raises:
+        PreflightError: a kind has fewer turns than its share asks for.
+    """
+    counts = apportion(num_kept, config.shares)
+    available = Counter(kinds.tolist())
+    lacking = [kind for kind, count in counts.items() if count > available[kind]]
+    if lacking:
+        there = ", ".join(f"{kind} {count}" for kind, count in available.most_common())
+        asked = ", ".join(f"{counts[kind]} of kind {kind}" for kind in lacking)
+        largest = find_largest_total(available, config.shares)
+        advice = f"; --top {largest} is the most that has these shares" if largest else ""
+        raise PreflightError(
+            f"--mix {' '.join(config.mix)}: asks for {asked} among {num_kept} turns; the turns "
+            f"that can be kept are {there}{advice}"
+        )
+    is_kept = np.zeros(len(kinds), dtype=bool)
+    for kind, count in counts.items():
+        is_kept[np.flatnonzero(kinds == kind)[:count]] = True
+    return is_kept
 
 
 def _read_scored_turns(source: RunFolder, manifest: Manifest, config: SelectConfig) -> pa.Table:

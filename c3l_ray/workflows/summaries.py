@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from c3l_ray.dataset.select import SelectionReport
+from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import LOWER_IS_BETTER
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
+from c3l_ray.select_config import SelectConfig
 from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
 
 
 def test_llava_json_names_images_that_are_there(write_run: WriteRun) -> None:
     path = write_run([[make_turn(0.1), make_turn(0.9)], [make_turn(0.2)], [make_turn(0.3)]])
-    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
     samples = json.loads((path / "dataset" / "llava.json").read_text())
     assert len(samples) == len({sample["id"] for sample in samples}) == 4
     for sample in samples:
@@ -38,14 +38,14 @@ def test_records_without_images_name_them_as_they_were_named(
     write_run: WriteRun, meta: str | None, name: str
 ) -> None:
     path = write_run([[make_turn(0.1)]], keep_images=False, meta=meta)
-    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
     (sample,) = json.loads((path / "dataset" / "llava.json").read_text())
     assert sample["image"] == name
 
 
 def test_the_chosen_turns_of_an_image_can_be_one_sample(write_run: WriteRun) -> None:
     path = write_run([[make_turn(0.3), make_turn(0.1), make_turn(0.9)], [make_turn(0.2)]])
-    select_turns(SelectConfig(input=str(path), top=0.75, group="image"))
+    select_turns(SelectConfig(input=str(path), top=0.75, group="image", llava="images"))
     samples = json.loads((path / "dataset" / "llava.json").read_text())
     questions = [
         [message["value"] for message in sample["conversations"][::2]] for sample in samples

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import (
     ConversationLayout,
     ModelToTune,

@@ -184,10 +184,12 @@ def _list_instructions(instructions: Instructions) -> str:
         most_common = sorted(counts.items(), key=lambda item: -item[1])
         lines.append(f"\n{kind}:\n")
         for instruction, count in most_common[:NUM_SHOWN_INSTRUCTIONS]:
-            lines.append(f"- {_to_line(instruction)} ({count} turns)")
+            lines.append(f"- {_to_line(instruction)} ({count})")
         if len(counts) > NUM_SHOWN_INSTRUCTIONS:
             lines.append(f"- and {len(counts) - NUM_SHOWN_INSTRUCTIONS} more")
-    return "## Prompts\n" + "\n".join(lines) if lines else ""
+    if not lines:
+        return ""
+    return "## Prompts\n\nWith how many of the turns here each was sent for.\n" + "\n".join(lines)
 
 
 def _make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -205,7 +207,7 @@ def _to_line(text: str) -> str:
 
 def _list_counts(counts: Mapping[str, int] | None) -> str:
     if counts is None:
-        return "not known: the run is not finished"
+        return "not in run.json"
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 

@@ -112,7 +112,7 @@ def test_the_card_says_how_the_turns_were_made(write_run: WriteRun) -> None:
         "| images of the run | ok 2, failed 1 |",
         "| failed images by reason | undecodable 1 |",
         "| turns here, by kind | dialogue 3 |",
-        f"- {instruction} (3 turns)",
+        f"- {instruction} (3)",
         "| dataset_info.json | by which LLaMA-Factory reads llava.json; `media_dir` is the images' "
         "folder |",
     ):

@@ -174,6 +174,7 @@ def test_conversations_are_learnt_whole(
         top=ALL_TURNS,
         require_gain=False,
         group="image",
+        llava="images",
     )
     select_turns(select)
     texts = {}

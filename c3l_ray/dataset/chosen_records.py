@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from c3l_ray.dataset.choose import Choice
-from c3l_ray.runs.commit import Manifest, read_records
+from c3l_ray.runs.commit import Manifest, iterate_records
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import Record, replace_columns
 
@@ -39,7 +39,7 @@ def read_chosen(
     choice: Choice,
     columns: list[str] | None = None,
 ) -> Iterator[ChosenRecords]:
-    """The chosen records of a run, unit by unit, each table in memory of less than 2 GiB of images.
+    """The chosen records of a run, in the order of its units, a few at a time.
 
     Args:
         source: the run.
@@ -50,8 +50,7 @@ def read_chosen(
     for unit in sorted(choice):
         places_of = choice[unit]
         first = 0
-        # No array holds over 2 GiB, so that a table of more has its rows in several.
-        for batch in read_records(source, manifests[unit], columns).to_batches():
+        for batch in iterate_records(source, manifests[unit], columns):
             rows = [row for row in sorted(places_of) if first <= row < first + batch.num_rows]
             if rows:
                 taken = batch.take(pa.array([row - first for row in rows], pa.int64()))

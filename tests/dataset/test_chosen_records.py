@@ -1,6 +1,5 @@
 """Chosen rows, found in whatever batches a unit is read in."""
 
-
 import pytest
 
 from c3l_ray.dataset.chosen_records import read_chosen

@@ -187,7 +187,8 @@ def iterate_records(
         yield from read_file(folder, manifest.file, manifest.digest, columns).to_batches()
         return
     content = _read_content(folder.location / manifest.file, manifest.digest)
-    yield from pq.ParquetFile(io.BytesIO(content)).iter_batches(BATCH_ROWS)
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    yield from file.iter_batches(BATCH_ROWS, use_threads=False)
 
 
 def read_file(

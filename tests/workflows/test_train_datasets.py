@@ -82,7 +82,7 @@ def test_a_student_learns_captions_and_then_a_selected_dataset(tmp_path: Path) -
     assert select_turns(select).turns == 16  # the image refutes the others
     student, losses = train(
         tmp_path / "student",
-        tmp_path / "best" / "llava.json",
+        tmp_path / "best",
         objective="conversations",
         model=ModelToTune(name=str(tmp_path / "aligned" / "model")),
     )

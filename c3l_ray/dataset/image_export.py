@@ -26,13 +26,13 @@ class ExportedImages(NamedTuple):
     Attributes:
         rows: of the records whose image can leave, or is null.
         images: of these records.
-        num_rewritten: images that were written as decoded.
+        is_rewritten: for each of these, whether it is written as decoded.
         failures: for each record that is left out, its source and key, and why.
     """
 
     rows: list[int]
     images: list[bytes | None]
-    num_rewritten: int
+    is_rewritten: list[bool]
     failures: list[str]
 
 
@@ -53,8 +53,8 @@ def export_images(table: pa.Table) -> ExportedImages:
     exported = {
         row: image for row, image in enumerate(tried) if not isinstance(image, UnusableImage)
     }
-    num_rewritten = sum(image is not images[row] for row, image in exported.items())
-    return ExportedImages(list(exported), list(exported.values()), num_rewritten, failures)
+    is_rewritten = [image is not images[row] for row, image in exported.items()]
+    return ExportedImages(list(exported), list(exported.values()), is_rewritten, failures)
 
 
 def export_image(data: bytes) -> bytes:

@@ -60,11 +60,12 @@ class DatasetWriter:
         """Writes the samples of records whose image can be decoded here."""
         exported = export_images(chosen.table)
         self.failures += exported.failures
-        self._num_rewritten += exported.num_rewritten
         texts: list[Record] = chosen.table.drop_columns("image").to_pylist()
         records: list[Record] = []
         samples: list[list[Sample]] = []
-        for row, image in zip(exported.rows, exported.images, strict=True):
+        for row, image, is_rewritten in zip(
+            exported.rows, exported.images, exported.is_rewritten, strict=True
+        ):
             record: Record = {**texts[row], "image": image}
             places, num_turns = chosen.places[row], chosen.num_turns[row]
             samples_of_record = list(make_samples(record, places, num_turns, self._config.group))
@@ -73,6 +74,7 @@ class DatasetWriter:
             ]
             if rows:
                 self.num_images += 1
+                self._num_rewritten += is_rewritten
                 self._num_samples += len(rows)
                 self._parts.add(rows)
                 records.append(record)

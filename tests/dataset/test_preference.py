@@ -13,6 +13,7 @@ from c3l_ray.methods.scores import SCORE_NAMES, RankedBy
 from c3l_ray.schema import Turn
 from c3l_ray.select_config import SelectConfig
 from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, read_rows
+from tests.dataset.test_image_export import DIFFERENT
 
 
 def make_scores(value: float | None) -> dict[str, float | None]:
@@ -111,6 +112,14 @@ def test_pairs_are_written_and_what_makes_none_is_counted(write_run: WriteRun) -
     assert last["prompt"] == [{"role": "system", "content": "Be brief."}, *question]
     card = (path / "dataset" / "README.md").read_text()
     assert "| pairs | alternatives 2, correction 1 |" in card
+
+
+def test_an_image_without_a_pair_is_not_counted_as_written(write_run: WriteRun) -> None:
+    image = DIFFERENT["a rotated JPEG"]
+    turns = [[make_answered_turn(0.5, WORSE)], [make_answered_turn(0.5)]]
+    path = write_run(turns, images=[image, image])
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS, export="preference"))
+    assert (report.images, report.rewritten_images) == (1, 1)
 
 
 def test_pairs_load_with_their_images(write_run: WriteRun, tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def test_a_selection_replaces_a_selection_and_nothing_else(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
     path = write_run([[make_turn(0.1)], [make_turn(0.2)]])
-    for llava, top in (("images", ALL_TURNS), ("images", 1), ("none", 1)):
+    runs: list[tuple[Any, int]] = [("images", ALL_TURNS), ("images", 1), ("none", 1)]
+    for llava, top in runs:
         select_turns(SelectConfig(input=str(path), top=top, llava=llava))
         assert len(read_rows(path / "dataset")) == min(top, 2)
         images = path / "dataset" / "images"

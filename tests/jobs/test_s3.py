@@ -34,8 +34,8 @@ def test_from_s3_to_s3(s3: str, tmp_path: Path) -> None:
     again = run_job("generate", *flags)
     assert again.returncode == 0 and "2 units; 2 of these are done" in again.stderr
 
-    flags = ("--input", f"{s3}/run", "--output", f"{s3}/set", "--top", "0.5")
-    selected = run_job("select", *flags, "--llava", "images")
+    folders = ("--input", f"{s3}/run", "--output", f"{s3}/set")
+    selected = run_job("select", *folders, "--top", "0.5", "--llava", "images")
     assert selected.returncode == 0, selected.stderr
     assert {child.name for child in Location.connect(f"{s3}/set").list_children()} == {
         *("llava.json", "dataset_info.json", "images"),

@@ -51,6 +51,8 @@ class SelectConfig:
     """Seed of --by random."""
     mix: Annotated[tuple[str, ...], optional("KIND=SHARE ...")] = ()
     """Share of each kind among the kept turns, as detail=0.4 short=0.6 (default: as they rank)."""
+    exclude_benchmark: Annotated[tuple[str, ...], optional("PATH ...")] = ()
+    """Leave out images that a benchmark has too: its images, or its Parquet, tars or LLaVA JSON."""
     group: Literal["turn", "image"] = "turn"
     """Write a sample for each turn, or one for all the chosen turns of an image."""
     export: Export = "conversations"

@@ -50,8 +50,9 @@ PARTS = {
     "inputs.layout": Part("flags"),
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
-        "errors images inputs kind_shares methods methods.scores runs schema select_config storage",
-        "huggingface_hub numpy pyarrow",
+        "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
+        "select_config storage",
+        "huggingface_hub numpy pdqhash PIL pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),

@@ -24,6 +24,11 @@ class SelectionReport:
         scored_turns: that had the score.
         refuted_turns: of these, those left out because their gain is below 0.
         worse_turns: of the scored turns, those left out because they are worse than at_least.
+        exclude_benchmark: the paths of benchmarks whose images were left out.
+        benchmark_images: of these that could be compared.
+        excluded_images: of the run that a benchmark has too.
+        excluded_turns: scored turns about them.
+        not_compared_images: of the run that are missing, damaged, or of one colour.
         unusable_images: that had chosen turns and cannot be decoded here, left out.
         rewritten_images: that decode differently than they lie, written as decoded.
         turns: chosen and written.
@@ -59,6 +64,11 @@ class SelectionReport:
     scored_turns: int
     refuted_turns: int
     worse_turns: int = 0
+    exclude_benchmark: tuple[str, ...] = ()
+    benchmark_images: int = 0
+    excluded_images: int = 0
+    excluded_turns: int = 0
+    not_compared_images: int = 0
     unusable_images: int = 0
     rewritten_images: int = 0
     turns: int = 0

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 
 from c3l_ray import storage
+from c3l_ray.dataset.benchmark_images import find_overlap
 from c3l_ray.dataset.card import CARD, make_card
 from c3l_ray.dataset.choose import Choice, choose_turns
 from c3l_ray.dataset.chosen_records import read_chosen
@@ -46,7 +47,8 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     if run.get("finished") is None:
         log.warning("the run in %s is not finished; this selects from what it has", config.input)
     manifests = {manifest.unit: manifest for manifest in read_manifests(source) if manifest.file}
-    chosen = choose_turns(source, manifests, config)
+    overlap = find_overlap(source, manifests, config.exclude_benchmark)
+    chosen = choose_turns(source, manifests, config, overlap.rows)
     if chosen.num_refuted:
         log.info(
             "left out %d of %d scored turns, which the image refutes (gain < 0)",
@@ -76,6 +78,11 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         scored_turns=chosen.num_scored,
         refuted_turns=chosen.num_refuted,
         worse_turns=chosen.num_worse,
+        exclude_benchmark=config.exclude_benchmark,
+        benchmark_images=overlap.num_benchmark_images,
+        excluded_images=overlap.num_images,
+        excluded_turns=chosen.num_excluded,
+        not_compared_images=overlap.num_not_compared,
     )
     _clear_folder(target, report)
     num_images = sum(map(len, chosen.choice.values()))

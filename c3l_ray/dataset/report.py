@@ -64,7 +64,7 @@ class SelectionReport:
     scored_turns: int
     refuted_turns: int
     worse_turns: int = 0
-    exclude_benchmark: tuple[str, ...] = ()
+    exclude_benchmark: list[str] = field(default_factory=list)
     benchmark_images: int = 0
     excluded_images: int = 0
     excluded_turns: int = 0

@@ -78,7 +78,7 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         scored_turns=chosen.num_scored,
         refuted_turns=chosen.num_refuted,
         worse_turns=chosen.num_worse,
-        exclude_benchmark=config.exclude_benchmark,
+        exclude_benchmark=list(config.exclude_benchmark),
         benchmark_images=overlap.num_benchmark_images,
         excluded_images=overlap.num_images,
         excluded_turns=chosen.num_excluded,

@@ -32,8 +32,10 @@ def test_shares_are_parsed() -> None:
 
 def test_what_is_left_goes_to_the_largest_remainders() -> None:
     assert apportion(10, {"a": 0.45, "b": 0.35, "c": 0.2}) == {"a": 5, "b": 3, "c": 2}
-    assert apportion(10, {"a": 0.3, "b": 0.7}) == {"a": 3, "b": 7}  # 0.3 * 10 is below 3 in floats
+    assert apportion(10, {"a": 0.3, "b": 0.7}) == {"a": 3, "b": 7}
     assert apportion(1, {"a": 0.2, "b": 0.4, "c": 0.4}) == {"a": 0, "b": 1, "c": 0}
+    # Quotas of 3.5 and 0.5 are equals, though the float 0.1 is a little more than a tenth.
+    assert apportion(5, {"a": 0.7, "b": 0.1, "c": 0.2}) == {"a": 4, "b": 0, "c": 1}
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 1000), min_size=1, max_size=6))

@@ -5,7 +5,6 @@ Which of its fields define a row's content is said in `identity`.
 """
 
 import datetime
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
@@ -23,7 +22,6 @@ Method = Literal["c3l", "vigc"]
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Baseline = Literal["none", "grey", "blur", "mismatched"]
-Within = Literal["dataset", "kind", "kind_and_length"]
 INSTRUCTIONS: dict[Method, dict[str, tuple[str, ...]]] = {
     "c3l": c3l.INSTRUCTIONS,
     "vigc": vigc.INSTRUCTIONS,
@@ -298,55 +296,6 @@ class ScoreConfig(RecordsConfig):
         return self.scorer.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectConfig:
-    """Records in, the turns worth training on out."""
-
-    input: str
-    """Output folder of a jobs.generate or jobs.score run, local or s3://."""
-    output: Annotated[str | None, optional("STR")] = None
-    """Folder for the dataset, local or s3://, made afresh (default: `dataset` in the input)."""
-    top: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
-    """Share of scored turns to keep, or a number from 1 on (default: 0.1, or all of --at-least)."""
-    at_least: Annotated[float | None, optional("FLOAT")] = None
-    """Leave out turns whose score is worse: below this, or above it where lower is better."""
-    by: RankedBy = "i2c"
-    """Score that ranks the turns; random, clip and image_logprob are controls."""
-    within: Within = "dataset"
-    """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
-    per: Literal["dataset", "image"] = "dataset"
-    """Keep the top of the whole dataset, or of each image; a share is at least one turn of each."""
-    # A control must rank what it ranks: it knows nothing of the difference that the image makes.
-    require_gain: bool = True
-    """Leave out turns whose gain is below 0, unless ranked by random, clip or a log-probability."""
-    seed: int = 0
-    """Seed of --by random."""
-    group: Literal["turn", "image"] = "turn"
-    """Write a sample of llava.json for each turn, or one for all the chosen turns of an image."""
-
-    def __post_init__(self) -> None:
-        check_config(self)
-
-    @property
-    def leaves_out_refuted(self) -> bool:
-        """Whether turns that the image refutes are left out."""
-        return self.require_gain and self.by not in BLIND_TO_GAIN
-
-    @property
-    def kept(self) -> float | None:
-        """The share or number of the scored turns to keep; None is all that are good enough."""
-        return DEFAULT_TOP if self.top is None and self.at_least is None else self.top
-
-    def conflicts(self) -> Conflicts:
-        if self.top is not None and not is_share_or_count(self.top):
-            yield "top", SHARE_OR_COUNT
-        if self.at_least is not None and not math.isfinite(self.at_least):
-            yield "at_least", "must be a finite number"
-        if self.at_least is not None and self.by == "random":
-            yield "at_least", "--by random has no score to compare with it; drop it"
-
-
-DEFAULT_TOP = 0.1
 SAME_ANSWER = "would give one and the same answer each time; ask for 1 answer, or raise it"
 
 
@@ -355,14 +304,3 @@ def _is_day(text: str) -> bool:
         return datetime.date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-BLIND_TO_GAIN = frozenset({"random", "clip", "image_logprob", "min_logprob", "text_logprob"})
-"""What turns are ranked by without comparing an answer with and without its image."""
-
-SHARE_OR_COUNT = "must be a share below 1 or a whole number of turns"
-
-
-def is_share_or_count(top: float) -> bool:
-    """Whether a number is a share of all turns, or a whole number of them: 1 is one turn."""
-    return 0 < top < 1 or (top >= 1 and float(top).is_integer())

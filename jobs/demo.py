@@ -109,7 +109,6 @@ def run(config: DemoConfig) -> None:
         f"  rounds   {config.output}/round-*/records",
         f"  model    {config.output}/train-0/model",
         f"  dataset  {config.output}/dataset/part-*.parquet",
-        f"  LLaVA    {config.output}/dataset/llava.json",
         f"  report   {config.output}/run.json",
         sep="\n",
     )

@@ -11,9 +11,9 @@ from c3l_ray.config import (
     ScoreConfig,
     ScorerModel,
     ScorerPool,
-    SelectConfig,
 )
 from c3l_ray.errors import PreflightError
+from c3l_ray.select_config import SelectConfig
 from tests.examples import MakeConfig
 
 

@@ -38,7 +38,9 @@ PARTS = {
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("errors flags inputs.layout methods methods.scores ranges template_args"),
+    "config": Part("errors flags inputs.layout methods ranges template_args"),
+    "kind_shares": Part(),
+    "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
@@ -48,8 +50,9 @@ PARTS = {
     "inputs.layout": Part("flags"),
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
-        "config errors images inputs methods methods.scores runs schema storage",
-        "numpy pyarrow",
+        "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
+        "select_config storage",
+        "huggingface_hub numpy pdqhash PIL pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
@@ -99,18 +102,19 @@ PARTS = {
     ),
     "scenes.make_weights": Part("errors scenes.training", "torch tyro"),
     "evaluation": Part(
-        "config dataset errors inference methods methods.scores runs scenes scenes.training schema",
+        "config dataset errors inference methods methods.scores runs scenes scenes.training schema "
+        "select_config",
         "numpy pyarrow",
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores processors ranges runs schema train.fit train.identity "
+        "methods.scores processors ranges runs schema select_config train.fit train.identity "
         "train.learning train.reading train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation methods methods.scores ranges runs scenes "
+        "config dataset errors evaluation methods methods.scores ranges runs scenes select_config "
         "train.training_config workflows",
         "tyro",
     ),

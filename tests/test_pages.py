@@ -15,13 +15,16 @@ import pytest
 import tyro
 
 from c3l_ray import config, errors, schema
-from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig, SelectConfig
-from c3l_ray.dataset.select import SelectionReport
+from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig
+from c3l_ray.dataset.columns import CONVERSATION_OF_TURN, PREFERENCE
+from c3l_ray.dataset.preference import NoPair
+from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods import vigc
-from c3l_ray.methods.scores import SCORES
+from c3l_ray.methods.scores import SCORE_NAMES, SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.report import RecordsReport
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, C3LReport
@@ -68,6 +71,8 @@ def list_flags(config_class: type, prefix: str = "") -> Iterator[str]:
 FLAGS = {job: {*list_flags(config_class), "--help"} for job, config_class in CONFIGS.items()}
 FLAGS["evaluate"] = {*list_flags(WorldConfig), "--help"}
 ALL_FLAGS = FLAGS_OF_OTHERS.union(*FLAGS.values())
+
+_COLUMNS_BUT_SCORES = [name for name in CONVERSATION_OF_TURN.names if name not in SCORE_NAMES]
 
 COMMANDS = [command for page in PAGES.values() for command in page.commands()]
 
@@ -116,7 +121,10 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
         ("Records", 1, [field.name for field in schema.TURN]),
         ("Records", 2, [field.name for field in schema.ALTERNATIVE]),
         ("Records", 3, [field.name for field in schema.CORRECTION]),
-        ("Datasets", 0, [field.name for field in dataclasses.fields(SelectionReport)]),
+        ("Datasets", 0, [*_COLUMNS_BUT_SCORES, "image_logprob"]),
+        ("Preference pairs", 0, PREFERENCE.names),
+        ("Preference pairs", 1, list(get_args(NoPair))),
+        ("selection.json", 0, [field.name for field in dataclasses.fields(SelectionReport)]),
         ("Manifests", 0, [field.name for field in dataclasses.fields(Manifest)]),
         (
             "run.json of generate, score and answer",

@@ -23,6 +23,9 @@ from c3l_ray.errors import C3LError
 from c3l_ray.runs.counts import Counts, count_records
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import IMAGES, RECORDS, TEXT_ONLY, RecordStatus, conform, error_reason
+from c3l_ray.storage import Location
+
+BATCH_ROWS = 16  # of which each may hold an image of many megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,25 @@ def read_records(
     return read_file(folder, manifest.file, manifest.digest, columns)
 
 
+def iterate_records(
+    folder: RunFolder, manifest: Manifest, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a committed unit that has a file, in order, a few at a time.
+
+    No batch holds over 2 GiB, as an array of the whole unit might have to.
+
+    Raises:
+        C3LError: as `read_file`.
+    """
+    assert manifest.file is not None
+    if columns is not None:
+        yield from read_file(folder, manifest.file, manifest.digest, columns).to_batches()
+        return
+    content = _read_content(folder.location / manifest.file, manifest.digest)
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    yield from file.iter_batches(BATCH_ROWS, use_threads=False)
+
+
 def read_file(
     folder: RunFolder, file: str, digest: str | None, columns: list[str] | None = None
 ) -> pa.Table:
@@ -192,12 +214,20 @@ def read_file(
                 if not parquet.schema_arrow.equals(RECORDS):
                     raise C3LError(f"{location.address} is no file of records of this version")
                 return parquet.read(columns)
-        content = location.read()
     except (*storage.ERRORS, pa.ArrowException) as error:
+        raise C3LError(f"{location.address} cannot be read: {error}") from error
+    return pq.read_table(io.BytesIO(_read_content(location, digest)), schema=RECORDS)
+
+
+def _read_content(location: Location, digest: str | None) -> bytes:
+    """The bytes of a committed file, which are those that its manifest names."""
+    try:
+        content = location.read()
+    except storage.ERRORS as error:
         raise C3LError(f"{location.address} cannot be read: {error}") from error
     if _digest(content) != digest:
         raise C3LError(f"{location.address} is damaged: it is not what its manifest says")
-    return pq.read_table(io.BytesIO(content), schema=RECORDS)
+    return content
 
 
 def make_records(staged: pa.Table, origin: str) -> pa.Table:

@@ -13,13 +13,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from c3l_ray import __version__, schema
-from c3l_ray.config import (
-    SHARE_OR_COUNT,
-    GenerateConfig,
-    SelectConfig,
-    Within,
-    is_share_or_count,
-)
+from c3l_ray.config import GenerateConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
@@ -28,6 +22,7 @@ from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import RecordsReport, now
 from c3l_ray.runs.statistics import describe_turns
+from c3l_ray.select_config import SHARE_OR_COUNT, SelectConfig, Within, is_share_or_count
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
 from c3l_ray.workflows.generate import generate_records
 from c3l_ray.workflows.prompts import settle_generation

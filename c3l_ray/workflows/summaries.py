@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from c3l_ray.dataset.select import SelectionReport
+from c3l_ray.dataset.card import CARD
+from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import LOWER_IS_BETTER
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
@@ -58,8 +59,10 @@ def summarize_selection(report: SelectionReport) -> str:
         f"selected {report.turns} of {report.scored_turns} scored turns "
         f"({report.images} images) by {report.by}{threshold}",
         *_describe_exported_images(report),
+        *_describe_pairs(report),
         f"  dataset  {report.output}/part-*.parquet",
-        f"  LLaVA    {report.output}/llava.json",
+        *([] if report.llava == "none" else [f"  LLaVA    {report.output}/llava.json"]),
+        f"  card     {report.output}/{CARD}",
         f"  report   {report.output}/{SELECTION}",
     ]
     return "\n".join(lines)
@@ -72,6 +75,13 @@ def _describe_exported_images(report: SelectionReport) -> list[str]:
     }
     fates = [f"{count} {fate}" for fate, count in counts.items() if count]
     return [f"  images   {', '.join(fates)}"] if fates else []
+
+
+def _describe_pairs(report: SelectionReport) -> list[str]:
+    if report.export != "preference":
+        return []
+    unpaired = _list_counts(report.unpaired_turns)
+    return [f"  pairs    {_list_counts(report.pairs)}; turns without a pair: {unpaired}"]
 
 
 def summarize_training(report: TrainingReport, output: str) -> str:
@@ -134,7 +144,7 @@ def summarize_c3l(report: C3LReport, output: str) -> str:
         f"\nkept {selection['turns']} of {selection['scored_turns']} scored turns of the last "
         f"round by {selection['by']} ({selection['images']} images)",
         f"  dataset  {dataset}/part-*.parquet",
-        f"  LLaVA    {dataset}/llava.json",
+        f"  card     {dataset}/{CARD}",
         f"  report   {os.path.join(output, REPORT)}",
     ]
     return "\n".join(lines)

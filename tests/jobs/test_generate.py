@@ -1,6 +1,5 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.methods.scores import SCORE_NAMES
@@ -143,9 +143,11 @@ def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) 
     flags = ("--input", str(finished.output), "--output", str(dataset), "--top", "0.5")
     done = run_job("select", *flags)
     assert done.returncode == 0, done.stderr
-    samples = json.loads((dataset / "llava.json").read_text())
-    assert f"selected {len(samples)} of " in done.stdout
-    assert all((dataset / sample["image"]).is_file() for sample in samples)
+    table = pq.read_table(dataset / "part-00000.parquet")
+    assert f"selected {table.num_rows} of " in done.stdout
+    assert all(images[0]["bytes"] for images in table["images"].to_pylist())
+    card = (dataset / "README.md").read_text()
+    assert "| model | llava, weights " in card and "## Prompts" in card
 
 
 def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ def test_scored_turns_are_selected_and_exported(mix: Path, tmp_path: Path) -> No
     for group, numbers in (("image", [6, 2]), ("turn", [2, 2, 2, 2])):
         dataset = tmp_path / group
         folders = ("--input", str(mix / "run"), "--output", str(dataset))
-        done = run_job("select", *folders, "--top", "1000", "--no-require-gain", "--group", group)
+        flags = ("--group", group, "--llava", "images")
+        done = run_job("select", *folders, "--top", "1000", "--no-require-gain", *flags)
         assert done.returncode == 0, done.stderr
         samples = json.loads((dataset / "llava.json").read_text())
         assert [len(sample["conversations"]) for sample in samples] == numbers

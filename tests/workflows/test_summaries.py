@@ -101,6 +101,22 @@ def test_a_selection_says_which_images_left_otherwise_than_they_came() -> None:
     assert line in summarize_selection(report)
 
 
+def test_a_selection_of_pairs_counts_them_and_says_what_makes_none() -> None:
+    assert "pairs" not in summarize_selection(make_selection_report())
+    report = make_selection_report(
+        export="preference", pairs={"alternatives": 3}, unpaired_turns={"one_answer": 2}
+    )
+    line = "\n  pairs    alternatives 3; turns without a pair: one_answer 2\n"
+    assert line in summarize_selection(report)
+
+
+@pytest.mark.parametrize("llava", ["none", "json", "images"])
+def test_a_selection_names_the_files_that_it_wrote(llava: str) -> None:
+    summary = summarize_selection(make_selection_report(llava=llava))
+    assert ("llava.json" in summary) == (llava != "none")
+    assert "\n  card     dataset/README.md\n" in summary
+
+
 def test_the_rounds_of_c3l_stand_in_a_table() -> None:
     turns = {"turns": 60, "questions": 30, "kinds": 5, **dict.fromkeys(SCORE_NAMES, 0.5)}
     stages: dict[str, dict[str, Any]] = {

@@ -32,6 +32,8 @@ OWN_FIELDS = {
     "num_tokens": int,
     "correction": dict,
 }
+FIELDS_OF_DATASETS = ("kind", "instruction", "draft")
+"""Fields of our own turns that have columns in a dataset of jobs.select, beside its messages."""
 # What no scoring model changes. A text that one of them could not read, another may.
 FINAL_STATUSES = ("unparsable", "truncated", "thought", "empty", "duplicate", "refused")
 _MARKER = re.compile(
@@ -98,6 +100,29 @@ def read_turns(content: Any, history: str) -> list[Turn]:
                 turn["kind"] = GIVEN if follows else FOLLOW_UP
     _mark_broken_history(turns)
     return turns
+
+
+def restore_fields(content: Any, fields: Mapping[str, Any]) -> Any:
+    """The messages of a row of a dataset of jobs.select as turns of ours, with these fields.
+
+    Args:
+        content: the messages.
+        fields: of the only turn, or lists with an element for each turn.
+
+    Returns:
+        The content itself where it is not as jobs.select writes it.
+    """
+    turns = list(_turns_of_messages(content if isinstance(content, list) else []))
+    values = {name: value if isinstance(value, list) else [value] for name, value in fields.items()}
+    if not turns or any(len(of_turns) != len(turns) for of_turns in values.values()):
+        return content
+    return [
+        {
+            **{name: of_turns[place] for name, of_turns in values.items()},
+            **{name: turn.get(name) for name in TURN_FIELDS},
+        }
+        for place, turn in enumerate(turns)
+    ]
 
 
 def explain_no_turn(turns: Sequence[Turn]) -> str | None:

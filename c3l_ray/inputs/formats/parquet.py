@@ -137,6 +137,9 @@ def _make_sample(row: int, row_values: dict[str, Any], chosen: Columns, layout: 
             if addition := value("input"):
                 question = given_turns.join_texts(question, addition)
             content = [{"question": question, "answer": value("answer")}]
+        fields = {name: value(name) for name in given_turns.FIELDS_OF_DATASETS if name in chosen}
+        if fields:
+            content = given_turns.restore_fields(content, fields)
         turns = given_turns.read_turns(content, layout.history)
     if image is None and error is None:
         # Records of ours may have been written without their images.

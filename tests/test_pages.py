@@ -22,6 +22,7 @@ from c3l_ray.methods.scores import SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.state import RunState
 from c3l_ray.train.objectives import OBJECTIVES
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, C3LReport
@@ -122,6 +123,7 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
             0,
             [field.name for field in dataclasses.fields(RecordsReport)],
         ),
+        ("Where a run stands", 0, [field.name for field in dataclasses.fields(RunState)]),
         ("run.json of train", 0, [field.name for field in dataclasses.fields(TrainingReport)]),
         ("run.json of c3l", 0, [field.name for field in dataclasses.fields(C3LReport)]),
     ],

@@ -23,7 +23,7 @@ from c3l_ray.dataset.llava_export import LlavaWriter
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests, read_records
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
-from c3l_ray.runs.report import now
+from c3l_ray.runs.state import now
 from c3l_ray.schema import Record, replace_columns
 
 SELECTION_FILES = re.compile(r"selection\.json|llava\.json|README\.md|images|part-\d{5}\.parquet")

@@ -1,7 +1,6 @@
 """run.json of a job that writes records: what a run has done so far, summed over its manifests."""
 
 import dataclasses
-import datetime
 import logging
 import sys
 import threading
@@ -16,6 +15,7 @@ from c3l_ray.identity import LIBRARIES, Identity, installed_versions
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
+from c3l_ray.runs.state import CommandLog, RunState, State, now
 from c3l_ray.runs.statistics import measure_correction, measure_length_correlation
 
 UPDATE_EVERY_S = 60.0
@@ -24,14 +24,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsReport(Counts):
-    """What run.json says of a run: the counts of its records, and
+class RecordsReport(Counts, RunState):
+    """What run.json says of a run: the counts of its records, where it stands, and
 
     Attributes:
         job: that writes it: "generate" or "score".
         version: of c3l-ray.
         versions: of c3l-ray and of the libraries, of every command that has written here.
         total_images: of the input, once it is indexed.
+        images_per_s: that the latest command commits, from the begin of its first unit on.
+        minutes_left: at that speed, until all images are committed.
         origin: digest of the identity.
         identity: what defines a row's content.
         config: of the latest command.
@@ -44,6 +46,8 @@ class RecordsReport(Counts):
     version: str = __version__
     versions: list[dict[str, str | None]] = field(default_factory=list)
     total_images: int | None = None
+    images_per_s: float | None = None
+    minutes_left: float | None = None
     origin: str
     identity: dict[str, Any]
     config: dict[str, Any]
@@ -76,16 +80,34 @@ class RunProgress:
         earlier = (folder.read_json(REPORT) or {}).get("versions", [])
         mine = installed_versions(*LIBRARIES)
         self.versions = earlier if mine in earlier else [*earlier, mine]
+        self.boot_s: float | None = None  # until its first unit was begun, once one is committed
+        self._commands = CommandLog(folder, identity.origin)
+        self._is_written = False  # by this command, with the counts of earlier ones
         self._started = time.monotonic()
         self._lock = threading.Lock()  # a minute's update comes from a thread of its own
+
+    def note(self, state: State, error: str | None = None) -> None:
+        """Writes where the run stands; before anything is counted, nothing but that.
+
+        Raises:
+            C3LError: the folder is now of another origin.
+        """
+        if self._is_written:
+            self.write(state, error)
+        else:
+            self._commands.note(state, error)
 
     def add(self, manifest: Manifest, *, new: bool) -> None:
         """Counts a manifest; what is noted in a new one for the first time is logged."""
         with self._lock:
             unknown = [note for note in manifest.counts.notes if note not in self.counts.notes]
             self.manifests += [manifest] if manifest.file else []
-            self.new_images += manifest.counts.images if new else 0
             self.counts += manifest.counts
+            if new and manifest.counts.images:
+                self.new_images += manifest.counts.images
+                if self.boot_s is None:
+                    work_s = sum(manifest.counts.seconds.values())
+                    self.boot_s = max(0.0, time.monotonic() - self._started - work_s)
         for note in unknown if new else []:
             log.warning("note: %s", note)
 
@@ -116,19 +138,31 @@ class RunProgress:
 
     def format_line(self) -> str:
         """One greppable line: how far, how fast, how much longer."""
-        rate = self.new_images / (time.monotonic() - self._started)
         total, counts = self.total_images, self.counts
-        minutes_left = "?"
-        if total is not None and rate > 0:
-            minutes_left = f"{(total - counts.images) / rate / 60:.1f}"
+        rate, minutes_left = self._measure_speed()
         return (
             f"progress images={counts.images}/{'?' if total is None else total} "
             f"failed={counts.status.get('failed', 0)} turns={counts.turns} "
-            f"images_per_s={rate:.2f} minutes_left={minutes_left}"
+            f"images_per_s={'?' if rate is None else f'{rate:.2f}'} "
+            f"minutes_left={'?' if minutes_left is None else f'{minutes_left:.1f}'}"
         )
 
-    def write(self, *, finished: bool = False) -> RecordsReport:
+    def _measure_speed(self) -> tuple[float | None, float | None]:
+        """Images per second since the first unit was begun, and minutes left; None if unknown."""
+        if self.boot_s is None:
+            return None, 0.0 if self.total_images == self.counts.images else None
+        working_s = time.monotonic() - self._started - self.boot_s
+        rate = self.new_images / max(working_s, 1e-3)
+        if self.total_images is None:
+            return rate, None
+        return rate, (self.total_images - self.counts.images) / rate / 60
+
+    def write(self, state: State = "running", error: str | None = None) -> RecordsReport:
         """Writes run.json, and returns it; a finished one measures the scores too.
+
+        Args:
+            state: of the run.
+            error: that it failed with.
 
         Raises:
             C3LError: the folder is now of another origin.
@@ -136,18 +170,24 @@ class RunProgress:
         wall_s = time.monotonic() - self._started
         with self._lock:
             counts, manifests = self.counts, list(self.manifests)
+            rate, minutes_left = self._measure_speed()
         report = RecordsReport(
             **{field.name: getattr(counts, field.name) for field in dataclasses.fields(counts)},
             job=self.job,
             versions=self.versions,
             total_images=self.total_images,
+            images_per_s=None if rate is None else round(rate, 3),
+            minutes_left=None if minutes_left is None else round(minutes_left, 1),
             origin=self.identity.origin,
             identity=self.identity.content,
             config=dataclasses.asdict(self.config),
         )
-        seconds = {stage: round(s, 3) for stage, s in {**counts.seconds, "wall": wall_s}.items()}
+        seconds = {**counts.seconds, "wall": wall_s}
+        if self.boot_s is not None:
+            seconds["boot"] = self.boot_s
+        seconds = {stage: round(s, 3) for stage, s in seconds.items()}
         report = dataclasses.replace(report, seconds=seconds)
-        if finished:
+        if state == "finished":
             report = dataclasses.replace(
                 report,
                 finished=now(),
@@ -157,10 +197,7 @@ class RunProgress:
                 else None,
             )
         self.folder.check_owner(self.identity.origin)
+        report = dataclasses.replace(report, **self._commands.describe(state, error))
         self.folder.write_json(REPORT, dataclasses.asdict(report))
+        self._is_written = True
         return report
-
-
-def now() -> str:
-    """The time in UTC, to the second, as reports have it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -24,7 +24,8 @@ from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import RecordsReport, now
+from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.state import CommandLog, RunState, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
 from c3l_ray.workflows.generate import generate_records
@@ -68,8 +69,8 @@ class C3LConfig(GenerateConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class C3LReport:
-    """What run.json at the top of the output says.
+class C3LReport(RunState):
+    """What run.json at the top of the output says, and where the run stands.
 
     Attributes:
         job: "c3l".
@@ -119,14 +120,38 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
     check_stages(config, run.identities)
     from c3l_ray.distributed import cluster
+
+    commands = CommandLog(folder, identity.origin)
+    with note_failure(commands.note):
+        commands.note("running")
+        workers, pools = config.training.workers, config.pools
+        cluster.connect(max(cluster.count_actors(pools), workers.num + workers.readers))
+        return _run_stages(config, folder, identity, commands, on_stage_end)
+
+
+def _run_stages(
+    config: C3LConfig,
+    folder: RunFolder,
+    identity: Identity,
+    commands: CommandLog,
+    on_stage_end: Callable[[str, Any], None] | None,
+) -> C3LReport:
+    """The stages that are left to do, on the cluster we have joined, in a folder that is claimed.
+
+    Raises:
+        C3LError: as `run_c3l`.
+    """
     from c3l_ray.train.fit import MODEL_FOLDER
     from c3l_ray.workflows.train import train_model
 
-    workers, pools = config.training.workers, config.pools
-    cluster.connect(max(cluster.count_actors(pools), workers.num + workers.readers))
     report = C3LReport(
         origin=identity.origin, identity=identity.content, config=dataclasses.asdict(config)
     )
+
+    def write_report(state: State) -> C3LReport:
+        written = dataclasses.replace(report, **commands.describe(state))
+        folder.write_json(REPORT, dataclasses.asdict(written))
+        return written
 
     def run_stage(name: str, run: Callable[[], Any]) -> None:
         """Runs a stage that no earlier command finished, and notes it in run.json."""
@@ -145,7 +170,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         report.stages[name] = {
             key: stage_report.get(key) for key in ("origin", "finished", "seconds")
         }
-        folder.write_json(REPORT, dataclasses.asdict(report))
+        write_report("running")
 
     model = config.model.name
     for number in range(config.rounds + 1):
@@ -164,8 +189,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
     report.stages["dataset"] = dataclasses.asdict(select_turns(_selection_config(config)))
     report = dataclasses.replace(report, finished=now())
-    folder.write_json(REPORT, dataclasses.asdict(report))
-    return report
+    return write_report("finished")
 
 
 def c3l_identity(generation: Identity) -> Identity:

@@ -6,7 +6,8 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.identity import generation_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.state import note_failure
 from c3l_ray.workflows.prompts import settle_generation
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
@@ -33,6 +34,9 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     identity = folder.claim(identity, "generate", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(cluster.count_actors(config.pools))
-    config = cluster.with_gpu_shares(config)
-    return write_records(config, shards, identity, folder, job="generate", generates=True)
+    progress = RunProgress(folder, config, identity, "generate")
+    with note_failure(progress.note):
+        progress.note("running")
+        cluster.connect(cluster.count_actors(config.pools))
+        config = cluster.with_gpu_shares(config)
+        return write_records(config, shards, progress, generates=True)

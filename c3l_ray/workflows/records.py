@@ -8,10 +8,8 @@ from typing import Any, TypeVar
 
 from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import C3LError, PreflightError, TooManyFailures, last_line
-from c3l_ray.identity import Identity
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import check_origin, delete_lost_files, read_manifests
-from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.train.training_config import TrainConfig
 
@@ -42,10 +40,8 @@ def make_paths_absolute(config: Config) -> Config:
 def write_records(
     config: RecordsConfig,
     shards: list[Shard],
-    identity: Identity,
-    folder: RunFolder,
+    progress: RunProgress,
     *,
-    job: str,
     generates: bool,
 ) -> RecordsReport:
     """Makes the records of these shards that are not there yet, on the cluster we have joined.
@@ -53,9 +49,7 @@ def write_records(
     Args:
         config: with its GPU shares decided.
         shards: the whole input.
-        identity: what defines a row's content.
-        folder: claimed for it.
-        job: that runs.
+        progress: of a folder that is claimed.
         generates: whether turns are generated; else the input has them.
 
     Raises:
@@ -66,14 +60,15 @@ def write_records(
 
     from c3l_ray.distributed import cluster, pipeline
 
-    progress = RunProgress(folder, config, identity, job)
+    folder, origin = progress.folder, progress.identity.origin
+    progress.config = config
     try:
         units = pipeline.plan_units(shards, config.layout, folder)
         check_images_found(config.input, units)
         progress.total_images = sum(unit.rows for unit in units)
         done = set()
         for manifest in read_manifests(folder):
-            check_origin(folder, manifest, identity.origin)
+            check_origin(folder, manifest, origin)
             progress.add(manifest, new=False)
             done.add(manifest.unit)
         remaining = [unit for unit in units if unit.name not in done]
@@ -86,10 +81,9 @@ def write_records(
             log.info("images in tars passed over: %d, hidden or of other endings", passed_over)
         progress.write()
         progress.follow(
-            pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)
+            pipeline.process_units(config, folder, remaining, origin, generates=generates)
         )
     except RayError as error:
-        progress.write()
         raise C3LError(
             f"the job stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
@@ -97,7 +91,7 @@ def write_records(
             f"{config.output}; run the same command again to go on from there"
         ) from error
     delete_lost_files(folder)
-    return progress.write(finished=True)
+    return progress.write("finished")
 
 
 def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:

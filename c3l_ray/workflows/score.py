@@ -5,7 +5,8 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.identity import scoring_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.state import note_failure
 from c3l_ray.workflows.prompts import settle_scoring
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
@@ -35,6 +36,9 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     identity = folder.claim(identity, "score", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(cluster.count_actors(config.pools))
-    config = cluster.with_scorer_gpus(config)
-    return write_records(config, shards, identity, folder, job="score", generates=False)
+    progress = RunProgress(folder, config, identity, "score")
+    with note_failure(progress.note):
+        progress.note("running")
+        cluster.connect(cluster.count_actors(config.pools))
+        config = cluster.with_scorer_gpus(config)
+        return write_records(config, shards, progress, generates=False)

@@ -5,23 +5,27 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c3l_ray import __version__
 from c3l_ray.errors import C3LError, PreflightError, last_line
+from c3l_ray.identity import Identity
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import now
+from c3l_ray.runs.state import CommandLog, RunState, note_failure, now
 from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.prompts import settle_training
 from c3l_ray.workflows.records import make_paths_absolute
 
+if TYPE_CHECKING:
+    from c3l_ray.train.reading.training_data import TrainingData
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What run.json says of a training.
+class TrainingReport(RunState):
+    """What run.json says of a training, and where it stands.
 
     Attributes:
         job: "train".
@@ -85,7 +89,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.encode import check_takes_text
     from c3l_ray.train.reading.length_check import check_lengths
-    from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
+    from c3l_ray.train.reading.training_data import load_training_data
 
     source = open_source(config)
     config, notes = _take_max_pixels(config, source)
@@ -106,13 +110,9 @@ def train_model(config: TrainConfig) -> TrainingReport:
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
 
-    from ray.exceptions import RayError
-    from ray.train import TrainingFailedError
-
     from c3l_ray.distributed import cluster
     from c3l_ray.train import fit
     from c3l_ray.train.learning.memory import check_memory
-    from c3l_ray.train.reading.order import count_images
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
@@ -121,6 +121,37 @@ def train_model(config: TrainConfig) -> TrainingReport:
     check_memory(config, first_images, fit.find_device_bytes(gpus))
     folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
+    commands = CommandLog(folder, identity.origin)
+    with note_failure(commands.note):
+        return _fit_and_verify(
+            config, data, folder, identity, commands, initial_model, notes, started
+        )
+
+
+def _fit_and_verify(
+    config: TrainConfig,
+    data: "TrainingData",
+    folder: RunFolder,
+    identity: Identity,
+    commands: CommandLog,
+    initial_model: str,
+    notes: list[str],
+    started: float,
+) -> TrainingReport:
+    """Trains in a folder that is claimed, and asks the tuned model in vLLM.
+
+    Raises:
+        C3LError: as `train_model`.
+    """
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    from c3l_ray.distributed import cluster
+    from c3l_ray.inference.model_check import check_model
+    from c3l_ray.train import fit
+    from c3l_ray.train.reading.order import count_images
+    from c3l_ray.train.reading.training_data import summarize_mixture
+
     run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
     report = TrainingReport(
         images=count_images(data.files),
@@ -136,6 +167,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         identity=identity.content,
         config=dataclasses.asdict(config),
         notes=notes,
+        **commands.describe("running"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     log.info(
@@ -168,6 +200,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         notes=[*report.notes, *worker_notes],
         verified_reply=reply,
         finished=now(),
+        **commands.describe("finished"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     return report

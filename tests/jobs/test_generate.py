@@ -90,7 +90,12 @@ def test_everything_that_went_in_comes_out_and_adds_up(finished: FinishedRun) ->
     assert {record["origin"] for record in records} == {report["origin"]}
     assert set(report["scoring"]) == {"packed"} and report["faults"] == {}
     assert report["versions"] == [report["identity"]["versions"]]
-    assert report["finished"] is not None and report["seconds"]["wall"] > 0
+    assert report["finished"] is not None
+    assert report["seconds"]["wall"] > report["seconds"]["boot"] > 0
+    assert (report["state"], report["total_images"], report["minutes_left"]) == ("finished", 17, 0)
+    assert report["images_per_s"] > 17 / report["seconds"]["wall"]
+    (command,) = report["commands"]
+    assert "-m jobs.generate --input" in command["command"] and command["state"] == "finished"
     assert len({record["image_id"] for record in records}) == 17
 
 
@@ -191,9 +196,12 @@ def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> 
     folder = RunFolder.open(str(tmp_path / "run"))
     done = {manifest.unit for manifest in read_manifests(folder)}
     assert 0 < len(done) < 10
-    assert read_report(tmp_path / "run")["finished"] is None
+    killed = read_report(tmp_path / "run")
+    assert (killed["state"], killed["finished"]) == ("running", None)
     again = run_job("generate", *flags)
     assert again.returncode == 0, again.stderr
+    states = [command["state"] for command in read_report(tmp_path / "run")["commands"]]
+    assert states == ["running", "finished"]
     assert f"10 units; {len(done)} of these are done" in again.stderr
     records = read_records(tmp_path / "run")
     assert len({record["image_id"] for record in records}) == len(records) == 50

@@ -47,7 +47,7 @@ def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
     progress.add(MANIFEST, new=False)
     counts = dataclasses.replace(COUNTS, images=5, status={"ok": 5}, reasons={})
     progress.add(dataclasses.replace(MANIFEST, counts=counts), new=True)
-    written = progress.write(finished=True)
+    written = progress.write("finished")
     content = json.loads((Path(progress.folder.path) / "run.json").read_text())
     assert content == json.loads(json.dumps(dataclasses.asdict(written)))
     assert dataclasses.asdict(RecordsReport(**content)) == content
@@ -62,14 +62,55 @@ def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
     assert written.finished is not None
 
 
-def test_a_line_says_how_far_how_fast_and_how_much_longer(progress: RunProgress) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The clock of the report: seconds, which a test sets."""
+    seconds = [0.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: seconds[0])
+    yield seconds
+    monkeypatch.undo()
+
+
+def test_a_line_says_how_far_how_fast_and_how_much_longer(
+    clock: list[float], progress: RunProgress
+) -> None:
     progress.total_images = 40
     progress.add(MANIFEST, new=False)
     line = progress.format_line()
-    assert "images=10/40 failed=1 turns=45 images_per_s=0.00 minutes_left=?" in line
+    assert line.endswith("images=10/40 failed=1 turns=45 images_per_s=? minutes_left=?")
+    clock[0] = 103.0  # 100 s of boot, 2 of generating and 1 of scoring
     progress.add(MANIFEST, new=True)
+    clock[0] = 105.0
     line = progress.format_line()
-    assert "images=20/40" in line and "minutes_left=?" not in line
+    assert line.endswith("images=20/40 failed=2 turns=90 images_per_s=2.00 minutes_left=0.2")
+    written = progress.write()
+    assert (written.state, written.images_per_s, written.minutes_left) == ("running", 2.0, 0.2)
+    assert (written.seconds["boot"], written.seconds["wall"]) == (100.0, 105.0)
+
+
+def test_a_run_that_only_counts_what_is_done_has_no_speed(progress: RunProgress) -> None:
+    progress.total_images = 10
+    progress.add(MANIFEST, new=False)
+    written = progress.write("finished")
+    assert (written.images_per_s, written.minutes_left) == (None, 0.0)
+    assert "boot" not in written.seconds
+
+
+def test_a_failure_is_noted_with_what_is_counted_or_with_what_was(progress: RunProgress) -> None:
+    folder = progress.folder
+    folder.write_json("run.json", {"origin": IDENTITY.origin, "images": 7})
+    progress.note("failed", "no GPU")  # before anything is counted
+    noted = folder.read_json("run.json")
+    assert noted is not None
+    assert (noted["images"], noted["state"], noted["error"]) == (7, "failed", "no GPU")
+    progress.add(MANIFEST, new=True)
+    progress.write()
+    progress.add(MANIFEST, new=True)
+    progress.note("stopped")
+    noted = folder.read_json("run.json")
+    assert noted is not None
+    assert (noted["images"], noted["state"], noted["error"]) == (20, "stopped", None)
+    assert len(noted["commands"]) == 1
 
 
 def test_a_line_is_logged_while_no_manifest_comes(
@@ -121,12 +162,12 @@ def test_a_finished_run_says_which_scores_follow_length(progress: RunProgress) -
         staged = stage_turns([*turns, unscored], unit)
         progress.add(commit_unit(progress.folder, unit, "a.tar", staged, "o"), new=True)
     assert progress.write().length_correlation is None
-    correlation = progress.write(finished=True).length_correlation
+    correlation = progress.write("finished").length_correlation
     assert correlation is not None
     assert (correlation["i2c"], correlation["gain"], correlation["clip"]) == (1.0, -1.0, None)
     assert correlation["flip_rate"] is None  # no turn has it
 
 
 def test_a_run_without_turns_has_no_correlations(progress: RunProgress) -> None:
-    correlation = progress.write(finished=True).length_correlation
+    correlation = progress.write("finished").length_correlation
     assert correlation is not None and set(correlation.values()) == {None}

@@ -26,6 +26,7 @@ from c3l_ray.runs.state import RunState
 from c3l_ray.train.objectives import OBJECTIVES
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, C3LReport
+from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
@@ -150,6 +151,12 @@ def test_the_table_of_statuses_has_every_status_and_every_word_of_an_error() -> 
         *(("error", word) for word in find_error_words()),
     }
     assert len(documented) == len(expected) and set(documented) == expected
+
+
+def test_the_cures_of_the_table_of_statuses_are_those_of_the_code() -> None:
+    for of, cures in (("error", CURES_OF_IMAGES), ("turn", CURES_OF_TURNS)):
+        rows = [row for row in JOBS_PAGE.table("Statuses") if row[1] == of and row[3]]
+        assert {row[0].strip("`"): row[3].replace("`", "") for row in rows} == cures
 
 
 def find_error_words() -> set[str]:

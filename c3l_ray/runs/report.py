@@ -16,7 +16,12 @@ from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.state import CommandLog, RunState, State, now
-from c3l_ray.runs.statistics import measure_correction, measure_length_correlation
+from c3l_ray.runs.statistics import (
+    measure_correction,
+    measure_length_correlation,
+    sample_scored_turns,
+    summarize_scores,
+)
 
 UPDATE_EVERY_S = 60.0
 
@@ -38,6 +43,7 @@ class RecordsReport(Counts, RunState):
         identity: what defines a row's content.
         config: of the latest command.
         finished: when, or None while images are left to do.
+        score_summary: of a finished run: medians of its scores, its best and its worst turns.
         length_correlation: of a finished run: Spearman's, of each score with answer length.
         correction_effect: of a finished run that corrected answers: what that did.
     """
@@ -52,6 +58,7 @@ class RecordsReport(Counts, RunState):
     identity: dict[str, Any]
     config: dict[str, Any]
     finished: str | None = None
+    score_summary: dict[str, Any] | None = None
     length_correlation: dict[str, float | None] | None = None
     correction_effect: dict[str, Any] | None = None
 
@@ -188,10 +195,12 @@ class RunProgress:
         seconds = {stage: round(s, 3) for stage, s in seconds.items()}
         report = dataclasses.replace(report, seconds=seconds)
         if state == "finished":
+            scored_turns = sample_scored_turns(self.folder, manifests)
             report = dataclasses.replace(
                 report,
                 finished=now(),
-                length_correlation=measure_length_correlation(self.folder, manifests),
+                score_summary=summarize_scores(scored_turns),
+                length_correlation=measure_length_correlation(scored_turns),
                 correction_effect=measure_correction(self.folder, manifests)
                 if counts.correction_outcomes
                 else None,

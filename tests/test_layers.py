@@ -103,7 +103,7 @@ PARTS = {
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation methods methods.scores ranges runs scenes "
+        "config dataset errors evaluation flags methods methods.scores ranges runs scenes "
         "train.training_config workflows",
         "tyro",
     ),

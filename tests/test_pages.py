@@ -31,6 +31,8 @@ from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, WorldConfig
+from jobs.failed import FailedConfig
+from jobs.status import StatusConfig
 from tests.pages import ROOT, Command, Page, read_pages
 
 PAGES = read_pages()
@@ -45,6 +47,8 @@ CONFIGS: dict[str, type] = {
     "select": SelectConfig,
     "train": TrainConfig,
     "c3l": C3LConfig,
+    "status": StatusConfig,
+    "failed": FailedConfig,
     "demo": DemoConfig,
 }
 FLAGS_OF_OTHERS = {"--help", "--quick", "--runtime-env-json", "--hypothesis-seed"}

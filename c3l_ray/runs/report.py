@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -22,8 +21,6 @@ from c3l_ray.runs.statistics import (
     sample_scored_turns,
     summarize_scores,
 )
-
-UPDATE_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +90,21 @@ class RunProgress:
         self._started = time.monotonic()
         self._lock = threading.Lock()  # a minute's update comes from a thread of its own
 
+    def begin(self) -> None:
+        """Notes that the command runs; from now on each minute has a line and a new run.json.
+
+        Raises:
+            C3LError: the folder is now of another origin.
+        """
+
+        def update() -> None:
+            if self._is_written:
+                log.info(self.format_line())
+            self.note("running")
+
+        self.note("running")
+        self._commands.begin(update)
+
     def note(self, state: State, error: str | None = None) -> None:
         """Writes where the run stands; before anything is counted, nothing but that.
 
@@ -119,29 +131,9 @@ class RunProgress:
             log.warning("note: %s", note)
 
     def follow(self, manifests: Iterable[Manifest]) -> None:
-        """Adds manifests as they come, and logs a line and rewrites run.json each minute meanwhile.
-
-        A terminal has Ray's progress bars in place of the lines.
-        """
-        ended = threading.Event()
-
-        def update() -> None:
-            while not ended.wait(UPDATE_EVERY_S):
-                if not sys.stderr.isatty():
-                    log.info(self.format_line())
-                try:
-                    self.write()
-                except Exception as error:  # the storage may be well again in a minute
-                    log.warning("run.json could not be written: %s", error)
-
-        updates = threading.Thread(target=update, daemon=True)
-        updates.start()
-        try:
-            for manifest in manifests:
-                self.add(manifest, new=True)
-        finally:
-            ended.set()
-            updates.join()
+        """Adds manifests as they come."""
+        for manifest in manifests:
+            self.add(manifest, new=True)
 
     def format_line(self) -> str:
         """One greppable line: how far, how fast, how much longer."""

@@ -6,13 +6,16 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
 from c3l_ray.errors import first_line
 from c3l_ray.runs.folder import REPORT, RunFolder
+
+UPDATE_EVERY_S = 60.0
 
 State = Literal["running", "stopped", "finished", "failed"]
 
@@ -77,16 +80,45 @@ class CommandLog:
             ended=None,
             state="running",
         )
+        self._ended = threading.Event()
+        self._updates: threading.Thread | None = None
+
+    def begin(self, update: Callable[[], object]) -> None:
+        """Calls this each minute until another state than "running" is written.
+
+        Args:
+            update: writes run.json.
+        """
+
+        def update_each_minute() -> None:
+            while not self._ended.wait(UPDATE_EVERY_S):
+                try:
+                    update()
+                except Exception as error:  # the storage may be well again in a minute
+                    log.warning("run.json could not be written: %s", error)
+
+        self._updates = threading.Thread(target=update_each_minute, daemon=True)
+        self._updates.start()
+
+    def _end_updates(self) -> None:
+        self._ended.set()
+        if self._updates is not None:
+            self._updates.join()
 
     def describe(self, state: State, error: str | None = None) -> dict[str, Any]:
         """The fields of a RunState, with the commands that others have noted since.
 
+        Args:
+            state: of the run; another than "running" ends the updates.
+            error: that the command failed with.
+
         Raises:
             OSError: the storage failed.
         """
-        noted: list[Command] = (self.folder.read_json(REPORT) or {}).get("commands", [])
         if state != "running":
+            self._end_updates()
             self.mine["ended"] = now()
+        noted: list[Command] = (self.folder.read_json(REPORT) or {}).get("commands", [])
         self.mine["state"] = state
         commands = [command for command in noted if _key(command) != _key(self.mine)]
         commands.append(self.mine)
@@ -99,16 +131,15 @@ class CommandLog:
         }
 
     def note(self, state: State, error: str | None = None) -> None:
-        """Writes where the run stands into run.json, and leaves what else that says.
+        """Writes where an unfinished run stands into run.json, and leaves what else that says.
 
         Raises:
             C3LError: the folder is now of another origin.
             OSError: the storage failed.
         """
         self.folder.check_owner(self.origin)
+        fields = {**self.describe(state, error), "finished": None}
         report = self.folder.read_json(REPORT) or {}
-        finished = report.get("finished") if state == "finished" else None
-        fields = {**self.describe(state, error), "finished": finished}
         self.folder.write_json(REPORT, {**report, **fields})
 
 

@@ -36,7 +36,7 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
 
     progress = RunProgress(folder, config, identity, "generate")
     with note_failure(progress.note):
-        progress.note("running")
+        progress.begin()
         cluster.connect(cluster.count_actors(config.pools))
         config = cluster.with_gpu_shares(config)
         return write_records(config, shards, progress, generates=True)

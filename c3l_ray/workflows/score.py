@@ -38,7 +38,7 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
 
     progress = RunProgress(folder, config, identity, "score")
     with note_failure(progress.note):
-        progress.note("running")
+        progress.begin()
         cluster.connect(cluster.count_actors(config.pools))
         config = cluster.with_scorer_gpus(config)
         return write_records(config, shards, progress, generates=False)

@@ -149,6 +149,7 @@ def _fit_and_verify(
     from c3l_ray.distributed import cluster
     from c3l_ray.inference.model_check import check_model
     from c3l_ray.train import fit
+    from c3l_ray.train.learning.metrics import MEASUREMENTS
     from c3l_ray.train.reading.order import count_images
     from c3l_ray.train.reading.training_data import summarize_mixture
 
@@ -170,6 +171,12 @@ def _fit_and_verify(
         **commands.describe("running"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
+
+    def update() -> None:
+        log.info(_format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps))
+        commands.note("running")
+
+    commands.begin(update)
     log.info(
         "%d images to learn from, %d held out, %d left out; %d steps of %d images",
         *(report.images, report.held_out_images, report.left_out_images),
@@ -190,7 +197,7 @@ def _fit_and_verify(
     worker_notes: list[str] = folder.read_json(fit.NOTES) or []
     for note in worker_notes:
         log.warning(note)
-    measurements = _last_measurements(folder.read_json("measurements.json") or [])
+    measurements = _last_measurements(folder.read_json(MEASUREMENTS) or [])
     report = dataclasses.replace(
         report,
         model={"initial": initial_model, "tuned": tuned_model},
@@ -247,6 +254,24 @@ def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
         template_args=config.model.template_args,
         max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
+    )
+
+
+def _format_line(measurements: list[dict[str, float | None]], num_steps: int) -> str:
+    """One greppable line: how far, how fast, how much longer."""
+    latest = _last_measurements(measurements)
+    step, seconds_per_step = int(latest.get("step") or 0), latest.get("seconds_per_step")
+    minutes_left = None
+    if seconds_per_step is not None:
+        minutes_left = (num_steps - step) * seconds_per_step / 60
+    values = {
+        "loss": (latest.get("loss"), ".4g"),
+        "tokens_per_s": (latest.get("tokens_per_s"), ".0f"),
+        "minutes_left": (minutes_left, ".1f"),
+    }
+    return f"progress steps={step}/{num_steps} " + " ".join(
+        f"{name}={'?' if value is None else format(value, spec)}"
+        for name, (value, spec) in values.items()
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from c3l_ray.identity import Identity
-from c3l_ray.runs import report
+from c3l_ray.runs import report, state
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
@@ -113,22 +113,31 @@ def test_a_failure_is_noted_with_what_is_counted_or_with_what_was(progress: RunP
     assert len(noted["commands"]) == 1
 
 
-def test_a_line_is_logged_while_no_manifest_comes(
+def test_lines_and_run_json_come_while_no_manifest_does(
     progress: RunProgress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(report, "UPDATE_EVERY_S", 0.02)
+    monkeypatch.setattr(state, "UPDATE_EVERY_S", 0.02)
     caplog.set_level(logging.INFO, report.__name__)
+    file = Path(progress.folder.path) / "run.json"
 
     def wait_and_yield() -> Iterator[Manifest]:
+        time.sleep(0.1)
+        assert not caplog.messages  # nothing is counted yet
+        assert json.loads(file.read_text())["state"] == "running"
+        progress.write()
         time.sleep(0.2)
         yield MANIFEST
 
+    progress.folder.claim(IDENTITY, "generate")
+    progress.begin()
     progress.follow(wait_and_yield())
-    lines = caplog.messages
-    assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines)
-    assert progress.counts.images == 10
-    content = json.loads((Path(progress.folder.path) / "run.json").read_text())
-    assert content["finished"] is None
+    progress.write("finished")
+    lines = [*caplog.messages]
+    assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines[:-1])
+    time.sleep(0.1)
+    assert caplog.messages == lines  # the updates have ended
+    content = json.loads(file.read_text())
+    assert (content["images"], content["state"]) == (10, "finished")
 
 
 def test_notes_are_summed_in_run_json(progress: RunProgress) -> None:

@@ -35,6 +35,7 @@ from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.retry import Retry, heal_unit, take_failed
 from c3l_ray.schema import replace_columns
 
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
@@ -91,6 +92,7 @@ def process_units(
     generates: bool,
     generator: type | None = None,
     scorer: type | None = None,
+    retry: Retry | None = None,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
 
@@ -102,6 +104,7 @@ def process_units(
         generates: whether turns are generated; else the units have them.
         generator: the generating actor's class, made from the config, if not TurnGenerator.
         scorer: the scoring actor's class, made from the config, if not TurnScorer.
+        retry: of these units, which are committed, where only failed rows are to be done.
 
     Raises:
         ray.exceptions.RayError: the job cannot go on; what is committed stays.
@@ -113,7 +116,7 @@ def process_units(
     if not units:
         return
     dataset = ray.data.read_datasource(
-        UnitSource(units, config.layout), override_num_blocks=len(units)
+        UnitSource(units, config.layout, folder, retry), override_num_blocks=len(units)
     )
     if generates:
         assert isinstance(config, GenerateConfig)
@@ -133,24 +136,28 @@ def process_units(
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
     )
-    commit = functools.partial(commit_block, config.keep_images, folder, origin)
+    commit = functools.partial(commit_block, config.keep_images, folder, origin, retry=retry)
     dataset = _map_units(dataset, commit, num_cpus=0.5)
     for row in dataset.iter_rows():
         yield Manifest.from_json(row["manifest"])
 
 
 class UnitSource(Datasource):
-    """One read task and one block per unit."""
+    """One read task and one block per unit; of a retry, its failed rows."""
 
-    def __init__(self, units: list[Unit], layout: Layout) -> None:
+    def __init__(
+        self, units: list[Unit], layout: Layout, folder: RunFolder, retry: Retry | None = None
+    ) -> None:
         super().__init__()
         self._units = units
         self._layout = layout
+        self._folder = folder
+        self._retry = retry
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         return [
             ReadTask(
-                functools.partial(_read_block, unit, self._layout),
+                self._make_reader(unit),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=unit.size,
@@ -160,6 +167,14 @@ class UnitSource(Datasource):
             )
             for unit in self._units
         ]
+
+    def _make_reader(self, unit: Unit) -> Callable[[], list[pa.Table]]:
+        if self._retry is None:
+            return functools.partial(_read_block, unit, self._layout)
+        manifest = self._retry.manifests[unit.name]
+        return functools.partial(
+            _read_failed, unit, self._layout, self._folder, manifest, self._retry.reasons
+        )
 
     def estimate_inmemory_data_size(self) -> int:
         return sum(unit.size for unit in self._units)
@@ -227,10 +242,21 @@ def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:
     return [read_unit(unit, layout)]
 
 
+def _read_failed(
+    unit: Unit, layout: Layout, folder: RunFolder, manifest: Manifest, reasons: frozenset[str]
+) -> list[pa.Table]:
+    return [take_failed(folder, manifest, reasons, read_unit(unit, layout))]
+
+
 def commit_block(
-    keep_images: bool, folder: RunFolder, origin: str, staged: pa.Table
+    keep_images: bool,
+    folder: RunFolder,
+    origin: str,
+    staged: pa.Table,
+    *,
+    retry: Retry | None = None,
 ) -> dict[str, list[Any]]:
-    """Commits a block, which must be exactly one unit."""
+    """Commits a block, which must be exactly one unit, or of a retry the rows of one."""
     units = set(zip(*(staged[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))
     unit, num_rows = min(units)
     if len(units) != 1 or staged.num_rows != num_rows:
@@ -239,7 +265,10 @@ def commit_block(
         )
     if not keep_images:
         staged = replace_columns(staged, image=[None] * staged.num_rows)
-    manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    if retry is None:
+        manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    else:
+        manifest = heal_unit(folder, retry.manifests[unit], retry.reasons, staged)
     return {"manifest": [manifest.to_json()]}
 
 

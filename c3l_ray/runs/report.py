@@ -14,6 +14,7 @@ from c3l_ray.identity import LIBRARIES, Identity, installed_versions
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
+from c3l_ray.runs.retry import Retry, count_failed
 from c3l_ray.runs.state import CommandLog, RunState, State, now
 from c3l_ray.runs.statistics import (
     measure_correction,
@@ -77,13 +78,15 @@ class RunProgress:
         self.config = config
         self.identity = identity
         self.job = job
-        self.counts = Counts()
-        self.manifests: list[Manifest] = []  # those that have a file
+        self._manifests: dict[str, Manifest] = {}  # by unit
+        self._counts = Counts()  # of those that are not being healed
+        self._healing: dict[str, int] = {}  # by unit, the rows that are done again
         self.new_images = 0  # by this command
         self.total_images: int | None = None  # of the input, once it is indexed
-        earlier = (folder.read_json(REPORT) or {}).get("versions", [])
-        mine = installed_versions(*LIBRARIES)
-        self.versions = earlier if mine in earlier else [*earlier, mine]
+        earlier = folder.read_json(REPORT) or {}
+        self.was_finished = earlier.get("finished") is not None
+        versions, mine = earlier.get("versions", []), installed_versions(*LIBRARIES)
+        self.versions = versions if mine in versions else [*versions, mine]
         self.boot_s: float | None = None  # until its first unit was begun, once one is committed
         self._commands = CommandLog(folder, identity.origin)
         self._is_written = False  # by this command, with the counts of earlier ones
@@ -116,19 +119,42 @@ class RunProgress:
         else:
             self._commands.note(state, error)
 
+    @property
+    def counts(self) -> Counts:
+        """Of all committed units; those that are being healed count as they are."""
+        return sum((self._manifests[unit].counts for unit in self._healing), self._counts)
+
     def add(self, manifest: Manifest, *, new: bool) -> None:
         """Counts a manifest; what is noted in a new one for the first time is logged."""
         with self._lock:
-            unknown = [note for note in manifest.counts.notes if note not in self.counts.notes]
-            self.manifests += [manifest] if manifest.file else []
-            self.counts += manifest.counts
-            if new and manifest.counts.images:
-                self.new_images += manifest.counts.images
+            earlier = self._manifests[manifest.unit] if manifest.unit in self._healing else None
+            known = {*self._counts.notes, *(earlier.counts.notes if earlier else ())}
+            num_rows = self._healing.pop(manifest.unit, manifest.counts.images)
+            self._manifests[manifest.unit] = manifest
+            self._counts += manifest.counts
+            if new and num_rows:
+                self.new_images += num_rows
                 if self.boot_s is None:
-                    work_s = sum(manifest.counts.seconds.values())
-                    self.boot_s = max(0.0, time.monotonic() - self._started - work_s)
-        for note in unknown if new else []:
-            log.warning("note: %s", note)
+                    seconds = sum(manifest.counts.seconds.values())
+                    seconds -= sum(earlier.counts.seconds.values()) if earlier else 0.0
+                    self.boot_s = max(0.0, time.monotonic() - self._started - seconds)
+        for note in manifest.counts.notes if new else []:
+            if note not in known:
+                log.warning("note: %s", note)
+
+    def expect(self, retry: Retry, units: Iterable[str]) -> None:
+        """Counts units that are added already as they are, until they are added once more, healed.
+
+        Args:
+            retry: what is done again.
+            units: of it.
+        """
+        with self._lock:
+            self._healing = {
+                unit: count_failed(retry.manifests[unit], retry.reasons) for unit in units
+            }
+            others = self._manifests.keys() - self._healing.keys()
+            self._counts = sum((self._manifests[unit].counts for unit in others), Counts())
 
     def follow(self, manifests: Iterable[Manifest]) -> None:
         """Adds manifests as they come."""
@@ -137,8 +163,9 @@ class RunProgress:
 
     def format_line(self) -> str:
         """One greppable line: how far, how fast, how much longer."""
-        total, counts = self.total_images, self.counts
-        rate, minutes_left = self._measure_speed()
+        with self._lock:
+            total, counts = self.total_images, self.counts
+            rate, minutes_left = self._measure_speed(counts)
         return (
             f"progress images={counts.images}/{'?' if total is None else total} "
             f"failed={counts.status.get('failed', 0)} turns={counts.turns} "
@@ -146,30 +173,39 @@ class RunProgress:
             f"minutes_left={'?' if minutes_left is None else f'{minutes_left:.1f}'}"
         )
 
-    def _measure_speed(self) -> tuple[float | None, float | None]:
+    def _measure_speed(self, counts: Counts) -> tuple[float | None, float | None]:
         """Images per second since the first unit was begun, and minutes left; None if unknown."""
+        left = None
+        if self.total_images is not None:
+            left = self.total_images - counts.images + sum(self._healing.values())
         if self.boot_s is None:
-            return None, 0.0 if self.total_images == self.counts.images else None
+            return None, 0.0 if left == 0 else None
         working_s = time.monotonic() - self._started - self.boot_s
         rate = self.new_images / max(working_s, 1e-3)
-        if self.total_images is None:
-            return rate, None
-        return rate, (self.total_images - self.counts.images) / rate / 60
+        return rate, None if left is None else left / rate / 60
 
-    def write(self, state: State = "running", error: str | None = None) -> RecordsReport:
+    def write(
+        self,
+        state: State = "running",
+        error: str | None = None,
+        *,
+        measures_scores: bool = False,
+    ) -> RecordsReport:
         """Writes run.json, and returns it; a finished one measures the scores too.
 
         Args:
             state: of the run.
             error: that it failed with.
+            measures_scores: whether one that is not finished does.
 
         Raises:
             C3LError: the folder is now of another origin.
         """
         wall_s = time.monotonic() - self._started
         with self._lock:
-            counts, manifests = self.counts, list(self.manifests)
-            rate, minutes_left = self._measure_speed()
+            counts = self.counts
+            manifests = [manifest for manifest in self._manifests.values() if manifest.file]
+            rate, minutes_left = self._measure_speed(counts)
         report = RecordsReport(
             **{field.name: getattr(counts, field.name) for field in dataclasses.fields(counts)},
             job=self.job,
@@ -186,11 +222,11 @@ class RunProgress:
             seconds["boot"] = self.boot_s
         seconds = {stage: round(s, 3) for stage, s in seconds.items()}
         report = dataclasses.replace(report, seconds=seconds)
-        if state == "finished":
+        if state == "finished" or measures_scores:
             scored_turns = sample_scored_turns(self.folder, manifests)
             report = dataclasses.replace(
                 report,
-                finished=now(),
+                finished=now() if state == "finished" else None,
                 score_summary=summarize_scores(scored_turns),
                 length_correlation=measure_length_correlation(scored_turns),
                 correction_effect=measure_correction(self.folder, manifests)

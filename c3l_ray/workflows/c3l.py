@@ -58,6 +58,10 @@ class C3LConfig(GenerateConfig):
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
     def conflicts(self) -> Conflicts:
+        if self.limit is not None:
+            yield "limit", "later stages are made from whole rounds; name an input of fewer images"
+        if self.retry_failed is not None:
+            yield "retry_failed", "later stages are made from the rounds as they are"
         if not self.keep_images:
             yield "keep_images", "training needs the images in the records"
         if self.training.contrast.token_weights == "vig" and not self.token_gains:

@@ -8,9 +8,12 @@ from typing import Any, TypeVar
 
 from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import C3LError, PreflightError, TooManyFailures, last_line
+from c3l_ray.inputs.first_units import plan_first_units
+from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import check_origin, delete_lost_files, read_manifests
 from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.retry import plan_retry
 from c3l_ray.train.training_config import TrainConfig
 
 Config = TypeVar("Config", bound=RecordsConfig | TrainConfig)
@@ -63,14 +66,21 @@ def write_records(
     folder, origin = progress.folder, progress.identity.origin
     progress.config = config
     try:
-        units = pipeline.plan_units(shards, config.layout, folder)
+        done = {manifest.unit: manifest for manifest in read_manifests(folder)}
+        retry = None
+        if config.retry_failed is not None:
+            retry = plan_retry(done.values(), config.retry_failed)
+            accept_mended_shards(shards, config.layout, folder, retry.manifests)
+        is_whole = True
+        if config.limit is None:
+            units = pipeline.plan_units(shards, config.layout, folder)
+        else:
+            units, is_whole = plan_first_units(shards, config.layout, folder, config.limit)
         check_images_found(config.input, units)
         progress.total_images = sum(unit.rows for unit in units)
-        done = set()
-        for manifest in read_manifests(folder):
+        for manifest in done.values():
             check_origin(folder, manifest, origin)
             progress.add(manifest, new=False)
-            done.add(manifest.unit)
         remaining = [unit for unit in units if unit.name not in done]
         log.info(
             "%d images in %d shards, %d units; %d of these are done",
@@ -83,6 +93,17 @@ def write_records(
         progress.follow(
             pipeline.process_units(config, folder, remaining, origin, generates=generates)
         )
+        if retry is not None:
+            failed = [unit for unit in units if unit.name in retry.manifests]
+            progress.expect(retry, [unit.name for unit in failed])
+            num_failed = progress.counts.status.get("failed", 0)
+            progress.follow(
+                pipeline.process_units(
+                    config, folder, failed, origin, generates=generates, retry=retry
+                )
+            )
+            num_healed = num_failed - progress.counts.status.get("failed", 0)
+            log.info("%d of %d failed images are healed", num_healed, num_failed)
     except RayError as error:
         raise C3LError(
             f"the job stopped: {last_line(error)}\n"
@@ -91,7 +112,9 @@ def write_records(
             f"{config.output}; run the same command again to go on from there"
         ) from error
     delete_lost_files(folder)
-    return progress.write("finished")
+    if is_whole or (progress.was_finished and not remaining):
+        return progress.write("finished")
+    return progress.write("stopped", measures_scores=True)
 
 
 def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:

@@ -29,8 +29,10 @@ def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
 
 def summarize_records(report: RecordsReport, output: str) -> str:
     """What a finished run made, what failed and why, and where it lies."""
+    limit = report.config.get("limit")
+    did = f"did the first {limit} images" if report.state == "stopped" else "finished"
     lines = [
-        f"finished in {report.seconds['wall']:.0f} s",
+        f"{did} in {report.seconds['wall']:.0f} s",
         f"  images   {report.images}: {_list_counts(report.status)}",
         f"  turns    {report.turns}: {_list_counts(report.turn_status)}",
         *_list_cures_of_turns(report),
@@ -45,6 +47,7 @@ def summarize_records(report: RecordsReport, output: str) -> str:
         f"  records  {os.path.join(output, 'records')}",
         f"  report   {os.path.join(output, REPORT)}",
         *_advise_selection(report, output),
+        *(["  go on    by the same command without --limit"] if report.state == "stopped" else []),
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """The state of a run as a user watches it, until it has ended."""
 
 import datetime
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_a_watched_run_is_shown_until_it_has_ended(
         folder.write_json("run.json", report)
 
     write_next()
-    monkeypatch.setattr(status.time, "sleep", write_next)
+    monkeypatch.setattr(time, "sleep", write_next)
     status.run(StatusConfig(run=str(tmp_path), watch=True))
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith(str(tmp_path))]

@@ -6,7 +6,7 @@ import pytest
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs import failures
-from c3l_ray.runs.commit import Manifest, commit_unit
+from c3l_ray.runs.commit import Manifest, commit_unit, read_records
 from c3l_ray.runs.failures import Failure, find_failures
 from c3l_ray.runs.folder import RunFolder
 from tests.examples import RECORD
@@ -51,7 +51,6 @@ def test_files_without_failures_are_not_read(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    read_records = failures.read_records
 
     def note(folder: RunFolder, manifest: Manifest, columns: list[str]) -> object:
         read.append(manifest.unit)

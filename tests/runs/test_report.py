@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.retry import Retry
 from tests.examples import RECORD, MakeConfig
 from tests.runs.tables import stage_turns
 
@@ -62,11 +64,38 @@ def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
     assert written.finished is not None
 
 
+def as_unit(unit: str, **changes: Any) -> Manifest:
+    return dataclasses.replace(MANIFEST, unit=unit, **changes)
+
+
+def test_units_that_are_healed_count_as_they_are_until_they_are(
+    clock: list[float], progress: RunProgress
+) -> None:
+    progress.total_images = 20
+    for unit in ("u-0", "u-1"):
+        progress.add(as_unit(unit), new=False)
+    before = progress.counts
+    retry = Retry(reasons=frozenset({"empty"}), manifests={"u-0": as_unit("u-0")})
+    progress.expect(retry, ["u-0"])
+    assert progress.counts == before and before.status == {"ok": 18, "failed": 2}
+    assert "images=20/20 failed=2 " in progress.format_line()
+    healed = dataclasses.replace(
+        COUNTS, status={"ok": 10}, reasons={}, seconds={"generate": 3.0, "score": 1.5}
+    )
+    clock[0] = 101.5  # 100 s of boot, and 1.5 s more of work than before
+    progress.add(as_unit("u-0", edition=1, counts=healed), new=True)
+    clock[0] = 102.0
+    assert progress.counts.status == {"ok": 19, "failed": 1}
+    written = progress.write()
+    assert (written.images, written.reasons, written.minutes_left) == (20, {"empty": 1}, 0.0)
+    assert (written.images_per_s, written.seconds["boot"]) == (0.5, 100.0)  # one row done again
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """The clock of the report: seconds, which a test sets."""
     seconds = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
     yield seconds
     monkeypatch.undo()
 

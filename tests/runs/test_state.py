@@ -1,6 +1,7 @@
 """Where a run stands: what run.json says of its commands, however they ended."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from c3l_ray.runs.state import CommandLog, note_failure
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A folder that is claimed, in a process of a command with a blank in a path."""
-    monkeypatch.setattr(state.sys, "orig_argv", ["python", "-m", "jobs.generate", "my photos"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "jobs.generate", "my photos"])
     times = iter(f"2030-01-01T00:00:{second:02}+00:00" for second in range(60))
     monkeypatch.setattr(state, "now", lambda: next(times))
     folder = RunFolder.open(str(tmp_path))

@@ -51,6 +51,14 @@ def test_the_next_command_can_be_pasted() -> None:
     assert (config.by, config.within) == (BEST_SCORE, "kind")
 
 
+def test_a_trial_says_that_it_is_one_and_how_to_go_on() -> None:
+    trial = make_records_report(state="stopped", config={"limit": 10})
+    summary = summarize_records(trial, "run")
+    assert summary.startswith("did the first 10 images in 12 s\n")
+    assert summary.endswith("  go on    by the same command without --limit")
+    assert "--limit" not in summarize_records(make_records_report(state="finished"), "run")
+
+
 def test_turns_that_cannot_be_used_have_their_cure() -> None:
     report = make_records_report(turn_status={"ok": 9, "truncated": 2, "empty": 1})
     lines = summarize_records(report, "run").splitlines()

@@ -167,6 +167,9 @@ class RecordsConfig(ABC):
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
     """Do failed images of the output again: for these reasons, or for any where none is named."""
 
+    verbose: bool = False
+    """Show Ray's own progress bars and messages."""
+
     def conflicts(self) -> Conflicts:
         if self.retry_failed is not None and self.scorer.baseline == "mismatched":
             yield (

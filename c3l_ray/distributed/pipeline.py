@@ -16,6 +16,7 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,8 +37,10 @@ from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.retry import Retry, heal_unit, take_failed
+from c3l_ray.runs.state import PROGRESS
 from c3l_ray.schema import replace_columns
 
+INDEX_LINE_EVERY_S = 5.0
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
 GENERATOR_RESTARTED = (
     "a generating process died and was started again; the log files of Ray's workers say why"
@@ -69,7 +72,12 @@ def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[U
                 write_units(folder, shard, index_shard(shard, layout))
                 return row
 
-            dataset.map(index, num_cpus=0.5).materialize()
+            num_shards, last_line_s = len(new_shards), time.monotonic()
+            log.info("indexing %d shards", num_shards)
+            for done, _ in enumerate(dataset.map(index, num_cpus=0.5).iter_rows(), start=1):
+                if time.monotonic() - last_line_s >= INDEX_LINE_EVERY_S:
+                    last_line_s = time.monotonic()
+                    log.info("indexed %d of %d shards", done, num_shards, extra=PROGRESS)
             units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
     units = []
     for shard in shards:
@@ -120,19 +128,23 @@ def process_units(
     )
     if generates:
         assert isinstance(config, GenerateConfig)
+        num_generators = min(config.pools.generators or 1, len(units))
+        log.info("starting generators: %d", num_generators)
         dataset = _map_through_actors(
             dataset,
             GeneratorProcess,
             [generator, config],
-            size=min(config.pools.generators or 1, len(units)),
+            size=num_generators,
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
+    num_scorers = min(config.pools.scorers or 1, len(units))
+    log.info("starting scorers: %d", num_scorers)
     dataset = _map_through_actors(
         dataset,
         ScorerProcess,
         [scorer, config],
-        size=min(config.pools.scorers or 1, len(units)),
+        size=num_scorers,
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
     )

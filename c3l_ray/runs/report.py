@@ -15,7 +15,7 @@ from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.retry import Retry, count_failed
-from c3l_ray.runs.state import CommandLog, RunState, State, now
+from c3l_ray.runs.state import PROGRESS, CommandLog, RunState, State, now
 from c3l_ray.runs.statistics import (
     measure_correction,
     measure_length_correlation,
@@ -100,13 +100,12 @@ class RunProgress:
             C3LError: the folder is now of another origin.
         """
 
-        def update() -> None:
+        def say() -> None:
             if self._is_written:
-                log.info(self.format_line())
-            self.note("running")
+                log.info(self.format_line(), extra=PROGRESS)
 
         self.note("running")
-        self._commands.begin(update)
+        self._commands.begin(lambda: self.note("running"), say)
 
     def note(self, state: State, error: str | None = None) -> None:
         """Writes where the run stands; before anything is counted, nothing but that.
@@ -237,4 +236,6 @@ class RunProgress:
         report = dataclasses.replace(report, **self._commands.describe(state, error))
         self.folder.write_json(REPORT, dataclasses.asdict(report))
         self._is_written = True
+        if state != "running":
+            log.info(self.format_line())
         return report

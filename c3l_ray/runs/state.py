@@ -7,6 +7,7 @@ import shlex
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from c3l_ray.errors import first_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 
 UPDATE_EVERY_S = 60.0
+TERMINAL_EVERY_S = 5.0
+PROGRESS = {"progress": True}
+"""`extra` of the log records that say how far a job is: a terminal shows the latest in place."""
 
 State = Literal["running", "stopped", "finished", "failed"]
 
@@ -83,21 +87,27 @@ class CommandLog:
         self._ended = threading.Event()
         self._updates: threading.Thread | None = None
 
-    def begin(self, update: Callable[[], object]) -> None:
-        """Calls this each minute until another state than "running" is written.
+    def begin(self, update: Callable[[], object], say: Callable[[], object]) -> None:
+        """Calls these at times until another state than "running" is written.
 
         Args:
-            update: writes run.json.
+            update: writes run.json, each minute.
+            say: logs a line, each minute too, on a terminal each five seconds.
         """
+        line_every_s = TERMINAL_EVERY_S if sys.stderr.isatty() else UPDATE_EVERY_S
 
-        def update_each_minute() -> None:
-            while not self._ended.wait(UPDATE_EVERY_S):
+        def follow() -> None:
+            last_update = time.monotonic()
+            while not self._ended.wait(line_every_s):
                 try:
-                    update()
+                    say()
+                    if time.monotonic() - last_update >= 0.99 * UPDATE_EVERY_S:
+                        last_update = time.monotonic()
+                        update()
                 except Exception as error:  # the storage may be well again in a minute
                     log.warning("run.json could not be written: %s", error)
 
-        self._updates = threading.Thread(target=update_each_minute, daemon=True)
+        self._updates = threading.Thread(target=follow, daemon=True)
         self._updates.start()
 
     def _end_updates(self) -> None:

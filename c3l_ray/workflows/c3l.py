@@ -21,6 +21,7 @@ from c3l_ray.config import (
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
+from c3l_ray.inputs.find import find_shards
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.runs.folder import REPORT, RunFolder
@@ -109,6 +110,10 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     """
     config = make_paths_absolute(config)
     folder = RunFolder.open(config.output)
+    folder.check_free("c3l")
+    log.info("looking for the input")
+    find_shards(config.input, config.layout)
+    log.info("checking the models")
     from c3l_ray.inference.model_check import check_tunable
     from c3l_ray.workflows.models import pin_generation
 
@@ -129,7 +134,8 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     with note_failure(commands.note):
         commands.note("running")
         workers, pools = config.training.workers, config.pools
-        cluster.connect(max(cluster.count_actors(pools), workers.num + workers.readers))
+        num_actors = max(cluster.count_actors(pools), workers.num + workers.readers)
+        cluster.connect(num_actors, verbose=config.verbose)
         return _run_stages(config, folder, identity, commands, on_stage_end)
 
 

@@ -22,10 +22,13 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
-    shards = find_shards(config.input, config.layout)
     folder = RunFolder.open(config.output)
+    folder.check_free("generate")
+    log.info("looking for the input")
+    shards = find_shards(config.input, config.layout)
     if config.scorer.name is None:
         log.info("the scorer is %s, the generator itself (--scorer.name)", config.scorer_name)
+    log.info("checking the models")
     from c3l_ray.workflows.models import pin_generation
 
     run = pin_generation(config, folder)
@@ -37,6 +40,6 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     progress = RunProgress(folder, config, identity, "generate")
     with note_failure(progress.note):
         progress.begin()
-        cluster.connect(cluster.count_actors(config.pools))
+        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
         config = cluster.with_gpu_shares(config)
         return write_records(config, shards, progress, generates=True)

@@ -1,5 +1,7 @@
 """Turns that were made elsewhere in, records of scored turns out."""
 
+import logging
+
 from c3l_ray.config import ScoreConfig
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import scoring_identity
@@ -10,6 +12,8 @@ from c3l_ray.runs.state import note_failure
 from c3l_ray.workflows.prompts import settle_scoring
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
+log = logging.getLogger(__name__)
+
 
 def score_turns(config: ScoreConfig) -> RecordsReport:
     """Scores the turns of the input, and returns what run.json says.
@@ -19,6 +23,9 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
+    folder = RunFolder.open(config.output)
+    folder.check_free("score")
+    log.info("looking for the input")
     shards = find_shards(config.input, config.layout)
     for shard in shards:
         if shard.format not in ("llava", "parquet"):
@@ -27,7 +34,7 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
                 "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
                 "for images"
             )
-    folder = RunFolder.open(config.output)
+    log.info("checking the models")
     from c3l_ray.workflows.models import pin_scoring
 
     run = pin_scoring(config, folder)
@@ -39,6 +46,6 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     progress = RunProgress(folder, config, identity, "score")
     with note_failure(progress.note):
         progress.begin()
-        cluster.connect(cluster.count_actors(config.pools))
+        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
         config = cluster.with_scorer_gpus(config)
         return write_records(config, shards, progress, generates=False)

@@ -11,7 +11,7 @@ from c3l_ray import __version__
 from c3l_ray.errors import C3LError, PreflightError, last_line
 from c3l_ray.identity import Identity
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.state import CommandLog, RunState, note_failure, now
+from c3l_ray.runs.state import PROGRESS, CommandLog, RunState, note_failure, now
 from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.prompts import settle_training
@@ -91,9 +91,12 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.reading.length_check import check_lengths
     from c3l_ray.train.reading.training_data import load_training_data
 
+    folder = RunFolder.open(config.output)
+    folder.check_free("train")
+    log.info("reading what there is to learn from")
     source = open_source(config)
     config, notes = _take_max_pixels(config, source)
-    folder = RunFolder.open(config.output)
+    log.info("checking the model")
     initial_model = check_model("--model.name", config.model.name)
     check_tunable("--model.name", config.model.name)
     check_exportable(config.model.name)
@@ -172,11 +175,11 @@ def _fit_and_verify(
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
 
-    def update() -> None:
-        log.info(_format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps))
-        commands.note("running")
+    def say() -> None:
+        line = _format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps)
+        log.info(line, extra=PROGRESS)
 
-    commands.begin(update)
+    commands.begin(lambda: commands.note("running"), say)
     log.info(
         "%d images to learn from, %d held out, %d left out; %d steps of %d images",
         *(report.images, report.held_out_images, report.left_out_images),
@@ -190,6 +193,7 @@ def _fit_and_verify(
             f"the log files of its processes are {cluster.find_log_files()}\n"
             "run the same command again to go on from the latest checkpoint"
         ) from error
+    log.info(_format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps))
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)

@@ -192,7 +192,7 @@ def test_failed_rows_alone_are_done_again(config: MakeConfig, tmp_path: Path) ->
     folder = process(of_three, RefusesUntilMended)
     before = {manifest.unit: manifest for manifest in read_manifests(folder)}
     retry = plan_retry(before.values(), ())
-    assert (retry.reasons, len(retry.manifests)) == ({"refused"}, 2)
+    assert retry.reasons == {"refused"} and len(retry.manifests) == 2
     (tmp_path / "run" / "mended").touch()
     units = pipeline.plan_units(find_shards(of_three.input, Layout()), Layout(), folder)
     healed = list(

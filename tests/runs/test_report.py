@@ -146,6 +146,7 @@ def test_lines_and_run_json_come_while_no_manifest_does(
     progress: RunProgress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(state, "UPDATE_EVERY_S", 0.02)
+    monkeypatch.setattr(state, "TERMINAL_EVERY_S", 0.02)
     caplog.set_level(logging.INFO, report.__name__)
     file = Path(progress.folder.path) / "run.json"
 
@@ -163,6 +164,8 @@ def test_lines_and_run_json_come_while_no_manifest_does(
     progress.write("finished")
     lines = [*caplog.messages]
     assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines[:-1])
+    assert lines[-1].startswith("progress images=10/?")  # the last one stays on a terminal
+    assert [getattr(record, "progress", False) for record in caplog.records[-2:]] == [True, False]
     time.sleep(0.1)
     assert caplog.messages == lines  # the updates have ended
     content = json.loads(file.read_text())

@@ -25,7 +25,8 @@ from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.state import RunState
 from c3l_ray.train.objectives import OBJECTIVES
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig, C3LReport
+from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS

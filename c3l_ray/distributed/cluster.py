@@ -1,9 +1,13 @@
 """The Ray cluster a job runs on: joining it, its settings, and the GPUs each actor is given."""
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 
 import ray
 from ray.data import DataContext
@@ -13,6 +17,7 @@ from c3l_ray.distributed.gpu_shares import choose_shares
 from c3l_ray.errors import C3LError, PreflightError
 
 MAX_RETRIES = 3
+CORE_LOGGING = b" logging.cc:"  # the file of Ray's core that a line was logged by
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +50,14 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     log.info("starting Ray" if address == "local" else "joining the cluster at RAY_ADDRESS")
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            **size,
-        )
+        with contextlib.nullcontext() if verbose else _hide_core_messages():
+            ray.init(
+                address=address,
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                **size,
+            )
     except Exception as error:  # Ray raises that itself where a node does not start in time
         if address == "local":
             raise C3LError(
@@ -59,6 +65,24 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
             ) from error
         raise PreflightError(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
     configure_ray_data(progress_bars=verbose)
+
+
+@contextlib.contextmanager
+def _hide_core_messages() -> Iterator[None]:
+    """Keeps back what Ray's core says of its own logging, on this process's very stderr."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            for line in caught:
+                if CORE_LOGGING not in line:
+                    os.write(2, line)
 
 
 def _cluster_address() -> str:

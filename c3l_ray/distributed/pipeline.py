@@ -37,10 +37,9 @@ from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.retry import Retry, heal_unit, take_failed
-from c3l_ray.runs.state import PROGRESS
+from c3l_ray.runs.state import PROGRESS, TERMINAL_EVERY_S
 from c3l_ray.schema import replace_columns
 
-INDEX_LINE_EVERY_S = 5.0
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
 GENERATOR_RESTARTED = (
     "a generating process died and was started again; the log files of Ray's workers say why"
@@ -75,7 +74,7 @@ def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[U
             num_shards, last_line_s = len(new_shards), time.monotonic()
             log.info("indexing %d shards", num_shards)
             for done, _ in enumerate(dataset.map(index, num_cpus=0.5).iter_rows(), start=1):
-                if time.monotonic() - last_line_s >= INDEX_LINE_EVERY_S:
+                if time.monotonic() - last_line_s >= TERMINAL_EVERY_S:
                     last_line_s = time.monotonic()
                     log.info("indexed %d of %d shards", done, num_shards, extra=PROGRESS)
             units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
@@ -124,8 +123,10 @@ def process_units(
     if not units:
         return
     dataset = ray.data.read_datasource(
-        UnitSource(units, config.layout, folder, retry), override_num_blocks=len(units)
+        UnitSource(units, config.layout), override_num_blocks=len(units)
     )
+    if retry is not None:
+        dataset = _map_units(dataset, functools.partial(take_block, folder, retry), num_cpus=0.5)
     if generates:
         assert isinstance(config, GenerateConfig)
         num_generators = min(config.pools.generators or 1, len(units))
@@ -155,21 +156,17 @@ def process_units(
 
 
 class UnitSource(Datasource):
-    """One read task and one block per unit; of a retry, its failed rows."""
+    """One read task and one block per unit."""
 
-    def __init__(
-        self, units: list[Unit], layout: Layout, folder: RunFolder, retry: Retry | None = None
-    ) -> None:
+    def __init__(self, units: list[Unit], layout: Layout) -> None:
         super().__init__()
         self._units = units
         self._layout = layout
-        self._folder = folder
-        self._retry = retry
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         return [
             ReadTask(
-                self._make_reader(unit),
+                functools.partial(_read_block, unit, self._layout),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=unit.size,
@@ -179,14 +176,6 @@ class UnitSource(Datasource):
             )
             for unit in self._units
         ]
-
-    def _make_reader(self, unit: Unit) -> Callable[[], list[pa.Table]]:
-        if self._retry is None:
-            return functools.partial(_read_block, unit, self._layout)
-        manifest = self._retry.manifests[unit.name]
-        return functools.partial(
-            _read_failed, unit, self._layout, self._folder, manifest, self._retry.reasons
-        )
 
     def estimate_inmemory_data_size(self) -> int:
         return sum(unit.size for unit in self._units)
@@ -254,10 +243,10 @@ def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:
     return [read_unit(unit, layout)]
 
 
-def _read_failed(
-    unit: Unit, layout: Layout, folder: RunFolder, manifest: Manifest, reasons: frozenset[str]
-) -> list[pa.Table]:
-    return [take_failed(folder, manifest, reasons, read_unit(unit, layout))]
+def take_block(folder: RunFolder, retry: Retry, staged: pa.Table) -> pa.Table:
+    """The rows of a block, which is a unit, that are done again."""
+    manifest = retry.manifests[staged["unit"][0].as_py()]
+    return take_failed(folder, manifest, retry.reasons, staged)
 
 
 def commit_block(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
-from c3l_ray import __version__, schema
+from c3l_ray import schema
 from c3l_ray.config import (
     SHARE_OR_COUNT,
     GenerateConfig,
@@ -26,9 +26,10 @@ from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import RecordsReport
-from c3l_ray.runs.state import CommandLog, RunState, State, note_failure, now
+from c3l_ray.runs.state import CommandLog, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.generate import generate_records
 from c3l_ray.workflows.prompts import settle_generation
 from c3l_ray.workflows.records import check_failures, make_paths_absolute
@@ -73,30 +74,6 @@ class C3LConfig(GenerateConfig):
             yield "model.trust_remote_code", "training does not load models with code of their own"
 
 
-@dataclass(frozen=True, kw_only=True)
-class C3LReport(RunState):
-    """What run.json at the top of the output says, and where the run stands.
-
-    Attributes:
-        job: "c3l".
-        version: of c3l-ray.
-        origin: digest of the identity.
-        identity: what defines the first round; each stage's own is in its run.json.
-        config: of the latest command.
-        stages: by folder: each one's origin, the time it finished and its seconds; of a round what
-            its turns are like; of the dataset its selection.json.
-        finished: when, or None while stages are left to do.
-    """
-
-    job: str = "c3l"
-    version: str = __version__
-    origin: str
-    identity: dict[str, Any]
-    config: dict[str, Any]
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    finished: str | None = None
-
-
 def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None = None) -> C3LReport:
     """Generates, trains, generates again and selects; returns what run.json says of it.
 
@@ -109,6 +86,11 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
+    if config.model.revision is not None:
+        raise PreflightError(
+            f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
+            "download the revision, and name its folder"
+        )
     folder = RunFolder.open(config.output)
     folder.check_free("c3l")
     log.info("looking for the input")
@@ -117,11 +99,6 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     from c3l_ray.inference.model_check import check_tunable
     from c3l_ray.workflows.models import pin_generation
 
-    if config.model.revision is not None:
-        raise PreflightError(
-            f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
-            "download the revision, and name its folder"
-        )
     run = pin_generation(config, folder)
     check_tunable("--model.name", config.model.name)
     config = settle_generation(run.config)

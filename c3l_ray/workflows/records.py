@@ -86,6 +86,13 @@ def write_records(
             "%d images in %d shards, %d units; %d of these are done",
             *(progress.total_images, len(shards), len(units), len(units) - len(remaining)),
         )
+        num_gone = len(done.keys() - {unit.name for unit in units})
+        if num_gone and config.limit is None:
+            log.warning(
+                "%d committed units are of files that the input no longer holds, such as those of "
+                "a run whose failed images were healed since; their images are still counted",
+                num_gone,
+            )
         passed_over = sum(unit.num_passed_over for unit in units)
         if passed_over:
             log.info("images in tars passed over: %d, hidden or of other endings", passed_over)

@@ -10,7 +10,7 @@ from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.turn_tables import format_table, format_turn, make_printable
-from c3l_ray.workflows.c3l import C3LReport
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 

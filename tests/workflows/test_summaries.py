@@ -7,7 +7,7 @@ import tyro
 
 from c3l_ray.config import SelectConfig
 from c3l_ray.methods.scores import BEST_SCORE, SCORE_NAMES
-from c3l_ray.workflows.c3l import C3LReport
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.summaries import (
     summarize_c3l,
     summarize_records,

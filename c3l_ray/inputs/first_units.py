@@ -43,10 +43,9 @@ def plan_first_units(
                 chosen[unit.name] = unit
                 left -= unit.rows
     while True:
-        _add_rest_of_groups(chosen, shards, folder)
         num_chosen = len(chosen)
         joined = join_small_units(list(chosen.values()), folder)
-        _add_rest_of_groups(chosen, shards, folder)  # of groups that another run was first to note
+        _add_rest_of_groups(chosen, shards, folder)
         if len(chosen) == num_chosen:
             return joined, is_whole
 

@@ -160,6 +160,21 @@ class RecordsConfig(ABC):
     """Go on in an output that other versions of c3l-ray, vLLM, transformers or torch began."""
     max_failed_share: Annotated[float, Range(min=0, max=1)] = 1.0
     """Exit with status 4 when a larger share of the images failed."""
+    limit: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Do only the first images, for a trial; the same command without it goes on from there."""
+    retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
+    """Do failed images of the output again: for these reasons, or for any where none is named."""
+
+    verbose: bool = False
+    """Show Ray's own progress bars and messages."""
+
+    def conflicts(self) -> Conflicts:
+        if self.retry_failed is not None and self.scorer.baseline == "mismatched":
+            yield (
+                "retry_failed",
+                "--scorer.baseline mismatched compares an image with others of its unit, which are "
+                "not read again",
+            )
 
     def __post_init__(self) -> None:
         check_config(self)

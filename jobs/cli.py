@@ -10,6 +10,8 @@ JOBS = {
     "select": "keep the turns that rank highest, as a dataset",
     "train": "tune a model on scored turns",
     "c3l": "generate, train, generate again and select",
+    "status": "say where a run stands, from a second terminal",
+    "failed": "list the images of a run that failed",
     "evaluate": "compare runs over scenes whose truth is known",
     "demo": "run c3l on a small world that comes with the package",
 }

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import tyro
 
@@ -12,6 +13,7 @@ from c3l_ray.errors import C3LError
 
 Config = TypeVar("Config")
 
+CLEAR_LINE = "\r\033[K"
 RESUME = "run the same command again to go on from there"
 
 
@@ -41,7 +43,7 @@ def configure_process() -> None:
     # One torch thread a process: several busy ones on shared cores spin at every barrier.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    messages = logging.StreamHandler()  # to stderr
+    messages = TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler()  # to stderr
     messages.setFormatter(logging.Formatter("%(message)s"))
     library = logging.getLogger("c3l_ray")
     library.handlers = [messages]
@@ -49,10 +51,43 @@ def configure_process() -> None:
     library.propagate = False
 
 
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Shows log records on a terminal, those of progress in place: the next one replaces them."""
+
+    _ends_on_progress = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_progress = getattr(record, "progress", False)
+        text = self.format(record)
+        if is_progress:  # a longer one would wrap, and its first line stay
+            text = text[: shutil.get_terminal_size().columns - 1]
+        start = CLEAR_LINE if self._ends_on_progress else ""
+        self.stream.write(f"{start}{text}" + ("" if is_progress else "\n"))
+        self.flush()
+        self._ends_on_progress = is_progress
+
+    def end_line(self) -> None:
+        """Ends a line of progress, so that what others print begins a line."""
+        if self._ends_on_progress:
+            self.stream.write("\n")
+            self.flush()
+            self._ends_on_progress = False
+
+
+def end_progress_line() -> None:
+    """Ends a line of progress on the terminal, if there is one."""
+    for handler in logging.getLogger("c3l_ray").handlers:
+        if isinstance(handler, TerminalHandler):
+            handler.end_line()
+
+
 def run_to_exit(run: Callable[[], None]) -> None:
     """Runs a job; where it fails, prints one message and ends with its exit status."""
     try:
-        run()
+        try:
+            run()
+        finally:
+            end_progress_line()
     except C3LError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

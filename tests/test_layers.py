@@ -114,7 +114,8 @@ PARTS = {
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation methods methods.scores ranges runs scenes select_config "
+        "config dataset errors evaluation flags methods methods.scores ranges runs scenes "
+        "select_config train.objectives "
         "train.training_config workflows",
         "tyro",
     ),

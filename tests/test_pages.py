@@ -24,14 +24,19 @@ from c3l_ray.methods.scores import SCORE_NAMES, SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.state import RunState
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig, C3LReport
+from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_report import C3LReport
+from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, WorldConfig
+from jobs.failed import FailedConfig
+from jobs.status import StatusConfig
 from tests.pages import ROOT, Command, Page, read_pages
 
 PAGES = read_pages()
@@ -47,6 +52,8 @@ CONFIGS: dict[str, type] = {
     "select": SelectConfig,
     "train": TrainConfig,
     "c3l": C3LConfig,
+    "status": StatusConfig,
+    "failed": FailedConfig,
     "demo": DemoConfig,
 }
 FLAGS_OF_OTHERS = {"--help", "--quick", "--runtime-env-json", "--hypothesis-seed"}
@@ -131,6 +138,7 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
             0,
             [field.name for field in dataclasses.fields(RecordsReport)],
         ),
+        ("Where a run stands", 0, [field.name for field in dataclasses.fields(RunState)]),
         ("run.json of train", 0, [field.name for field in dataclasses.fields(TrainingReport)]),
         ("run.json of c3l", 0, [field.name for field in dataclasses.fields(C3LReport)]),
     ],
@@ -157,6 +165,12 @@ def test_the_table_of_statuses_has_every_status_and_every_word_of_an_error() -> 
         *(("error", word) for word in find_error_words()),
     }
     assert len(documented) == len(expected) and set(documented) == expected
+
+
+def test_the_cures_of_the_table_of_statuses_are_those_of_the_code() -> None:
+    for of, cures in (("error", CURES_OF_IMAGES), ("turn", CURES_OF_TURNS)):
+        rows = [row for row in JOBS_PAGE.table("Statuses") if row[1] == of and row[3]]
+        assert {row[0].strip("`"): row[3].replace("`", "") for row in rows} == cures
 
 
 def find_error_words() -> set[str]:

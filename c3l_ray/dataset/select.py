@@ -20,7 +20,7 @@ from c3l_ray.dataset.write import DatasetWriter
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
-from c3l_ray.runs.report import now
+from c3l_ray.runs.state import now
 from c3l_ray.schema import Record
 from c3l_ray.select_config import SelectConfig
 

@@ -16,6 +16,7 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,6 +36,8 @@ from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.retry import Retry, heal_unit, take_failed
+from c3l_ray.runs.state import PROGRESS, TERMINAL_EVERY_S
 from c3l_ray.schema import replace_columns
 
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
@@ -68,7 +71,12 @@ def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[U
                 write_units(folder, shard, index_shard(shard, layout))
                 return row
 
-            dataset.map(index, num_cpus=0.5).materialize()
+            num_shards, last_line_s = len(new_shards), time.monotonic()
+            log.info("indexing %d shards", num_shards)
+            for done, _ in enumerate(dataset.map(index, num_cpus=0.5).iter_rows(), start=1):
+                if time.monotonic() - last_line_s >= TERMINAL_EVERY_S:
+                    last_line_s = time.monotonic()
+                    log.info("indexed %d of %d shards", done, num_shards, extra=PROGRESS)
             units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
     units = []
     for shard in shards:
@@ -91,6 +99,7 @@ def process_units(
     generates: bool,
     generator: type | None = None,
     scorer: type | None = None,
+    retry: Retry | None = None,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
 
@@ -102,6 +111,7 @@ def process_units(
         generates: whether turns are generated, or answers to the turns that the units have.
         generator: the generating actor's class, made from the config, if not the job's.
         scorer: the scoring actor's class, made from the config, if not TurnScorer.
+        retry: of these units, which are committed, where only failed rows are to be done.
 
     Raises:
         ray.exceptions.RayError: the job cannot go on; what is committed stays.
@@ -115,25 +125,31 @@ def process_units(
     dataset = ray.data.read_datasource(
         UnitSource(units, config.layout), override_num_blocks=len(units)
     )
+    if retry is not None:
+        dataset = _map_units(dataset, functools.partial(take_block, folder, retry), num_cpus=0.5)
     if generates:
         assert isinstance(config, GeneratingConfig)
+        num_generators = min(config.pools.generators or 1, len(units))
+        log.info("starting generators: %d", num_generators)
         dataset = _map_through_actors(
             dataset,
             GeneratorProcess,
             [generator, config],
-            size=min(config.pools.generators or 1, len(units)),
+            size=num_generators,
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
+    num_scorers = min(config.pools.scorers or 1, len(units))
+    log.info("starting scorers: %d", num_scorers)
     dataset = _map_through_actors(
         dataset,
         ScorerProcess,
         [scorer, config],
-        size=min(config.pools.scorers or 1, len(units)),
+        size=num_scorers,
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
     )
-    commit = functools.partial(commit_block, config.keep_images, folder, origin)
+    commit = functools.partial(commit_block, config.keep_images, folder, origin, retry=retry)
     dataset = _map_units(dataset, commit, num_cpus=0.5)
     for row in dataset.iter_rows():
         yield Manifest.from_json(row["manifest"])
@@ -229,10 +245,21 @@ def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:
     return [read_unit(unit, layout)]
 
 
+def take_block(folder: RunFolder, retry: Retry, staged: pa.Table) -> pa.Table:
+    """The rows of a block, which is a unit, that are done again."""
+    manifest = retry.manifests[staged["unit"][0].as_py()]
+    return take_failed(folder, manifest, retry.reasons, staged)
+
+
 def commit_block(
-    keep_images: bool, folder: RunFolder, origin: str, staged: pa.Table
+    keep_images: bool,
+    folder: RunFolder,
+    origin: str,
+    staged: pa.Table,
+    *,
+    retry: Retry | None = None,
 ) -> dict[str, list[Any]]:
-    """Commits a block, which must be exactly one unit."""
+    """Commits a block, which must be exactly one unit, or of a retry the rows of one."""
     units = set(zip(*(staged[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))
     unit, num_rows = min(units)
     if len(units) != 1 or staged.num_rows != num_rows:
@@ -241,7 +268,10 @@ def commit_block(
         )
     if not keep_images:
         staged = replace_columns(staged, image=[None] * staged.num_rows)
-    manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    if retry is None:
+        manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    else:
+        manifest = heal_unit(folder, retry.manifests[unit], retry.reasons, staged)
     return {"manifest": [manifest.to_json()]}
 
 

@@ -43,10 +43,15 @@ FORMATS: dict[str, ShardFormat] = {
 }
 
 
-def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
+def index_shard(shard: Shard, layout: Layout, first_rows: int | None = None) -> list[Unit]:
     """The units of a shard; a damage ends the last one.
 
     A shard without samples has one unit without rows.
+
+    Args:
+        shard: to be read through.
+        layout: where an image is found in its file.
+        first_rows: after so many samples a unit ends, whatever its size.
 
     Raises:
         OSError: the storage failed.
@@ -85,7 +90,7 @@ def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
                 finish_unit(len(pending), entry.end, entry.position, entry.damage)
             units[-1] = dataclasses.replace(units[-1], passed_over=entry.passed_over)
             break
-        is_full = len(pending) == UNIT_ROWS
+        is_full = len(pending) == UNIT_ROWS or num_seen.total() == first_rows
         if pending and (is_full or entry.position - pending[0][0].position >= UNIT_BYTES):
             finish_unit(len(pending), entry.start, entry.position)
         pending.append((entry, num_seen[entry.key]))

@@ -152,6 +152,10 @@ SCORES = (
 SCORE_NAMES = tuple(score.name for score in SCORES)
 LOWER_IS_BETTER = frozenset(score.name for score in SCORES if not score.higher_is_better)
 
+BEST_SCORE: RankedBy = "visual_ifd"
+"""The score that told true turns from false ones best, as the page on methods shows: what runs show
+their best and worst turns by, and what they advise to select by."""
+
 
 def value_of(scores: Mapping[str, Any] | None, name: str) -> float | None:
     """A score as a value that is higher for a better answer, or None where there is none.

@@ -6,7 +6,8 @@ from c3l_ray.config import AnswerConfig
 from c3l_ray.identity import answering_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.state import note_failure
 from c3l_ray.workflows.prompts import settle_template_args
 from c3l_ray.workflows.records import check_turns_readable, make_paths_absolute, write_records
 
@@ -21,11 +22,14 @@ def answer_questions(config: AnswerConfig) -> RecordsReport:
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
+    folder = RunFolder.open(config.output)
+    folder.check_free("answer")
+    log.info("looking for the input")
     shards = find_shards(config.input, config.layout)
     check_turns_readable(shards)
-    folder = RunFolder.open(config.output)
     if config.scorer.name is None:
         log.info("the scorer is %s, the generator itself (--scorer.name)", config.scorer_name)
+    log.info("checking the models")
     from c3l_ray.workflows.models import pin_generation
 
     run = pin_generation(config, folder)
@@ -34,6 +38,9 @@ def answer_questions(config: AnswerConfig) -> RecordsReport:
     identity = folder.claim(identity, "answer", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(cluster.count_actors(config.pools))
-    config = cluster.with_gpu_shares(config)
-    return write_records(config, shards, identity, folder, job="answer", generates=True)
+    progress = RunProgress(folder, config, identity, "answer")
+    with note_failure(progress.note):
+        progress.begin()
+        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
+        config = cluster.with_gpu_shares(config)
+        return write_records(config, shards, progress, generates=True)

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import C3LError, PreflightError, TooManyFailures, last_line
-from c3l_ray.identity import Identity
+from c3l_ray.inputs.first_units import plan_first_units
+from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import check_origin, delete_lost_files, read_manifests
-from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.retry import plan_retry
 from c3l_ray.train.training_config import TrainConfig
 
 Config = TypeVar("Config", bound=RecordsConfig | TrainConfig)
@@ -42,10 +43,8 @@ def make_paths_absolute(config: Config) -> Config:
 def write_records(
     config: RecordsConfig,
     shards: list[Shard],
-    identity: Identity,
-    folder: RunFolder,
+    progress: RunProgress,
     *,
-    job: str,
     generates: bool,
 ) -> RecordsReport:
     """Makes the records of these shards that are not there yet, on the cluster we have joined.
@@ -53,9 +52,7 @@ def write_records(
     Args:
         config: with its GPU shares decided.
         shards: the whole input.
-        identity: what defines a row's content.
-        folder: claimed for it.
-        job: that runs.
+        progress: of a folder that is claimed.
         generates: whether turns are generated, or answers to those that the input has.
 
     Raises:
@@ -66,30 +63,55 @@ def write_records(
 
     from c3l_ray.distributed import cluster, pipeline
 
-    progress = RunProgress(folder, config, identity, job)
+    folder, origin = progress.folder, progress.identity.origin
+    progress.config = config
     try:
-        units = pipeline.plan_units(shards, config.layout, folder)
+        done = {manifest.unit: manifest for manifest in read_manifests(folder)}
+        retry = None
+        if config.retry_failed is not None:
+            retry = plan_retry(done.values(), config.retry_failed)
+            accept_mended_shards(shards, config.layout, folder, retry.manifests)
+        is_whole = True
+        if config.limit is None:
+            units = pipeline.plan_units(shards, config.layout, folder)
+        else:
+            units, is_whole = plan_first_units(shards, config.layout, folder, config.limit)
         check_images_found(config.input, units)
         progress.total_images = sum(unit.rows for unit in units)
-        done = set()
-        for manifest in read_manifests(folder):
-            check_origin(folder, manifest, identity.origin)
+        for manifest in done.values():
+            check_origin(folder, manifest, origin)
             progress.add(manifest, new=False)
-            done.add(manifest.unit)
         remaining = [unit for unit in units if unit.name not in done]
         log.info(
             "%d images in %d shards, %d units; %d of these are done",
             *(progress.total_images, len(shards), len(units), len(units) - len(remaining)),
         )
+        num_gone = len(done.keys() - {unit.name for unit in units})
+        if num_gone and config.limit is None:
+            log.warning(
+                "%d committed units are of files that the input no longer holds, such as those of "
+                "a run whose failed images were healed since; their images are still counted",
+                num_gone,
+            )
         passed_over = sum(unit.num_passed_over for unit in units)
         if passed_over:
             log.info("images in tars passed over: %d, hidden or of other endings", passed_over)
         progress.write()
         progress.follow(
-            pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)
+            pipeline.process_units(config, folder, remaining, origin, generates=generates)
         )
+        if retry is not None:
+            failed = [unit for unit in units if unit.name in retry.manifests]
+            progress.expect(retry, [unit.name for unit in failed])
+            num_failed = progress.counts.status.get("failed", 0)
+            progress.follow(
+                pipeline.process_units(
+                    config, folder, failed, origin, generates=generates, retry=retry
+                )
+            )
+            num_healed = num_failed - progress.counts.status.get("failed", 0)
+            log.info("%d of %d failed images are healed", num_healed, num_failed)
     except RayError as error:
-        progress.write()
         raise C3LError(
             f"the job stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
@@ -97,7 +119,9 @@ def write_records(
             f"{config.output}; run the same command again to go on from there"
         ) from error
     delete_lost_files(folder)
-    return progress.write(finished=True)
+    if is_whole or (progress.was_finished and not remaining):
+        return progress.write("finished")
+    return progress.write("stopped", measures_scores=True)
 
 
 def check_turns_readable(shards: Sequence[Shard]) -> None:

@@ -7,15 +7,19 @@ from typing import Any
 
 from c3l_ray.dataset.card import CARD
 from c3l_ray.dataset.report import SelectionReport
-from c3l_ray.methods.scores import LOWER_IS_BETTER
+from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
-from c3l_ray.workflows.c3l import C3LReport
+from c3l_ray.runs.turn_tables import format_table, format_turn, make_printable
+from c3l_ray.workflows.c3l_report import C3LReport
+from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 
 CONFOUNDED_FROM = 0.5  # a rank correlation with answer length that a user should know of
 LOSSES = ("loss", "contrastive", "nll", "pair")
 COMPARISONS = ("positive_similarity", "negative_similarity", "margin", "pair_accuracy")
+SHOWN_SCORES = ("grounding", "visual_ifd", "i2c", "image_logprob")
+"""Scores whose medians are shown: ours, the two of the papers, and plain confidence."""
 
 
 def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
@@ -27,25 +31,84 @@ def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
 
 def summarize_records(report: RecordsReport, output: str) -> str:
     """What a finished run made, what failed and why, and where it lies."""
+    limit = report.config.get("limit")
+    did = f"did the first {limit} images" if report.state == "stopped" else "finished"
     lines = [
-        f"finished in {report.seconds['wall']:.0f} s",
+        f"{did} in {report.seconds['wall']:.0f} s",
         f"  images   {report.images}: {_list_counts(report.status)}",
         f"  turns    {report.turns}: {_list_counts(report.turn_status)}",
+        *_list_cures_of_turns(report),
         *([f"  tokens   {report.tokens}"] if report.tokens else []),
         *_describe_correction(report),
         *_describe_alternatives(report),
-        f"  failed   {_list_counts(report.reasons)}",
-        *(f"           for example {example}" for example in report.failure_examples.values()),
+        *_describe_failures(report, output),
         *([f"  faults   of scoring: {_list_counts(report.faults)}"] if report.faults else []),
         *(f"           for example {example}" for example in report.fault_examples.values()),
         *(f"  note     {note} ({count} units)" for note, count in report.notes.items()),
         *_describe_length_correlation(report.length_correlation or {}),
+        *_describe_scores(report),
         f"  records  {os.path.join(output, 'records')}",
         f"  report   {os.path.join(output, REPORT)}",
-        f"  next     python -m jobs.select --input {shlex.quote(output)} --output DATASET "
-        "--top 0.1 --by visual_ifd --within kind",
+        *_advise_selection(report, output),
+        *(["  go on    by the same command without --limit"] if report.state == "stopped" else []),
     ]
     return "\n".join(lines)
+
+
+def _list_cures_of_turns(report: RecordsReport) -> list[str]:
+    return [
+        f"           cure of {status}: {CURES_OF_TURNS[status]}"
+        for status in report.turn_status
+        if status in CURES_OF_TURNS
+    ]
+
+
+def _describe_failures(report: RecordsReport, output: str) -> list[str]:
+    """What failed, with an example and a cure of each reason, and how to list them all."""
+    lines = [f"  failed   {_list_counts(report.reasons)}"]
+    for reason, example in report.failure_examples.items():
+        lines.append(f"           for example {make_printable(example)}")
+        if reason in CURES_OF_IMAGES:
+            lines.append(f"           cure: {CURES_OF_IMAGES[reason]}")
+    if report.reasons:
+        lines.append(f"           all: python -m jobs.failed {shlex.quote(output)}")
+    return lines
+
+
+def _describe_scores(report: RecordsReport) -> list[str]:
+    """Medians by kind of some scores, and the best and the worst turns, each in lines."""
+    summary = report.score_summary
+    if not summary or not summary["turns"]:
+        return []
+    scored = report.turn_status.get("ok", 0)
+    sample = f", of {summary['turns']} sampled turns" if summary["turns"] < scored else ""
+    medians = {
+        kind: [of_kind["turns"], *(of_kind[score] for score in SHOWN_SCORES)]
+        for kind, of_kind in sorted(summary["medians"].items())
+    }
+    table = format_table("kind", ("turns", *SHOWN_SCORES), medians, first_width=12)
+    lines = ["", f"  medians{sample}", *(f"  {line}" for line in table.splitlines())]
+    by = summary["by"]
+    direction = " (lower is better)" if by in LOWER_IS_BETTER else ""
+    for name in ("best", "worst"):
+        if summary[name]:
+            lines += ["", f"  {name} turns by {by}{direction}{sample}"]
+        for turn in summary[name]:
+            facts = f"{turn['kind']}, {by} {turn['scores'][by]:.3f}"
+            text = format_turn(turn["image"], facts, turn["question"], turn["answer"])
+            lines += [f"  {line}" for line in text.splitlines()]
+    return [*lines, ""]
+
+
+def _advise_selection(report: RecordsReport, output: str) -> list[str]:
+    """The command that keeps the best turns, as it can be pasted; none where none is scored."""
+    if not report.turn_status.get("ok"):
+        return []
+    folder, dataset = shlex.quote(output), shlex.quote(f"{output.rstrip('/')}-best")
+    return [
+        f"  next     python -m jobs.select --input {folder} --output {dataset} "
+        f"--top 0.1 --by {BEST_SCORE} --within kind"
+    ]
 
 
 def summarize_selection(report: SelectionReport) -> str:

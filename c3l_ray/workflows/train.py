@@ -5,23 +5,27 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c3l_ray import __version__
 from c3l_ray.errors import C3LError, PreflightError, last_line
+from c3l_ray.identity import Identity
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import now
+from c3l_ray.runs.state import PROGRESS, CommandLog, RunState, note_failure, now
 from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.prompts import settle_training
 from c3l_ray.workflows.records import make_paths_absolute
 
+if TYPE_CHECKING:
+    from c3l_ray.train.reading.training_data import TrainingData
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What run.json says of a training.
+class TrainingReport(RunState):
+    """What run.json says of a training, and where it stands.
 
     Attributes:
         job: "train".
@@ -87,11 +91,14 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.encode import check_takes_text
     from c3l_ray.train.reading.length_check import check_lengths
-    from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
+    from c3l_ray.train.reading.training_data import load_training_data
 
+    folder = RunFolder.open(config.output)
+    folder.check_free("train")
+    log.info("reading what there is to learn from")
     source = open_source(config)
     config, notes = _take_max_pixels(config, source)
-    folder = RunFolder.open(config.output)
+    log.info("checking the model")
     initial_model = check_model("--model.name", config.model.name)
     check_tunable("--model.name", config.model.name)
     check_exportable(config.model.name)
@@ -108,13 +115,9 @@ def train_model(config: TrainConfig) -> TrainingReport:
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
 
-    from ray.exceptions import RayError
-    from ray.train import TrainingFailedError
-
     from c3l_ray.distributed import cluster
     from c3l_ray.train import fit
     from c3l_ray.train.learning.memory import check_memory
-    from c3l_ray.train.reading.order import count_images
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
@@ -123,6 +126,38 @@ def train_model(config: TrainConfig) -> TrainingReport:
     check_memory(config, first_images, fit.find_device_bytes(gpus))
     folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
+    commands = CommandLog(folder, identity.origin)
+    with note_failure(commands.note):
+        return _fit_and_verify(
+            config, data, folder, identity, commands, initial_model, notes, started
+        )
+
+
+def _fit_and_verify(
+    config: TrainConfig,
+    data: "TrainingData",
+    folder: RunFolder,
+    identity: Identity,
+    commands: CommandLog,
+    initial_model: str,
+    notes: list[str],
+    started: float,
+) -> TrainingReport:
+    """Trains in a folder that is claimed, and asks the tuned model in vLLM.
+
+    Raises:
+        C3LError: as `train_model`.
+    """
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    from c3l_ray.distributed import cluster
+    from c3l_ray.inference.model_check import check_model
+    from c3l_ray.train import fit
+    from c3l_ray.train.learning.metrics import MEASUREMENTS
+    from c3l_ray.train.reading.order import count_images
+    from c3l_ray.train.reading.training_data import summarize_mixture
+
     run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
     report = TrainingReport(
         images=count_images(data.files),
@@ -139,10 +174,17 @@ def train_model(config: TrainConfig) -> TrainingReport:
         identity=identity.content,
         config=dataclasses.asdict(config),
         notes=notes,
+        **commands.describe("running"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     if folder.read_json(fit.STOPPED):
         folder.write_json(fit.STOPPED, {})  # of the command before this one
+
+    def say() -> None:
+        line = _format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps)
+        log.info(line, extra=PROGRESS)
+
+    commands.begin(lambda: commands.note("running"), say)
     log.info(
         "%d images to learn from, %d held out, %d left out; %d steps of %d images",
         *(report.images, report.held_out_images, report.left_out_images),
@@ -156,6 +198,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
             f"the log files of its processes are {cluster.find_log_files()}\n"
             "run the same command again to go on from the latest checkpoint"
         ) from error
+    log.info(_format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps))
     _raise_if_stopped(folder.read_json(fit.STOPPED))
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
@@ -164,7 +207,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     worker_notes: list[str] = folder.read_json(fit.NOTES) or []
     for note in worker_notes:
         log.warning(note)
-    measurements = _last_measurements(folder.read_json("measurements.json") or [])
+    measurements = _last_measurements(folder.read_json(MEASUREMENTS) or [])
     report = dataclasses.replace(
         report,
         model={"initial": initial_model, "tuned": tuned_model},
@@ -174,6 +217,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         notes=[*report.notes, *worker_notes],
         verified_reply=reply,
         finished=now(),
+        **commands.describe("finished"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     return report
@@ -241,6 +285,24 @@ def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
         template_args=config.model.template_args,
         max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
+    )
+
+
+def _format_line(measurements: list[dict[str, float | None]], num_steps: int) -> str:
+    """One greppable line: how far, how fast, how much longer."""
+    latest = _last_measurements(measurements)
+    step, seconds_per_step = int(latest.get("step") or 0), latest.get("seconds_per_step")
+    minutes_left = None
+    if seconds_per_step is not None:
+        minutes_left = (num_steps - step) * seconds_per_step / 60
+    values = {
+        "loss": (latest.get("loss"), ".4g"),
+        "tokens_per_s": (latest.get("tokens_per_s"), ".0f"),
+        "minutes_left": (minutes_left, ".1f"),
+    }
+    return f"progress steps={step}/{num_steps} " + " ".join(
+        f"{name}={'?' if value is None else format(value, spec)}"
+        for name, (value, spec) in values.items()
     )
 
 

@@ -23,6 +23,20 @@ class Pretend:
         return replace_columns(table, turns=[RECORD["turns"]] * table.num_rows)
 
 
+class RefusesUntilMended:
+    """Refuses the images whose keys end with 1, until a file says that they are mended."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self.mark = Path(config.output) / "mended"
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        errors = [
+            "refused: too many tokens" if key.endswith("1") and not self.mark.exists() else None
+            for key in table["key"].to_pylist()
+        ]
+        return replace_columns(table, error=errors, turns=[RECORD["turns"]] * table.num_rows)
+
+
 class DiesOnce:
     """An engine that dies the first time it sees the unit that holds a key."""
 

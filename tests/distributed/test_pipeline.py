@@ -16,6 +16,7 @@ from c3l_ray.inputs.index import write_units
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.runs.commit import read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.retry import plan_retry
 from c3l_ray.scenes.world import write_shard
 from tests.distributed.configs import make_score_config
 from tests.distributed.doubles import (
@@ -26,6 +27,7 @@ from tests.distributed.doubles import (
     FailsOnce,
     PassOn,
     Pretend,
+    RefusesUntilMended,
 )
 from tests.examples import MakeConfig
 
@@ -182,3 +184,43 @@ def test_turns_that_are_there_are_not_generated(tmp_path: Path) -> None:
     assert manifest.counts.reasons == {"no_turn": 3}
     records = read_records(folder, manifest).to_pylist()
     assert [record["turns"][0]["answer"] for record in records] == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_failed_rows_alone_are_done_again(config: MakeConfig, tmp_path: Path) -> None:
+    write_tars(tmp_path / "in", [3, 1, 12], b"x")
+    of_three = config(input=(str(tmp_path / "in"),), pools=POOLS)
+    write_shard(tmp_path / "in" / "3.tar", [("3-01.jpg", b"x")])
+    folder = process(of_three, RefusesUntilMended)
+    before = {manifest.unit: manifest for manifest in read_manifests(folder)}
+    retry = plan_retry(before.values(), ())
+    assert retry.reasons == {"refused"} and len(retry.manifests) == 3
+    write_shard(tmp_path / "in" / "3.tar", [("3-99.jpg", b"x")])  # another image, as large
+    (tmp_path / "run" / "mended").touch()
+    units = pipeline.plan_units(find_shards(of_three.input, Layout()), Layout(), folder)
+    healed = list(
+        pipeline.process_units(
+            of_three,
+            folder,
+            [unit for unit in units if unit.name in retry.manifests],
+            "origin",
+            generates=True,
+            generator=RefusesUntilMended,
+            scorer=PassOn,
+            retry=retry,
+        )
+    )
+    after = {manifest.unit: manifest for manifest in read_manifests(folder)}
+    assert sorted(manifest.edition for manifest in after.values()) == [0, 0, 1, 1]
+    assert len(healed) == 2 and all(after[manifest.unit] == manifest for manifest in healed)
+    statuses = [manifest.counts.status for manifest in after.values()]
+    assert sorted(statuses, key=str) == [{"failed": 1}, {"ok": 12}, {"ok": 1}, {"ok": 3}]
+    assert sorted(map(len, read_keys_of_units(folder))) == [1, 1, 3, 12]
+    for manifest in healed:
+        rows = zip(
+            read_records(folder, before[manifest.unit]).to_pylist(),
+            read_records(folder, manifest).to_pylist(),
+            strict=True,
+        )
+        for row_before, row in rows:
+            assert row["error"] is None and row["key"] == row_before["key"]
+            assert (row == row_before) == (row_before["error"] is None)

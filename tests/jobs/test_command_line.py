@@ -1,5 +1,6 @@
 """How a job ends: one message and one exit status, whatever it ended with."""
 
+import io
 import logging
 import sys
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from c3l_ray.errors import C3LError, PreflightError, TooManyFailures
+from c3l_ray.runs.state import PROGRESS
+from jobs import command_line
 from jobs.command_line import main
 
 
@@ -63,3 +66,34 @@ def test_a_job_logs_to_stderr_and_prints_to_stdout(
     main(Config, run, "A job.", "python -m jobs.job")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("finished\n", "3 units\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_progress_in_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "argv", ["job"])
+    monkeypatch.setenv("COLUMNS", "20")
+    log = logging.getLogger("c3l_ray.workflows")
+
+    def run(_: Config) -> None:
+        log.info("starting")
+        log.info("progress 1/9 and more than fits", extra=PROGRESS)
+        log.info("progress 2/9", extra=PROGRESS)
+        log.info("note: slow")
+        log.info("progress 3/9", extra=PROGRESS)
+        raise C3LError("the job stopped")
+
+    with pytest.raises(SystemExit):
+        main(Config, run, "A job.", "python -m jobs.job")
+    clear = command_line.CLEAR_LINE
+    assert terminal.getvalue() == (
+        f"starting\nprogress 1/9 and mo{clear}progress 2/9{clear}note: slow\n"
+        "progress 3/9\nerror: the job stopped\n"
+    )

@@ -1,6 +1,7 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -90,7 +91,12 @@ def test_everything_that_went_in_comes_out_and_adds_up(finished: FinishedRun) ->
     assert {record["origin"] for record in records} == {report["origin"]}
     assert set(report["scoring"]) == {"packed"} and report["faults"] == {}
     assert report["versions"] == [report["identity"]["versions"]]
-    assert report["finished"] is not None and report["seconds"]["wall"] > 0
+    assert report["finished"] is not None
+    assert report["seconds"]["wall"] > report["seconds"]["boot"] > 0
+    assert (report["state"], report["total_images"], report["minutes_left"]) == ("finished", 17, 0)
+    assert report["images_per_s"] > 17 / report["seconds"]["wall"]
+    (command,) = report["commands"]
+    assert "-m jobs.generate --input" in command["command"] and command["state"] == "finished"
     assert len({record["image_id"] for record in records}) == 17
 
 
@@ -150,6 +156,34 @@ def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) 
     assert "| model | llava, weights " in card and "## Prompts" in card
 
 
+def test_failed_images_that_were_mended_are_healed_and_the_others_stay(
+    finished: FinishedRun, mixed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(mixed, tmp_path / "in")
+    shutil.copytree(finished.output, tmp_path / "run")
+    photograph = next(content for name, content in read_photographs() if name.endswith("jpg"))
+    with tarfile.open(tmp_path / "in" / "bad.tar") as tar:
+        members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    contents = {**dict(members), "truncated.jpg": photograph}
+    world.write_shard(tmp_path / "in" / "bad.tar", contents.items())
+    done = generate(tmp_path / "in", tmp_path / "run", "--retry-failed", "undecodable")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 4 failed images are healed" in done.stderr
+    before = {record["key"]: record for record in read_records(finished.output)}
+    after = {record["key"]: record for record in read_records(tmp_path / "run")}
+    assert {*after} == {*before}
+    assert [key for key in after if after[key] != before[key]] == ["truncated"]
+    assert after["truncated"]["status"] == "ok" and after["truncated"]["image"] == photograph
+    report = read_report(tmp_path / "run")
+    assert (report["images"], report["state"]) == (17, "finished")
+    assert report["status"] == {"ok": 14, "failed": 3}
+    assert report["reasons"] == {"empty": 1, "undecodable": 1, "no_image": 1}
+    editions = [
+        manifest.edition for manifest in read_manifests(RunFolder.open(str(tmp_path / "run")))
+    ]
+    assert sorted(editions) == [0, 0, 1]
+
+
 def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:
     world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
     flags = ("--method", "vigc", "--turns-per-image", "3", "--answers", "2")
@@ -185,12 +219,15 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:
-    """Killed with its first unit committed; the same command finishes, and nothing is twice."""
+    """Killed with its first unit committed; the same command finishes, and nothing is twice.
+
+    Also where the killed one was to do the first images only, which end within a shard.
+    """
     world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
     more = ("--turns-per-image", "10")
     flags = generate_flags(tmp_path / "in", tmp_path / "run", *more)
     with subprocess.Popen(
-        make_command("generate", *flags),
+        make_command("generate", *flags, "--limit", "23"),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -204,10 +241,13 @@ def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> 
     folder = RunFolder.open(str(tmp_path / "run"))
     done = {manifest.unit for manifest in read_manifests(folder)}
     assert 0 < len(done) < 10
-    assert read_report(tmp_path / "run")["finished"] is None
+    killed = read_report(tmp_path / "run")
+    assert (killed["state"], killed["finished"]) == ("running", None)
     again = run_job("generate", *flags)
     assert again.returncode == 0, again.stderr
-    assert f"10 units; {len(done)} of these are done" in again.stderr
+    states = [command["state"] for command in read_report(tmp_path / "run")["commands"]]
+    assert states == ["running", "finished"]
+    assert f"11 units; {len(done)} of these are done" in again.stderr
     records = read_records(tmp_path / "run")
     assert len({record["image_id"] for record in records}) == len(records) == 50
     assert read_report(tmp_path / "run")["images"] == 50

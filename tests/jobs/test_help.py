@@ -19,11 +19,13 @@ from c3l_ray.workflows.c3l import C3LConfig
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
+from jobs.failed import FailedConfig
+from jobs.status import StatusConfig
 from tests.jobs.commands import ROOT
 
 CONFIGS: tuple[type, ...] = (
     *(GenerateConfig, ScoreConfig, AnswerConfig, SelectConfig, TrainConfig, C3LConfig),
-    *(DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
+    *(StatusConfig, FailedConfig, DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
 )
 MAX_COLUMNS = 100
 TERMINAL_COLUMNS = 80

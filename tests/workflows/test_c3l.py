@@ -47,6 +47,8 @@ def c3l_config(tmp_path: Path) -> MakeC3LConfig:
         ({"rounds": -1}, "--rounds -1: must be at least 0"),
         ({"top": 0}, "--top 0: must be above 0"),
         ({"top": 2.5}, r"--top 2\.5: must be a share below 1 or a whole number of turns"),
+        ({"limit": 9}, "--limit 9: later stages are made from whole rounds"),
+        ({"retry_failed": ()}, "--retry-failed .*: later stages are made from the rounds as they"),
         ({"keep_images": False}, "--no-keep-images: training needs the images"),
         (
             {"model": GeneratorModel(name="m", trust_remote_code=True)},

@@ -9,6 +9,7 @@ JOBS = {
     "select": "keep the turns that rank highest, as a dataset",
     "train": "tune a model on scored turns",
     "c3l": "generate, train, generate again and select",
+    "report": "show what jobs made as one HTML page",
     "evaluate": "compare runs over scenes whose truth is known",
     "demo": "run c3l on a small world that comes with the package",
 }

@@ -51,6 +51,12 @@ PARTS = {
         "config errors images inputs methods methods.scores runs schema storage",
         "numpy pyarrow",
     ),
+    # What people look at: it reads what jobs wrote, and models' tokenizers at most.
+    "report": Part(
+        "chat errors images inputs methods methods.scores processors runs schema storage "
+        "template_date",
+        "huggingface_hub jinja2 markupsafe numpy pyarrow",
+    ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
@@ -98,12 +104,12 @@ PARTS = {
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores processors ranges runs schema train.fit train.identity "
+        "methods.scores processors ranges report runs schema storage train.fit train.identity "
         "train.learning train.reading train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation methods methods.scores ranges runs scenes "
+        "config dataset errors evaluation flags methods methods.scores ranges runs scenes "
         "train.training_config workflows",
         "tyro",
     ),

@@ -29,6 +29,7 @@ from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, WorldConfig
+from jobs.report import ReportConfig
 from tests.pages import ROOT, Command, Page, read_pages
 
 PAGES = read_pages()
@@ -44,6 +45,7 @@ CONFIGS: dict[str, type] = {
     "train": TrainConfig,
     "c3l": C3LConfig,
     "demo": DemoConfig,
+    "report": ReportConfig,
 }
 FLAGS_OF_OTHERS = {"--help", "--quick", "--runtime-env-json", "--hypothesis-seed"}
 """Flags that stand alone in prose and are of every job, of benches, of Ray or of pytest."""

@@ -18,11 +18,12 @@ from c3l_ray.workflows.c3l import C3LConfig
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
+from jobs.report import ReportConfig
 from tests.jobs.commands import ROOT
 
 CONFIGS: tuple[type, ...] = (
     *(GenerateConfig, ScoreConfig, SelectConfig, TrainConfig, C3LConfig),
-    *(DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
+    *(DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig, ReportConfig),
 )
 MAX_COLUMNS = 100
 TERMINAL_COLUMNS = 80

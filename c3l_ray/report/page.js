@@ -4,7 +4,8 @@
   const list = document.getElementById("turn-list");
   if (!form || !list) return;
   const cards = Array.from(list.querySelectorAll("article.turn"));
-  const texts = new Map(cards.map((card) => [card, card.textContent.toLowerCase()]));
+  const normalize = (text) => text.toLowerCase().replace(/\s+/g, " ").trim();
+  const texts = new Map(cards.map((card) => [card, normalize(card.textContent)]));
   const shown = document.getElementById("num-shown");
   const nothing = document.getElementById("nothing-shown");
   const names = ["run", "group", "kind", "status"];
@@ -17,7 +18,7 @@
   function apply() {
     const low = number("low");
     const high = number("high");
-    const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const text = normalize(form.elements.text.value);
     let count = 0;
     for (const card of cards) {
       const score = card.dataset.score === "" ? null : Number(card.dataset.score);
@@ -28,7 +29,7 @@
         }) &&
         (low === null || (score !== null && score >= low)) &&
         (high === null || (score !== null && score <= high)) &&
-        words.every((word) => texts.get(card).includes(word));
+        texts.get(card).includes(text);
       card.hidden = !fits;
       count += fits;
     }

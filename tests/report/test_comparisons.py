@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from c3l_ray.config import SelectConfig
+from c3l_ray.dataset.select import select_turns
+from c3l_ray.report import comparisons
+from c3l_ray.report.gather import Findings, find_outputs
+from c3l_ray.report.turn_table import read_turns
+from tests.examples import EncodeImage
+from tests.report.runs import make_records, make_turn, write_run
+
+
+def find(*paths: Path) -> Findings:
+    return find_outputs([str(path) for path in paths])
+
+
+def test_a_turn_is_new_where_the_run_before_has_no_such_turn_of_the_image(tmp_path: Path) -> None:
+    first = make_records(4)
+    second = [*make_records(2), *make_records(2, first=2), {"image_id": "unknown"}]
+    second[1]["turns"] = [make_turn(question="Another?", answer="Answer 1 is red.")]
+    second[2]["turns"] = [*second[2]["turns"], make_turn(answer="More.")]
+    write_run(tmp_path / "first", first)
+    write_run(tmp_path / "second", second)
+    tables = [read_turns(run) for run in find(tmp_path / "first", tmp_path / "second").runs]
+    rows = {row[0]: row[1:] for row in comparisons.compare_runs(tables).rows}
+    assert rows["new: not in the run before"] == ["-", "40.0 %"]  # two of five, one image unknown
+    assert rows["turns read"] == ["4", "7"]
+    assert rows["distinct questions"] == ["1", "2"]
+    assert rows["effective number of questions"] == ["1.0", "1.6"]
+
+
+@pytest.mark.parametrize("within", ["dataset", "kind"])
+def test_what_a_selection_kept_is_told_by_kind(
+    tmp_path: Path, within: str, encoded: EncodeImage
+) -> None:
+    records = make_records(10, image=encoded())
+    for record in records[:4]:
+        record["turns"][0]["kind"] = "short"
+    write_run(tmp_path, records)
+    config = SelectConfig(input=str(tmp_path), top=5, by="visual_ifd", within=within)  # type: ignore[arg-type]
+    report = select_turns(config)
+    found = find(tmp_path)
+    (dataset,) = found.datasets_of(found.runs[0])
+    kept = comparisons.describe_selection(dataset, read_turns(found.runs[0]))
+    rows = {row[0]: row[1:] for row in kept.table.rows}
+    if within == "dataset":
+        assert rows["dialogue"] == ["60.0 %", "5", "100.0 %", "83.3 %", "0.167"]
+        assert rows["short"] == ["40.0 %", "0", "0.0 %", "0.0 %", "-"]
+        assert kept.worst == {"dialogue": pytest.approx(report.threshold)}
+    else:
+        assert rows["dialogue"] == ["60.0 %", "3", "60.0 %", "50.0 %", "0.125"]
+        assert rows["short"] == ["40.0 %", "2", "40.0 %", "50.0 %", "0.333"]
+    section, *_ = comparisons.describe_scores([read_turns(found.runs[0])], [kept], "visual_ifd")
+    assert section.name == "visual_ifd"
+    has_line = {kind.kind: "threshold" in kind.figure for kind in section.kinds}
+    assert has_line == {"dialogue": True, "short": within == "kind"}
+
+
+def test_a_score_that_no_turn_has_is_left_out(tmp_path: Path) -> None:
+    records = make_records(3)
+    for record in records:
+        record["turns"][0]["scores"]["clip"] = None
+    write_run(tmp_path, records)
+    sections = comparisons.describe_scores([read_turns(find(tmp_path).runs[0])], [], "gain")
+    names = [section.name for section in sections]
+    assert names[0] == "gain" and "clip" not in names and "i2c" in names
+
+
+def test_curves_have_points_for_held_out_images(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"job": "train"}))
+    lines = [{"step": step, "loss": 1 / step, "mfu": None} for step in range(1, 21)]
+    lines[-1]["held_out_loss"] = 0.5
+    (tmp_path / "measurements.json").write_text(json.dumps(lines))
+    (figure,) = comparisons.draw_training(find(tmp_path).trainings[0])
+    assert figure.legend == [("loss", 0), ("held out loss", 0)]
+    assert figure.figure.count("<circle") == 1 and figure.figure.count('class="line') == 1

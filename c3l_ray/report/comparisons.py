@@ -153,8 +153,10 @@ def describe_selection(dataset: Dataset, table: TurnTable) -> KeptTurns:
     """
     selection = dataset.selection
     by = str(selection.get("by"))
-    kept = _read_kept(dataset, by if by in SCORE_NAMES else SCORE_NAMES[0])
-    is_ok = table.is_ok() & np.isfinite(table.values(by if by in SCORE_NAMES else "image_logprob"))
+    has_score = by in SCORE_NAMES
+    score = by if has_score else "i2c"  # --by random takes the turns that have this one
+    kept = _read_kept(dataset, score)
+    is_ok = table.is_ok() & np.isfinite(table.values(score))
     scored = selection.get("scored_turns") or 0
     all_kept = len(kept)
     kinds = np.asarray(kept["kind"])
@@ -163,7 +165,7 @@ def describe_selection(dataset: Dataset, table: TurnTable) -> KeptTurns:
         values = kept["score"].to_numpy()[kinds == kind] if all_kept else np.empty(0)
         share = (table.is_kind(kind) & is_ok).sum() / max(1, is_ok.sum())
         finite = values[np.isfinite(values)]
-        if len(finite) and by in SCORE_NAMES:
+        if len(finite) and has_score:
             worst[kind] = float(finite.max() if by in LOWER_IS_BETTER else finite.min())
         rows.append(
             [
@@ -172,7 +174,7 @@ def describe_selection(dataset: Dataset, table: TurnTable) -> KeptTurns:
                 count_up(len(values)),
                 format_share(len(values), all_kept),
                 format_share(len(values), share * scored),
-                format_value(worst.get(kind)),
+                *([format_value(worst.get(kind))] if has_score else []),
             ]
         )
     head = [
@@ -181,7 +183,7 @@ def describe_selection(dataset: Dataset, table: TurnTable) -> KeptTurns:
         "kept",
         "of kept turns",
         "kept of its kind",
-        f"worst kept {by}",
+        *([f"worst kept {by}"] if has_score else []),
     ]
     return KeptTurns(
         dataset=dataset, sentence=_describe_choice(selection), table=Table(head, rows), worst=worst
@@ -195,7 +197,9 @@ def draw_training(training: Training) -> list[CurveFigure]:
         curves = []
         for style, name in enumerate(names):
             for key, has_line in ((name, True), (f"held_out_{name}", False)):
-                lines = [line for line in training.measurements if line.get(key) is not None]
+                lines = [
+                    line for line in training.measurements if isinstance(line.get(key), int | float)
+                ]
                 if lines:
                     label = key.replace("_", " ")
                     x, y = [line["step"] for line in lines], [line[key] for line in lines]

@@ -15,6 +15,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from c3l_ray import __version__
+from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.report import comparisons, overview
 from c3l_ray.report.cards import FailureCard, TurnCard, make_cards, make_failure_card
 from c3l_ray.report.cures import CURES
@@ -90,6 +91,7 @@ def make_page(
             comparison=comparisons.compare_runs(tables),
             correction=overview.make_correction_table(findings.runs),
             kept=kept,
+            strangers=_find_strangers(findings),
             trainings=overview.make_training_table(findings.trainings),
             curves=[(one.name, comparisons.draw_training(one)) for one in findings.trainings],
             speed=overview.make_speed_table(findings.runs),
@@ -108,8 +110,18 @@ def make_page(
 
 def _choose_score(findings: Findings) -> str:
     """The score of the latest selection that ranked by one, else the default."""
-    scores = [dataset.selection.get("by") for dataset in findings.datasets]
-    return next((str(by) for by in reversed(scores) if by and by != "random"), DEFAULT_SCORE)
+    scores = [str(dataset.selection.get("by")) for dataset in findings.datasets]
+    return next((by for by in reversed(scores) if by in SCORE_NAMES), DEFAULT_SCORE)
+
+
+def _find_strangers(findings: Findings) -> list[str]:
+    """The names of datasets that were selected from none of the runs."""
+    origins = {run.report.get("origin") for run in findings.runs}
+    return [
+        dataset.name
+        for dataset in findings.datasets
+        if dataset.selection.get("origin") not in origins
+    ]
 
 
 def _is_of_last(kept: comparisons.KeptTurns, tables: Sequence[TurnTable]) -> bool:

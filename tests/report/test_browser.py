@@ -73,6 +73,7 @@ def test_filters_show_the_turns_that_fit(page: BrowserPage) -> None:
     everything = page.evaluate(COUNT)
     assert everything == 42
     assert filter_by(page, "kind", "short") == 10
+    assert page.evaluate(RESET) == everything
     assert filter_by(page, "text", " Answer  17 is red") == 1
     assert filter_by(page, "text", "no such word") == 0
     assert page.evaluate("document.getElementById('nothing-shown').hidden") is False

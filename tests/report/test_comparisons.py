@@ -58,6 +58,15 @@ def test_what_a_selection_kept_is_told_by_kind(
     assert has_line == {"dialogue": True, "short": within == "kind"}
 
 
+def test_a_random_selection_has_no_worst_score(tmp_path: Path, encoded: EncodeImage) -> None:
+    write_run(tmp_path, make_records(10, image=encoded()))
+    select_turns(SelectConfig(input=str(tmp_path), top=5, by="random"))
+    found = find(tmp_path)
+    kept = comparisons.describe_selection(found.datasets[0], read_turns(found.runs[0]))
+    assert kept.worst == {}
+    assert kept.table.rows == [["dialogue", "100.0 %", "5", "100.0 %", "50.0 %"]]
+
+
 def test_a_score_that_no_turn_has_is_left_out(tmp_path: Path) -> None:
     records = make_records(3)
     for record in records:

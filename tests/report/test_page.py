@@ -82,7 +82,7 @@ def test_what_comes_from_data_is_text(tmp_path: Path) -> None:
 
 def write_report_of(*paths: Path) -> str:
     by_selection = [str(path) for path in paths]
-    return Path(write_report(by_selection, by="visual_ifd")).read_text()
+    return Path(write_report(by_selection)).read_text()
 
 
 def test_the_policy_names_the_script_and_nothing_else(tmp_path: Path) -> None:
@@ -161,6 +161,15 @@ def test_a_run_that_goes_on_and_one_that_has_not_begun_have_a_page(tmp_path: Pat
     (tmp_path / "c3l").mkdir()
     (tmp_path / "c3l" / "run.json").write_text('{"job": "c3l"}')
     assert "No stage of the job has begun" in make(tmp_path / "c3l")
+
+
+def test_a_training_alone_has_a_page_and_a_dataset_without_its_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"job": "train", "finished": null, "steps": 7}')
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "selection.json").write_text('{"origin": "another"}')
+    text = make(tmp_path, tmp_path / "best")
+    assert "It has measured nothing yet." in text
+    assert "best was selected from a run that is not among these" in text
 
 
 def test_a_job_that_ends_says_why_its_page_could_not_be_written(tmp_path: Path) -> None:

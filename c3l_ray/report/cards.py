@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from c3l_ray.inputs.units import digest_text
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.report.cures import TURN_CURES
-from c3l_ray.report.overview import format_value
 from c3l_ray.report.shown_turns import FailedImage, ShownTurn
+from c3l_ray.report.tables import format_value
 from c3l_ray.report.text_diffs import TextPart, compare_texts
 from c3l_ray.report.thumbnails import Thumbnail, make_thumbnail
 from c3l_ray.report.token_tints import SplitAnswer, TintedText

@@ -1,28 +1,10 @@
-"""What a report says of its runs without reading turns: identity, counts, notes and speed."""
+"""What a report says of its runs without reading turns: counts, notes and speed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from c3l_ray.report.figures import format_number
-from c3l_ray.report.gather import Findings, Run, Training
-
-SMALL = 0.01
-DIGEST_DIGITS = 12
-
-
-class Table(NamedTuple):
-    """A table of texts: the first column names the rows.
-
-    Attributes:
-        head: of all columns.
-        rows: each with a cell for every column.
-        is_numeric: whether the cells after the first are numbers, which are aligned as such.
-    """
-
-    head: list[str]
-    rows: list[list[str]]
-    is_numeric: bool = True
+from c3l_ray.report.gather import Findings, Run
+from c3l_ray.report.tables import Table, count_up, format_share, format_value, tabulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,33 +14,6 @@ class Tile:
     value: str
     name: str
     detail: str = ""
-
-
-def count_up(number: int) -> str:
-    return f"{number:,}"
-
-
-def format_share(part: float, whole: float) -> str:
-    """A share in percent, or a dash where there is no whole."""
-    return f"{100 * part / whole:.1f} %" if whole else "-"
-
-
-def format_value(value: float | None) -> str:
-    """A measured number, with three digits behind the point unless it is small; or a dash."""
-    if value is None or value != value:
-        return "-"
-    return format_number(value) if 0 < abs(value) < SMALL else f"{value:.3f}"
-
-
-def describe_state(report: Mapping[str, Any], images: int | None = None) -> str:
-    """Whether a job has finished, and how far it is where it has not."""
-    if report.get("finished"):
-        return f"finished {_format_time(report['finished'])}"
-    total = report.get("total_images")
-    state = report.get("state") or "not finished"
-    if images is None:
-        return str(state)
-    return f"{state}: {count_up(images)} of {count_up(total) if total is not None else '?'} images"
 
 
 def make_tiles(findings: Findings) -> list[Tile]:
@@ -82,20 +37,6 @@ def make_tiles(findings: Findings) -> list[Tile]:
             )
         )
     return tiles
-
-
-def make_identity_table(findings: Findings) -> Table:
-    """What defines each run, side by side."""
-    return _turn_columns(
-        [run.name for run in findings.runs], [_identify(run) for run in findings.runs]
-    )
-
-
-def make_training_table(trainings: Sequence[Training]) -> Table:
-    """What defines each training, and what came of it."""
-    return _turn_columns(
-        [training.name for training in trainings], [_identify_training(one) for one in trainings]
-    )
 
 
 def make_image_table(runs: Sequence[Run]) -> Table:
@@ -185,7 +126,7 @@ def make_pace_table(runs: Sequence[Run]) -> Table:
             f"{counts.tokens / counts.images:.1f}" if counts.images else "-"
         )
         columns.append(column)
-    return _turn_columns([run.name for run in runs], columns)._replace(is_numeric=True)
+    return tabulate([run.name for run in runs], columns)._replace(is_numeric=True)
 
 
 def make_correction_table(runs: Sequence[Run]) -> Table | None:
@@ -209,84 +150,7 @@ def make_correction_table(runs: Sequence[Run]) -> Table | None:
         column["tokens generated for it"] = count_up(counts.correction_tokens.get("generated", 0))
         column["tokens kept"] = count_up(counts.correction_tokens.get("kept", 0))
         columns.append(column)
-    return _turn_columns([run.name for run in corrected], columns)._replace(is_numeric=True)
-
-
-def _identify(run: Run) -> dict[str, str]:
-    report = run.report
-    identity, config = report.get("identity") or {}, report.get("config") or {}
-    sampling = identity.get("sampling") or {}
-    versions = [identity.get("versions") or {}, *(report.get("versions") or [])]
-    return {
-        "job": str(report.get("job", "-")),
-        "state": describe_state(report, run.counts.images),
-        "folder": run.folder.location.address,
-        "input": ", ".join(map(str, config.get("input") or ["-"])),
-        "generator": _describe_model(config.get("model"), identity.get("model"), identity, "model"),
-        "scoring model": _describe_model(
-            config.get("scorer"), identity.get("scorer"), identity, "scorer"
-        ),
-        "without the image": str(identity.get("scorer_baseline", "-")),
-        "CLIP": _describe_model(config.get("clip"), identity.get("clip"), {}, "clip"),
-        "method": str(identity.get("method", "-")),
-        "prompts": f"digest {identity['prompts']}" if identity.get("prompts") else "-",
-        "reply format": str(identity.get("reply_format", "-")),
-        "turns per image": str(identity.get("turns_per_image", "-")),
-        "sampling": ", ".join(f"{name} {value}" for name, value in sampling.items()) or "-",
-        "scored as": ", ".join(
-            f"{how} ({count} units)" for how, count in run.counts.scoring.items()
-        )
-        or "-",
-        "versions": "; ".join(dict.fromkeys(map(_list_versions, filter(None, versions)))) or "-",
-        "origin": str(report.get("origin", "-")),
-    }
-
-
-def _identify_training(training: Training) -> dict[str, str]:
-    report = training.report
-    identity, config = report.get("identity") or {}, report.get("config") or {}
-    models, seconds = report.get("model") or {}, report.get("seconds") or {}
-    return {
-        "state": describe_state(report),
-        "folder": training.folder.location.address,
-        "objective": str(report.get("objective", identity.get("objective", "-"))),
-        "tuned": str(report.get("tune", "-")),
-        "model": _describe_model(config.get("model"), models.get("initial"), {}, "model"),
-        "tuned weights": str(models.get("tuned", "-"))[:DIGEST_DIGITS],
-        "images": _describe_images(report),
-        "steps": str(report.get("steps", "-")),
-        "learning rate": str((identity.get("optim") or {}).get("learning_rate", "-")),
-        "batch size": str((identity.get("optim") or {}).get("batch_size", "-")),
-        "seconds": ", ".join(f"{name} {value:,.0f}" for name, value in seconds.items()) or "-",
-        "skipped": ", ".join(f"{name} {n}" for name, n in (report.get("skipped") or {}).items())
-        or "none",
-        "reply in vLLM": str(report.get("verified_reply") or "-").strip(),
-    }
-
-
-def _describe_images(report: Mapping[str, Any]) -> str:
-    if "images" not in report:
-        return "-"
-    return (
-        f"{count_up(report['images'])} to learn from, {report.get('held_out_images', 0)} held out, "
-        f"{report.get('left_out_images', 0)} left out"
-    )
-
-
-def _describe_model(
-    config: Mapping[str, Any] | None, digest: Any, identity: Mapping[str, Any], concern: str
-) -> str:
-    """A model's name, its precision and what identifies its weights."""
-    name = (config or {}).get("name")
-    if not name:
-        return "-"
-    facts = [identity.get(f"{concern}_dtype"), *(identity.get(f"{concern}_template_args") or ())]
-    digest = str(digest)[:DIGEST_DIGITS] if digest else None
-    return ", ".join(str(fact) for fact in (name, *facts, digest) if fact)
-
-
-def _list_versions(versions: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    return tabulate([run.name for run in corrected], columns)._replace(is_numeric=True)
 
 
 def _count_table(
@@ -303,16 +167,5 @@ def _count_table(
     )
 
 
-def _turn_columns(names: Iterable[str], columns: Sequence[Mapping[str, str]]) -> Table:
-    """A table whose columns are these; what is a dash everywhere is left out."""
-    labels = list(dict.fromkeys(label for column in columns for label in column))
-    rows = [[label, *(column.get(label, "-") for column in columns)] for label in labels]
-    return Table(["", *names], [row for row in rows if {*row[1:]} != {"-"}], is_numeric=False)
-
-
 def _per_image(turns: int, run: Run) -> str:
     return f"{turns / run.counts.images:.1f} for an image" if run.counts.images else ""
-
-
-def _format_time(time: str) -> str:
-    return time.replace("T", " ").replace("+00:00", " UTC")

@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from c3l_ray import __version__
 from c3l_ray.methods.scores import SCORE_NAMES
-from c3l_ray.report import comparisons, overview
+from c3l_ray.report import comparisons, identities, overview, selections
 from c3l_ray.report.cards import FailureCard, TurnCard, make_cards, make_failure_card
 from c3l_ray.report.cures import CURES
 from c3l_ray.report.gather import Findings
-from c3l_ray.report.overview import format_value
 from c3l_ray.report.shown_turns import GROUPS, choose_turns, find_failures
+from c3l_ray.report.tables import format_value
 from c3l_ray.report.token_tints import load_splitter
 from c3l_ray.report.turn_table import MAX_TURNS_READ, TurnTable, read_turns
 from c3l_ray.runs.report import now
@@ -55,7 +55,7 @@ def make_page(
     tables = [read_turns(run, max_turns_read) for run in findings.runs]
     by = by or _choose_score(findings)
     kept = [
-        comparisons.describe_selection(dataset, table)
+        selections.describe_selection(dataset, table)
         for table in tables
         for dataset in findings.datasets_of(table.run)
     ]
@@ -75,7 +75,7 @@ def make_page(
             title=title,
             findings=findings,
             tiles=overview.make_tiles(findings),
-            identity=overview.make_identity_table(findings),
+            identity=identities.make_identity_table(findings),
             instructions=[_list_instructions(table) for table in tables],
             images=overview.make_image_table(findings.runs),
             turns=overview.make_turn_table(findings.runs),
@@ -92,7 +92,7 @@ def make_page(
             correction=overview.make_correction_table(findings.runs),
             kept=kept,
             strangers=_find_strangers(findings),
-            trainings=overview.make_training_table(findings.trainings),
+            trainings=identities.make_training_table(findings.trainings),
             curves=[(one.name, comparisons.draw_training(one)) for one in findings.trainings],
             speed=overview.make_speed_table(findings.runs),
             pace=overview.make_pace_table(findings.runs),
@@ -124,7 +124,7 @@ def _find_strangers(findings: Findings) -> list[str]:
     ]
 
 
-def _is_of_last(kept: comparisons.KeptTurns, tables: Sequence[TurnTable]) -> bool:
+def _is_of_last(kept: selections.KeptTurns, tables: Sequence[TurnTable]) -> bool:
     return kept.dataset.selection.get("origin") == tables[-1].run.report.get("origin")
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,14 +41,14 @@ def make(*paths: Path, max_turns: int = 60, max_turns_read: int = 1000) -> str:
 
 
 def test_what_comes_from_data_is_text(tmp_path: Path) -> None:
+    fields = ("kind", "instruction", "question", "answer", "thought")
+    texts: dict[str, Any] = dict.fromkeys(fields, ATTACK)
+    alternative = {"answer": f"no {ATTACK}", "num_samples": 1, "status": ATTACK}
     turn = make_turn(
-        **dict.fromkeys(("kind", "instruction", "question", "answer", "draft", "thought"), ATTACK),
-        alternatives=[{"answer": f"no {ATTACK}", "num_samples": 1, "status": ATTACK}],
-        token_gains=[0.5],
+        **texts, draft=f"draft {ATTACK}", alternatives=[alternative], token_gains=[0.5]
     )
-    turn["draft"] = f"draft {ATTACK}"
     names = dict.fromkeys(("image_id", "key", "source", "caption", "meta"), ATTACK)
-    records = [
+    records: list[dict[str, Any]] = [
         {**names, "turns": [turn, {**UNUSABLE, "reply": ATTACK, "status": ATTACK}]},
         {**names, "turns": [], "error": f"{ATTACK}: {ATTACK}"},
     ]
@@ -142,7 +143,10 @@ def test_a_page_stays_small_and_says_what_it_left_out(
 
 
 def test_tokens_are_tinted_where_the_scorer_is_here_and_else_not(tmp_path: Path) -> None:
-    fields = {"answer": "The circle is red.", "token_gains": [0.1, 3.5, -1.0, 0.0, 0.2]}
+    fields: dict[str, Any] = {
+        "answer": "The circle is red.",
+        "token_gains": [0.1, 3.5, -1.0, 0.0, 0.2],
+    }
     records = [{"turns": [make_turn(**fields)]}]
     here = write_run(tmp_path / "a", records, config={"scorer": {"name": str(LLAVA)}})
     gone = write_run(tmp_path / "b", records, config={"scorer": {"name": "/gone"}})

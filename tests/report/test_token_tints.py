@@ -17,6 +17,10 @@ def processor() -> Any:
     return load_processor(str(LLAVA))
 
 
+def as_turns(*turns: dict[str, Any]) -> list[Turn]:
+    return cast(list[Turn], list(turns))
+
+
 def count_tokens(processor: Any, question: str, **arguments: Any) -> int:
     text, span = chat.render_turn(processor, question, ANSWER, with_image=False, **arguments)
     _, start, end = chat.tokenize_with_span(processor.tokenizer, text, span)
@@ -24,9 +28,9 @@ def count_tokens(processor: Any, question: str, **arguments: Any) -> int:
 
 
 def test_the_pieces_are_the_answer_and_each_token_has_its_gain(processor: Any) -> None:
-    turn = make_turn(answer=ANSWER)
+    turn: dict[str, Any] = make_turn(answer=ANSWER)
     gains = [float(place) for place in range(count_tokens(processor, turn["question"]))]
-    pieces = split_answer(processor, [{**turn, "token_gains": gains}], 0)
+    pieces = split_answer(processor, as_turns({**turn, "token_gains": gains}), 0)
     assert pieces is not None and len(gains) > 3
     assert "".join(piece.text for piece in pieces) == ANSWER
     assert [piece.gain for piece in pieces if piece.gain is not None] == gains
@@ -34,9 +38,9 @@ def test_the_pieces_are_the_answer_and_each_token_has_its_gain(processor: Any) -
 
 
 def test_an_answer_whose_tokens_are_not_as_many_as_its_gains_is_not_split(processor: Any) -> None:
-    turn = make_turn(answer=ANSWER)
+    turn: dict[str, Any] = make_turn(answer=ANSWER)
     for gains in ([0.5], None, []):
-        assert split_answer(processor, [{**turn, "token_gains": gains}], 0) is None
+        assert split_answer(processor, as_turns({**turn, "token_gains": gains}), 0) is None
 
 
 def test_a_follow_up_is_split_after_the_turns_before_it(processor: Any) -> None:
@@ -45,7 +49,7 @@ def test_a_follow_up_is_split_after_the_turns_before_it(processor: Any) -> None:
     turn = make_turn(kind="follow_up", instruction="", answer=ANSWER)
     num_tokens = count_tokens(processor, turn["question"], history=[("Blue?", "No.")])
     turns = [before, unusable, {**turn, "token_gains": [1.0] * num_tokens}]
-    pieces = split_answer(processor, turns, 2)
+    pieces = split_answer(processor, as_turns(*turns), 2)
     assert pieces and "".join(piece.text for piece in pieces) == ANSWER
 
 
@@ -74,4 +78,4 @@ def test_what_a_template_refuses_is_not_tinted(monkeypatch: pytest.MonkeyPatch) 
         raise ValueError("the template changes the answer")
 
     monkeypatch.setattr(chat, "render_turn", refuse)
-    assert split([cast(Turn, make_turn(token_gains=[1.0]))], 0) is None
+    assert split(as_turns(make_turn(token_gains=[1.0])), 0) is None

@@ -1,6 +1,6 @@
 """Shows what jobs made as one HTML page, which needs no network.
 
-    python -m jobs.report runs/mine runs/mine/dataset
+    python -m jobs.report runs/mine runs/best
 
 Reads output folders of jobs.generate, jobs.score, jobs.train, jobs.select and
 jobs.c3l, local or on S3, finished or not. Of several runs, and of the rounds of

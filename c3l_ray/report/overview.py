@@ -65,6 +65,9 @@ def find_miscounts(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         counts = run.counts
         failed = counts.status.get("failed", 0)
+        total = run.report.get("total_images")
+        if run.report.get("finished") and total is not None and total != counts.images:
+            found.append(f"{run.name}: {counts.images:,} images are committed, of {total:,} found")
         for name, parts, whole in (
             ("images by status", counts.status, counts.images),
             ("failed images by reason", counts.reasons, failed),

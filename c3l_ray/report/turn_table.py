@@ -4,6 +4,7 @@ A sample takes files shard by shard in turn, so that every shard has its share, 
 their units' names alone decide: the rounds of C3L over the same images are sampled alike.
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from c3l_ray.report.gather import Run
 from c3l_ray.runs.commit import Manifest, read_records
 
 MAX_TURNS_READ = 500_000
+
+log = logging.getLogger(__name__)
+
 _FIELDS = (
     *("kind", "instruction", "question", "answer", "draft", "status", "scores"),
     "alternatives.list.element.num_samples",
@@ -80,6 +84,9 @@ def read_turns(run: Run, max_turns: int = MAX_TURNS_READ) -> TurnTable:
         C3LError: a file of records cannot be read.
     """
     manifests = choose_files(run.manifests, max_turns)
+    log.info(
+        "%s: reading the turns of %d of %d files", run.name, len(manifests), len(run.manifests)
+    )
     instructions: Counter[tuple[str, str]] = Counter()
     tables = [_EMPTY.empty_table()]
     for number, manifest in enumerate(manifests):

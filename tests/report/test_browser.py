@@ -80,8 +80,8 @@ def test_filters_show_the_turns_that_fit(page: BrowserPage) -> None:
     assert page.evaluate(RESET) == everything
     assert filter_by(page, "status", "unparsable") == 1
     assert page.evaluate(RESET) == everything
-    assert filter_by(page, "low", "0.5") == 2  # 1 and 1/2
-    assert filter_by(page, "high", "0.6") == 1
+    assert filter_by(page, "low", "0.28") == 4  # 1, 1/2, 1/3 and the hostile 0.3
+    assert filter_by(page, "high", "0.6") == 3
     assert page.evaluate(RESET) == everything
     assert filter_by(page, "low", "x") == everything
     assert page.complaints == []

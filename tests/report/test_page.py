@@ -113,6 +113,8 @@ def test_counts_that_do_not_add_up_are_said(tmp_path: Path) -> None:
     content["counts"]["turn_status"]["ok"] = 2
     manifest.write_text(json.dumps(content))
     assert "turns by status are 2, not 3" in make(run)
+    short = write_run(tmp_path / "short", make_records(3), total_images=4)
+    assert "3 images are committed, of 4 found" in make(short)
 
 
 def test_images_are_small_and_what_is_no_image_is_said(

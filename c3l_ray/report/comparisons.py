@@ -79,7 +79,11 @@ def describe_scores(
             [table.values(name)[ok] for table, ok in zip(tables, is_ok, strict=True)]
         )
         selections = [one for one in kept if one.dataset.selection.get("by") == name]
-        kinds = dict.fromkeys(kind for table in reversed(tables) for kind in table.kinds)
+        kinds = [
+            kind
+            for kind in dict.fromkeys(kind for table in reversed(tables) for kind in table.kinds)
+            if any(np.isfinite(table.values(name)[table.is_kind(kind)]).any() for table in tables)
+        ]
         last, ok = tables[-1], is_ok[-1]
         sections.append(
             ScoreSection(

@@ -4,7 +4,7 @@ from pathlib import Path
 from c3l_ray.report import comparisons
 from c3l_ray.report.gather import Findings, find_outputs
 from c3l_ray.report.turn_table import read_turns
-from tests.report.runs import make_records, make_turn, write_run
+from tests.report.runs import UNUSABLE, make_records, make_turn, write_run
 
 
 def find(*paths: Path) -> Findings:
@@ -26,14 +26,16 @@ def test_a_turn_is_new_where_the_run_before_has_no_such_turn_of_the_image(tmp_pa
     assert rows["effective number of questions"] == ["1.0", "1.6"]
 
 
-def test_a_score_that_no_turn_has_is_left_out(tmp_path: Path) -> None:
+def test_a_score_and_a_kind_without_values_are_left_out(tmp_path: Path) -> None:
     records = make_records(3)
     for record in records:
         record["turns"][0]["scores"]["clip"] = None
+        record["turns"].append(UNUSABLE)
     write_run(tmp_path, records)
     sections = comparisons.describe_scores([read_turns(find(tmp_path).runs[0])], [], "gain")
     names = [section.name for section in sections]
     assert names[0] == "gain" and "clip" not in names and "i2c" in names
+    assert [kind.kind for kind in sections[0].kinds] == ["dialogue"]
 
 
 def test_curves_have_points_for_held_out_images(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from c3l_ray.inputs.units import digest_text
 from c3l_ray.methods.scores import SCORE_NAMES
-from c3l_ray.report.cures import TURN_CURES
 from c3l_ray.report.shown_turns import FailedImage, ShownTurn
 from c3l_ray.report.tables import format_value
 from c3l_ray.report.text_diffs import TextPart, compare_texts
 from c3l_ray.report.thumbnails import Thumbnail, make_thumbnail
 from c3l_ray.report.token_tints import SplitAnswer, TintedText
+from c3l_ray.runs.cures import CURES_OF_TURNS
 
 MAX_CHARACTERS = 3_000
 """Of one text; a longer one is cut, and the cut is said."""
@@ -110,7 +110,7 @@ def make_cards(
             group=one.group,
             kind=turn["kind"],
             status=turn["status"],
-            cure=TURN_CURES.get(turn["status"], ""),
+            cure=CURES_OF_TURNS.get(turn["status"], ""),
             score=scores.get(by),
             rank="" if one.rank is None else f"better than {one.rank:.0%} of its kind",
             image=make_thumbnail(record["image"]),

@@ -18,12 +18,12 @@ from c3l_ray import __version__
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.report import comparisons, identities, overview, selections
 from c3l_ray.report.cards import FailureCard, TurnCard, make_cards, make_failure_card
-from c3l_ray.report.cures import CURES
 from c3l_ray.report.gather import Findings
 from c3l_ray.report.shown_turns import GROUPS, choose_turns, find_failures
 from c3l_ray.report.tables import format_value
 from c3l_ray.report.token_tints import load_splitter
 from c3l_ray.report.turn_table import MAX_TURNS_READ, TurnTable, read_turns
+from c3l_ray.runs.cures import CURES_OF_IMAGES
 from c3l_ray.runs.report import now
 
 MAX_CARD_CHARACTERS = 8_000_000
@@ -183,7 +183,7 @@ def _list_reasons(
             counts[reason] += count
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [
-        (reason, count, CURES.get(reason, ""), failures.get(reason, [])[:8])
+        (reason, count, CURES_OF_IMAGES.get(reason, ""), failures.get(reason, [])[:8])
         for reason, count in ordered
     ]
 

@@ -102,7 +102,7 @@ def test_counts_are_those_of_the_whole_run_and_a_sample_is_said(tmp_path: Path) 
     assert "a sample, 8 of 22 turns, from 2 of 6 files" in text
     assert re.search(r"ok\s*20", text) and re.search(r"failed\s*1", text)
     assert re.search(r"all images\s*22", text) and re.search(r"unparsable\s*2", text)
-    assert "These counts do not add up" not in text and "Restore the file." in text
+    assert "These counts do not add up" not in text and "What helps: restore the file." in text
     assert "a sample" not in Tags(make(run)).text
 
 

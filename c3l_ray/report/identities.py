@@ -40,6 +40,9 @@ def _identify(run: Run) -> dict[str, str]:
     return {
         "job": str(report.get("job", "-")),
         "state": _describe_state(report, run.counts.images),
+        "error": str(report.get("error") or "-"),
+        "started": _format_time(str(report.get("started") or "-")),
+        "latest command": _describe_command(report),
         "folder": run.folder.location.address,
         "input": ", ".join(map(str, config.get("input") or ["-"])),
         "generator": _describe_model(config.get("model"), identity.get("model"), identity, "model"),
@@ -82,6 +85,16 @@ def _identify_training(training: Training) -> dict[str, str]:
         or "none",
         "reply in vLLM": str(report.get("verified_reply") or "-").strip(),
     }
+
+
+def _describe_command(report: Mapping[str, Any]) -> str:
+    """The latest command as it was typed, and its machine, where run.json has them."""
+    commands = report.get("commands")
+    if not isinstance(commands, list) or not commands:
+        return "-"
+    command = commands[-1]
+    host = f" (on {command['host']})" if command.get("host") else ""
+    return f"{command.get('command', '-')}{host}"
 
 
 def _describe_images(report: Mapping[str, Any]) -> str:

@@ -162,6 +162,16 @@ def test_tokens_are_tinted_where_the_scorer_is_here_and_else_not(tmp_path: Path)
 def test_a_run_that_goes_on_and_one_that_has_not_begun_have_a_page(tmp_path: Path) -> None:
     at_work = write_run(tmp_path / "a", make_records(3), finished=None, total_images=1200)
     assert "not finished: 3 of 1,200 images" in make(at_work)
+    stopped = write_run(
+        tmp_path / "stopped",
+        state="failed",
+        finished=None,
+        error="the disk is full",
+        commands=[{"command": "python -m jobs.generate --input x", "host": "node-7"}],
+    )
+    text = make(stopped)
+    assert "failed: 0 of ? images" in text and "the disk is full" in text
+    assert "python -m jobs.generate --input x (on node-7)" in text
     begun = write_run(tmp_path / "b", finished=None)
     assert "not finished: 0 of ? images" in make(begun)
     (tmp_path / "c3l").mkdir()

@@ -18,7 +18,8 @@ its own:
 --objective answers --answers 6 departs from the paper: the model answers each
 of its questions six times more, and learns the best answer to each. On scenes
 that makes its turns truer, and the contrast of turns does not.
-run.json names the stages; each stage has a run.json of its own.
+run.json names the stages; each stage has a run.json of its own. report.html
+shows all of it (jobs.report).
 
 Interrupted jobs resume in the stage where they were: run the same command
 again. The job runs on the Ray cluster that RAY_ADDRESS names, or starts one on
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
 def run(config: C3LConfig) -> None:
     """Runs the job and prints what each stage did."""
     from c3l_ray.workflows.c3l import run_c3l
+    from c3l_ray.workflows.report import describe_report
     from c3l_ray.workflows.summaries import summarize_c3l, summarize_stage
 
     def print_stage(name: str, report: "RecordsReport | TrainingReport") -> None:
         print(summarize_stage(report, f"{config.output}/{name}"), flush=True)
 
-    print(summarize_c3l(run_c3l(config, print_stage), config.output))
+    print(summarize_c3l(run_c3l(config, print_stage), config.output), flush=True)
+    print(describe_report([config.output]))
 
 
 def run_command(program: str = "python -m jobs.c3l") -> None:

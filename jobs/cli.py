@@ -12,6 +12,7 @@ JOBS = {
     "c3l": "generate, train, generate again and select",
     "status": "say where a run stands, from a second terminal",
     "failed": "list the images of a run that failed",
+    "report": "show what jobs made as one HTML page",
     "evaluate": "compare runs over scenes whose truth is known",
     "demo": "run c3l on a small world that comes with the package",
 }

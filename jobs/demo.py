@@ -87,6 +87,7 @@ def run(config: DemoConfig) -> None:
     from c3l_ray.evaluation.rounds import compare_rounds
     from c3l_ray.evaluation.score_tables import format_extremes, format_medians
     from c3l_ray.runs.folder import RunFolder
+    from c3l_ray.workflows.report import describe_report
     from c3l_ray.workflows.summaries import summarize_c3l, summarize_stage
 
     def print_stage(name: str, report: "RecordsReport | TrainingReport") -> None:
@@ -110,6 +111,7 @@ def run(config: DemoConfig) -> None:
         f"  model    {config.output}/train-0/model",
         f"  dataset  {config.output}/dataset/part-*.parquet",
         f"  report   {config.output}/run.json",
+        describe_report([str(config.output)]),
         sep="\n",
     )
 

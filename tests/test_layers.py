@@ -54,6 +54,12 @@ PARTS = {
         "select_config storage",
         "huggingface_hub numpy pdqhash PIL pyarrow",
     ),
+    # What people look at: it reads what jobs wrote, and models' tokenizers at most.
+    "report": Part(
+        "chat errors images inputs methods methods.scores processors runs schema storage "
+        "template_date",
+        "huggingface_hub jinja2 markupsafe numpy pyarrow",
+    ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
@@ -109,7 +115,8 @@ PARTS = {
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores processors ranges runs schema select_config train.fit train.identity "
+        "methods.scores processors ranges report runs schema select_config storage train.fit "
+        "train.identity "
         "train.learning train.reading train.training_config",
         "ray",
     ),

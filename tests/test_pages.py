@@ -36,6 +36,7 @@ from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, WorldConfig
 from jobs.failed import FailedConfig
+from jobs.report import ReportConfig
 from jobs.status import StatusConfig
 from tests.pages import ROOT, Command, Page, read_pages
 
@@ -55,6 +56,7 @@ CONFIGS: dict[str, type] = {
     "status": StatusConfig,
     "failed": FailedConfig,
     "demo": DemoConfig,
+    "report": ReportConfig,
 }
 FLAGS_OF_OTHERS = {"--help", "--quick", "--runtime-env-json", "--hypothesis-seed"}
 """Flags that stand alone in prose and are of every job, of benches, of Ray or of pytest."""

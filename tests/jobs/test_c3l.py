@@ -45,6 +45,10 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: 
     assert sum(map(count_rows, parts)) == 5
     assert "selection.json" in {file.name for file in files} and "round-1" in done.stdout
 
+    page = (output / "report.html").read().decode()
+    assert f"  page     {output.address}/report.html" in done.stdout
+    assert all(f">{name}<" in page for name in ("round-0", "round-1", "train-0"))
+
     # A round more begins from the model that the last left; what defines no stage may change.
     again = run(
         *("--rounds", "2", "--by", "gain", "--training.optim.micro-batch", "2"),

@@ -20,12 +20,14 @@ from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
 from jobs.failed import FailedConfig
+from jobs.report import ReportConfig
 from jobs.status import StatusConfig
 from tests.jobs.commands import ROOT
 
 CONFIGS: tuple[type, ...] = (
     *(GenerateConfig, ScoreConfig, AnswerConfig, SelectConfig, TrainConfig, C3LConfig),
-    *(StatusConfig, FailedConfig, DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
+    *(ReportConfig, StatusConfig, FailedConfig, DemoConfig),
+    *(CorrectionsConfig, RoundsConfig, WorldConfig),
 )
 MAX_COLUMNS = 100
 TERMINAL_COLUMNS = 80

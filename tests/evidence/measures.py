@@ -1,0 +1,127 @@
+"""A measure: a number of one group of turns, with its interval, over the repetitions."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.evidence.bootstrap import Clusters, Floats, Interval, draw_clusters, find_interval, share
+from tests.evidence.stages import StageResult
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What `results.json` says in one line.
+
+    Attributes:
+        question: that it helps to answer.
+        measure: what is measured.
+        group: of what.
+        interval: the estimate and its bounds; the bounds are NaN where there are none.
+        seeds: the repetitions that it pools.
+        by_seed: the estimate of each.
+        num_items: turns, answers, sentences or pairs.
+    """
+
+    question: str
+    measure: str
+    group: str
+    interval: Interval
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...] = ()
+    num_items: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The measure with the keys of `results.json`; null where there is no number."""
+        bounds = {
+            name: None if math.isnan(value) else round(value, 4)
+            for name, value in vars(self.interval).items()
+        }
+        return {
+            "measure": self.measure,
+            "group": self.group,
+            **bounds,
+            "seeds": list(self.seeds),
+        }
+
+
+def pool_rows(results: Iterable[StageResult], part: str) -> list[Row]:
+    """The rows of several repetitions, each with its `seed` beside it."""
+    return [
+        {**row, "seed": result.stage.seed} for result in results for row in result.content[part]
+    ]
+
+
+def scene_of(row: Row) -> Hashable:
+    """The cluster of a row."""
+    return row["scene"]
+
+
+def list_seeds(rows: Iterable[Row]) -> tuple[int, ...]:
+    return tuple(sorted({row["seed"] for row in rows}))
+
+
+def draw_scenes(rows: Iterable[Row]) -> Clusters:
+    """The draws of the scenes of these rows."""
+    return draw_clusters(sorted({scene_of(row) for row in rows}, key=str))
+
+
+def measure_rows(
+    question: str,
+    measure: str,
+    group: str,
+    rows: Sequence[Row],
+    statistic: Callable[[Floats, Sequence[Row]], Floats],
+    clusters: Clusters,
+) -> Measure:
+    """A measure of rows, by a statistic of their weights [1 + draws, rows]."""
+    weights = clusters.weights_of([scene_of(row) for row in rows])
+    by_seed = []
+    for seed in list_seeds(rows):
+        places = [place for place, row in enumerate(rows) if row["seed"] == seed]
+        (value,) = statistic(weights[:1, places], [rows[place] for place in places])
+        by_seed.append(float(value))
+    return Measure(
+        question=question,
+        measure=measure,
+        group=group,
+        interval=find_interval(statistic(weights, rows)),
+        seeds=list_seeds(rows),
+        by_seed=tuple(by_seed),
+        num_items=len(rows),
+    )
+
+
+def share_of(is_true: Callable[[Row], bool]) -> Callable[[Floats, Sequence[Row]], Floats]:
+    """The statistic that is the share of the rows of which this holds."""
+    return lambda weights, rows: share(weights, [is_true(row) for row in rows])
+
+
+def difference_of(
+    is_true: Callable[[Row], bool],
+) -> Callable[[Floats, Sequence[Row]], Floats]:
+    """The statistic that is the share of rows marked `after` less that of the others."""
+
+    def statistic(weights: Floats, rows: Sequence[Row]) -> Floats:
+        after = [place for place, row in enumerate(rows) if row["after"]]
+        before = [place for place, row in enumerate(rows) if not row["after"]]
+        return share(weights[:, after], [is_true(rows[place]) for place in after]) - share(
+            weights[:, before], [is_true(rows[place]) for place in before]
+        )
+
+    return statistic
+
+
+def mark_sides(before: Iterable[Row], after: Iterable[Row]) -> list[Row]:
+    """The rows of both sides, as `difference_of` takes them."""
+    return [
+        *({**row, "after": False} for row in before),
+        *({**row, "after": True} for row in after),
+    ]
+
+
+def count_by(rows: Iterable[Row], key: str) -> dict[str, int]:
+    return dict(Counter(row[key] for row in rows))

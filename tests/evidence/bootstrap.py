@@ -8,10 +8,9 @@ too.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -69,14 +68,14 @@ def find_interval(values: Floats, level: float = LEVEL) -> Interval:
     return Interval(estimate=float(values[0]), low=float(low), high=float(high))
 
 
-def share(weights: Floats, is_true: Sequence[bool] | Floats) -> Floats:
+def share(weights: Floats, values: ArrayLike) -> Floats:
     """The weighted mean of some values by draw [1 + draws]; of truths, the true share.
 
     Args:
         weights: of the items [1 + draws, items].
-        is_true: the value of each item [items].
+        values: of the items [items].
     """
-    return _divide(weights @ np.asarray(is_true, dtype=float), weights.sum(axis=1))
+    return divide(weights @ np.asarray(values, dtype=float), weights.sum(axis=1))
 
 
 def area_under_curve(weights: Floats, values: Sequence[float], is_true: Sequence[bool]) -> Floats:
@@ -91,7 +90,7 @@ def area_under_curve(weights: Floats, values: Sequence[float], is_true: Sequence
     # From the lowest value up: the false ones below each tied group, and half of its own.
     false_below = np.cumsum(false_weights, axis=1) - false_weights / 2
     wins = (true_weights * false_below).sum(axis=1)
-    return _divide(wins, true_weights.sum(axis=1) * false_weights.sum(axis=1))
+    return divide(wins, true_weights.sum(axis=1) * false_weights.sum(axis=1))
 
 
 def true_share_of_top(
@@ -112,7 +111,7 @@ def true_share_of_top(
     num_kept = top * weights.sum(axis=1, keepdims=True)
     above = np.cumsum(all_weights, axis=1) - all_weights
     kept = np.clip(num_kept - above, 0, all_weights)
-    return _divide((kept * _divide(true_weights, all_weights, 0)).sum(axis=1), num_kept[:, 0])
+    return divide((kept * divide(true_weights, all_weights, 0)).sum(axis=1), num_kept[:, 0])
 
 
 def _group_ties(
@@ -122,6 +121,8 @@ def _group_ties(
     array, truths = np.asarray(values, dtype=float), np.asarray(is_true, dtype=bool)
     order = np.argsort(array, kind="stable")
     ordered = array[order]
+    if not ordered.size:
+        return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     ordered_weights = weights[:, order]
     true_weights = np.where(truths[order], ordered_weights, 0)
@@ -131,7 +132,8 @@ def _group_ties(
     )
 
 
-def _divide(numerators: Any, denominators: Any, otherwise: float = np.nan) -> Any:
+def divide(numerators: Floats, denominators: Floats, otherwise: float = np.nan) -> Floats:
     """The ratios, or another value where there is nothing to divide by."""
-    filled = np.full(np.broadcast(numerators, denominators).shape, float(otherwise))
-    return np.divide(numerators, denominators, out=filled, where=denominators != 0)
+    filled: Floats = np.full(np.broadcast(numerators, denominators).shape, float(otherwise))
+    ratios: Floats = np.divide(numerators, denominators, out=filled, where=denominators != 0)
+    return ratios

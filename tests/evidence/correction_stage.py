@@ -62,7 +62,7 @@ def read_corrections(run: Path) -> Iterator[Row]:
 
 def summarize_corrections(results: Sequence[StageResult]) -> list[Measure]:
     """By drafts: sentences of descriptions by their place, and whole answers by kind."""
-    measures = []
+    measures: list[Measure] = []
     for arm in ARMS:
         rows = pool_rows([result for result in results if result.stage.arm == arm], "corrections")
         if rows:

@@ -1,7 +1,6 @@
 """A measure: a number of one group of turns, with its interval, over the repetitions."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,11 @@ class Measure:
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...] = ()
     num_items: int = 0
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there is a number; an area is none where no turn is false."""
+        return not math.isnan(self.interval.estimate)
 
     def to_json(self) -> dict[str, Any]:
         """The measure with the keys of `results.json`; null where there is no number."""
@@ -95,21 +99,21 @@ def measure_rows(
     )
 
 
-def share_of(is_true: Callable[[Row], bool]) -> Callable[[Floats, Sequence[Row]], Floats]:
-    """The statistic that is the share of the rows of which this holds."""
-    return lambda weights, rows: share(weights, [is_true(row) for row in rows])
+def share_of(value: Callable[[Row], float]) -> Callable[[Floats, Sequence[Row]], Floats]:
+    """The statistic that is the mean of a value of the rows; of truths, their share."""
+    return lambda weights, rows: share(weights, [value(row) for row in rows])
 
 
 def difference_of(
-    is_true: Callable[[Row], bool],
+    value: Callable[[Row], float],
 ) -> Callable[[Floats, Sequence[Row]], Floats]:
-    """The statistic that is the share of rows marked `after` less that of the others."""
+    """The statistic that is the mean of the rows marked `after` less that of the others."""
 
     def statistic(weights: Floats, rows: Sequence[Row]) -> Floats:
         after = [place for place, row in enumerate(rows) if row["after"]]
         before = [place for place, row in enumerate(rows) if not row["after"]]
-        return share(weights[:, after], [is_true(rows[place]) for place in after]) - share(
-            weights[:, before], [is_true(rows[place]) for place in before]
+        return share(weights[:, after], [value(rows[place]) for place in after]) - share(
+            weights[:, before], [value(rows[place]) for place in before]
         )
 
     return statistic
@@ -121,7 +125,3 @@ def mark_sides(before: Iterable[Row], after: Iterable[Row]) -> list[Row]:
         *({**row, "after": False} for row in before),
         *({**row, "after": True} for row in after),
     ]
-
-
-def count_by(rows: Iterable[Row], key: str) -> dict[str, int]:
-    return dict(Counter(row[key] for row in rows))

@@ -69,7 +69,7 @@ def write_report(
             sections.append("Not measured yet; see the stages below.")
             continue
         summarize, format_tables = SUMMARIES[question]
-        found_measures = summarize(of_question)
+        found_measures = [one for one in summarize(of_question) if one.is_defined]
         if not found_measures:
             sections.append("Not measured yet; see the stages below.")
             continue

@@ -19,6 +19,7 @@ from tests.evidence.bootstrap import (
     Clusters,
     Floats,
     area_under_curve,
+    divide,
     share,
     true_share_of_top,
 )
@@ -89,7 +90,7 @@ def _round_scores(scores: Any) -> dict[str, float]:
 def summarize_scores(results: Sequence[StageResult]) -> list[Measure]:
     """The measures of all worlds, and inside one question where answers were sampled."""
     turns = pool_rows(results, "turns")
-    measures = []
+    measures: list[Measure] = []
     for world in WORLDS:
         of_world = [row for row in turns if row["world"] == world]
         if of_world:
@@ -224,12 +225,7 @@ def area_within_questions(score: str) -> Callable[[Floats, Sequence[Row]], Float
 
     def statistic(weights: Floats, rows: Sequence[Row]) -> Floats:
         wins, pairs = np.array([_count_wins(row, score) for row in rows], dtype=float).T
-        return np.divide(
-            weights @ wins,
-            weights @ pairs,
-            out=np.full(len(weights), np.nan),
-            where=weights @ pairs > 0,
-        )
+        return divide(weights @ wins, weights @ pairs)
 
     return statistic
 

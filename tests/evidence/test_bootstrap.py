@@ -99,3 +99,5 @@ def test_a_difference_of_paired_statistics_is_narrower_than_their_own_intervals(
 def test_a_statistic_that_is_not_defined_has_no_interval() -> None:
     weights = draw_clusters([0, 1]).weights_of([0, 1])
     assert math.isnan(find_interval(area_under_curve(weights, [1, 2], [True, True])).estimate)
+    assert math.isnan(find_interval(area_under_curve(weights[:, :0], [], [])).estimate)
+    assert math.isnan(find_interval(true_share_of_top(weights[:, :0], [], [], 0.5)).estimate)

@@ -3,13 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from c3l_ray.methods.c3l import KINDS
 from c3l_ray.scenes.truth import TRUE, UNKNOWN, question_form
-from tests.evidence.bootstrap import Clusters, Floats, Interval, share
+from tests.evidence.bootstrap import Clusters, Floats, Interval, divide, share
 from tests.evidence.measures import (
     Measure,
     Row,
@@ -26,6 +25,8 @@ from tests.evidence.tuning_stage import ARMS, QUESTION, UNTUNED
 from tests.evidence.worlds import WORLDS
 
 Statistic = Callable[[Floats, Sequence[Row]], Floats]
+Sides = tuple[list[Row], list[Row]]
+"""The rows of an arm, and those of the untuned model."""
 
 
 def summarize_tuning(results: Sequence[StageResult]) -> list[Measure]:
@@ -46,57 +47,45 @@ def summarize_tuning(results: Sequence[StageResult]) -> list[Measure]:
 def _summarize_arm(
     arm: str, results: Sequence[StageResult], untuned: Sequence[StageResult]
 ) -> Iterator[Measure]:
-    own, fixed = (pool_rows(results, part) for part in ("own", "fixed"))
-    own_before, fixed_before = (pool_rows(untuned, part) for part in ("own", "fixed"))
+    own: Sides = pool_rows(results, "own"), pool_rows(untuned, "own")
+    fixed: Sides = pool_rows(results, "fixed"), pool_rows(untuned, "fixed")
     for world in WORLDS:
-        rows, before = ([r for r in side if r["world"] == world] for side in (own, own_before))
-        if not rows:
+        of_world = _keep(own, lambda row: row["world"] == world)  # noqa: B023
+        if not of_world[0]:
             continue
-        clusters = draw_scenes([*rows, *before])
-        usable, usable_before = (list(filter(_is_usable, side)) for side in (rows, before))
-        yield from _compare(
-            *(arm, f"{world}, own turns", "true"), usable, usable_before, _is_true, clusters
-        )
-        yield from _compare(
-            *(arm, f"{world}, own turns", "readable"), rows, before, _is_readable, clusters
-        )
-        answers, answers_before = (
-            [row for row in side if row["world"] == world] for side in (fixed, fixed_before)
-        )
+        clusters = draw_scenes([*of_world[0], *of_world[1]])
+        usable = _keep(of_world, _is_usable)
+        group = f"{world}, own turns"
+        yield from _compare(arm, group, "true", usable, _is_true, clusters)
+        yield from _compare(arm, group, "readable", of_world, _is_readable, clusters)
         for is_greedy, decoding in ((False, "T 0.7"), (True, "greedy")):
-            sides = [
-                [row for row in side if row["greedy"] == is_greedy]
-                for side in (answers, answers_before)
-            ]
+            answers = _keep(
+                fixed,
+                lambda row: row["world"] == world and row["greedy"] == is_greedy,  # noqa: B023
+            )
             group = f"{world}, fixed questions, {decoding}"
-            yield from _compare(arm, group, "true", *sides, _is_true, clusters)
-            yield from _compare(arm, group, "readable", *sides, _is_readable_answer, clusters)
-            yield from _compare(arm, group, "of known form", *sides, _has_known_form, clusters)
+            yield from _compare(arm, group, "true", answers, _is_true, clusters)
+            yield from _compare(arm, group, "readable", answers, _is_readable_answer, clusters)
+            yield from _compare(arm, group, "of known form", answers, _has_known_form, clusters)
         if world == "unbiased":
-            yield from _describe_own_turns(arm, usable, usable_before, clusters)
+            yield from _describe_own_turns(arm, usable, clusters)
 
 
-def _describe_own_turns(
-    arm: str, rows: Sequence[Row], before: Sequence[Row], clusters: Clusters
-) -> Iterator[Measure]:
+def _describe_own_turns(arm: str, sides: Sides, clusters: Clusters) -> Iterator[Measure]:
     """Kinds, what descriptions cover, and how varied the questions are, on unbiased scenes."""
     group = "unbiased, own turns"
     for kind in KINDS:
-        sides = [[row for row in side if row["kind"] == kind] for side in (rows, before)]
-        yield from _compare(arm, f"{group}, {kind}", "true", *sides, _is_true, clusters)
-    weights = _weigh_forms(before)
-    yield _measure(
-        *(arm, group, "true if asked as untuned"), rows, _reweighted_share(weights), clusters
-    )
-    details = [row for row in rows if "covered" in row]
-    details_before = [row for row in before if "covered" in row]
+        of_kind = _keep(sides, lambda row: row["kind"] == kind)  # noqa: B023
+        yield from _compare(arm, f"{group}, {kind}", "true", of_kind, _is_true, clusters)
+    rows, before = sides
+    as_before = _reweighted_share(Counter(_form_of(row) for row in before))
+    yield _measure(arm, group, "true if asked as untuned", rows, as_before, clusters)
+    details = _keep(sides, lambda row: "covered" in row)
     for name, value in (
-        ("things described", lambda row: row["covered"] / row["things"]),
-        ("false sentences a description", lambda row: row["false_sentences"]),
+        ("things described", _share_described),
+        ("false sentences a description", _count_false_sentences),
     ):
-        yield from _compare(
-            *(arm, f"{group}, detail", name), details, details_before, value, clusters
-        )
+        yield from _compare(arm, f"{group}, detail", name, details, value, clusters)
     for name, count in (
         ("distinct questions", _count_distinct_questions),
         ("forms of question", _count_forms),
@@ -115,24 +104,28 @@ def _describe_own_turns(
         )
 
 
+def _keep(sides: Sides, is_kept: Callable[[Row], bool]) -> Sides:
+    rows, before = sides
+    return list(filter(is_kept, rows)), list(filter(is_kept, before))
+
+
 def _compare(
     arm: str,
     group: str,
     name: str,
-    rows: Sequence[Row],
-    before: Sequence[Row],
-    value: Callable[[Row], Any],
+    sides: Sides,
+    value: Callable[[Row], float],
     clusters: Clusters,
 ) -> Iterator[Measure]:
     """An arm's share, and its difference from the untuned model's on the same scenes."""
+    rows, before = sides
     if not rows:
         return
     yield _measure(arm, group, name, rows, share_of(value), clusters)
     if arm != UNTUNED and before:
-        both = mark_sides(before, rows)
         yield measure_rows(
             *(QUESTION, f"{name}, {arm} less {UNTUNED}", group),
-            both,
+            mark_sides(before, rows),
             difference_of(value),
             clusters,
         )
@@ -172,13 +165,18 @@ def _has_known_form(row: Row) -> bool:
     return bool(row["truth"] != UNKNOWN)
 
 
+def _share_described(row: Row) -> float:
+    """The share of a scene's things that its description names in full."""
+    return float(row["covered"] / row["things"])
+
+
+def _count_false_sentences(row: Row) -> float:
+    return float(row["false_sentences"])
+
+
 def _form_of(row: Row) -> str:
     question = row["question"] or ""
     return f"{row['kind']} {question_form(question) or question}"
-
-
-def _weigh_forms(rows: Sequence[Row]) -> Counter[str]:
-    return Counter(_form_of(row) for row in rows)
 
 
 def _reweighted_share(form_weights: Counter[str]) -> Statistic:
@@ -198,7 +196,7 @@ def _reweighted_share(form_weights: Counter[str]) -> Statistic:
             is_drawn = np.isfinite(of_form)
             total += weight * np.where(is_drawn, of_form, 0)
             weight_sum += weight * is_drawn
-        return np.divide(total, weight_sum, out=np.full(len(weights), np.nan), where=weight_sum > 0)
+        return divide(total, weight_sum)
 
     return statistic
 

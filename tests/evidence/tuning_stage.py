@@ -150,7 +150,8 @@ def measure_arm(
     Raises:
         C3LError: the training or the generator cannot go on.
     """
-    model, training = LLAVA, {}
+    model = LLAVA
+    training: dict[str, Any] = {}
     if arm.flags is not None:
         run = judge_learning_run(learning_run, folder / "judged") if arm.by_truth else learning_run
         flags = (*arm.flags, "--optim.steps", str(num_steps))

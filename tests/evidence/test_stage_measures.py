@@ -1,0 +1,209 @@
+"""What stages read of runs, and what the measures make of it, on turns whose numbers are known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.scenes.draw import Scene, Thing
+from c3l_ray.train.training_config import TrainConfig
+from tests.evaluation.builders import make_turn, write_run
+from tests.evidence import product
+from tests.evidence.answering import count_covered_things, describe_turn
+from tests.evidence.correction_stage import read_corrections, summarize_corrections
+from tests.evidence.measures import Measure, Row
+from tests.evidence.score_stage import read_judged_turns, summarize_scores
+from tests.evidence.stages import Stage, StageResult
+from tests.evidence.tuning_measures import summarize_tuning
+from tests.evidence.tuning_stage import ARMS, judge_learning_run
+
+SCENE = Scene(
+    seed=7,
+    things=(
+        Thing(colour="blue", shape="circle", size="large", cell="top left"),
+        Thing(colour="red", shape="star", size="small", cell="top right"),
+    ),
+)
+QUESTION = "What colour is the circle?"
+
+
+def make_result(question: str, arm: str, content: dict[str, Any], seed: int = 0) -> StageResult:
+    stage = Stage(question=question, arm=arm, seed=seed, settings={}, run=None)
+    return StageResult(stage=stage, seconds=1.0, commit="unknown", content=content)
+
+
+def by_name(measures: list[Measure]) -> dict[tuple[str, str], Measure]:
+    return {(measure.measure, measure.group): measure for measure in measures}
+
+
+def make_scores(**values: float) -> dict[str, Any]:
+    return {**dict.fromkeys(SCORE_NAMES), **values}
+
+
+def make_alternative(answer: str, **values: float) -> dict[str, Any]:
+    scores = make_scores(**values)
+    return {"answer": answer, "num_samples": 2, "status": "ok", "scores": scores}
+
+
+def write_answers_run(path: Path) -> None:
+    """A run of one scene: a true turn, a false one whose error is the prior's, and a bad one."""
+    right, wrong = "The circle is blue.", "The circle is red."
+    alternatives = [
+        make_alternative(right, visual_ifd=0.1, grounding=0.9),
+        make_alternative(wrong, visual_ifd=0.2, grounding=0.1),
+        make_alternative("The circle is green.", visual_ifd=0.05, grounding=0.2),
+    ]
+    common = {"kind": "dialogue", "question": QUESTION, "status": "ok"}
+    turns = [
+        make_turn(
+            **common, answer=right, scores=make_scores(visual_ifd=0.1), alternatives=alternatives
+        ),
+        make_turn(**common, answer=wrong, scores=make_scores(visual_ifd=0.3), alternatives=None),
+        make_turn(**{**common, "status": "empty"}, answer="", scores=None),
+    ]
+    write_run(path, {"meta": SCENE.to_json(), "turns": turns})
+
+
+def test_turns_and_alternatives_of_a_run_are_judged(tmp_path: Path) -> None:
+    write_answers_run(tmp_path)
+    right, wrong, unusable = read_judged_turns(tmp_path)
+    assert right is not None and wrong is not None and unusable is None
+    assert (right["truth"], wrong["truth"]) == ("true", "false")
+    assert (right["is_prior"], wrong["is_prior"]) == (False, True)
+    assert right["scene"] == "unbiased 7" and right["scores"] == {"visual_ifd": 0.1}
+    truths = [alternative["truth"] for alternative in right["alternatives"]]
+    assert truths == ["true", "false", "false"] and wrong["alternatives"] == []
+
+
+def test_areas_are_over_turns_and_within_a_question_over_its_answers(tmp_path: Path) -> None:
+    write_answers_run(tmp_path)
+    turns = [row for row in read_judged_turns(tmp_path) if row is not None]
+    other_scene = [{**row, "scene": "unbiased 8"} for row in turns]
+    found = by_name(
+        summarize_scores([make_result("scores", "turns", {"turns": turns + other_scene})])
+    )
+    assert found["area of visual_ifd", "unbiased, all turns"].interval.estimate == 1.0
+    assert found["area of visual_ifd", "unbiased, errors of the prior"].interval.estimate == 1.0
+    assert found["true", "unbiased, all turns"].interval.estimate == 0.5
+    assert found["true of top 50% by visual_ifd", "unbiased, all turns"].interval.estimate == 1.0
+    group = "unbiased, within question"
+    assert found["area of visual_ifd", group].interval.estimate == 0.5  # lower is better
+    assert found["area of grounding", group].interval.estimate == 1.0
+    assert found["true of the best by visual_ifd", group].interval.estimate == 0.0
+    assert found["true of the best by grounding", group].interval.estimate == 1.0
+    assert found["true of an answer at random", group].interval.estimate == pytest.approx(1 / 3)
+    assert found["area of visual_ifd", "unbiased, all turns"].seeds == (0,)
+
+
+def test_the_truth_stands_in_for_grounding_in_a_copy_of_a_run(tmp_path: Path) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    write_answers_run(run)
+    before = sorted(run.rglob("*.parquet"))[0].read_bytes()
+    assert judge_learning_run(run, copy) == judge_learning_run(run, copy)
+    right, wrong, _ = read_judged_turns(copy)
+    assert right is not None and wrong is not None
+    groundings = [alternative["scores"]["grounding"] for alternative in right["alternatives"]]
+    assert groundings == [1, 0, 0]
+    assert (right["scores"]["grounding"], wrong["scores"]["grounding"]) == (1, 0)
+    assert sorted(run.rglob("*.parquet"))[0].read_bytes() == before
+    assert (RunFolder.open(str(copy)).read_json("run.json") or {})["finished"]
+
+
+def test_a_description_is_measured_by_what_it_covers() -> None:
+    answer = (
+        "There is a large blue circle at the top left. There is a small red star at the top middle."
+    )
+    turn = make_turn(
+        kind="detail", question="What does the image show?", answer=answer, status="ok"
+    )
+    row = describe_turn(SCENE, {**turn})
+    assert (row["covered"], row["things"], row["false_sentences"]) == (1, 2, 1)
+    assert count_covered_things(SCENE, ["There is a large blue circle at the top right."]) == 0
+
+
+def make_answers(truths: str, *, greedy: bool = False, readable: bool = True) -> list[Row]:
+    """Answers to fixed questions, a scene each: t for true, f for false."""
+    return [
+        {
+            "scene": f"unbiased {place}",
+            "world": "unbiased",
+            "kind": "dialogue",
+            "greedy": greedy,
+            "readable": readable,
+            "truth": {"t": "true", "f": "false"}[letter],
+        }
+        for place, letter in enumerate(truths)
+    ]
+
+
+def make_own_turns(truths: str, status: str = "ok") -> list[Row]:
+    return [
+        {**row, "status": status, "question": QUESTION, "answer": "", "greedy": None}
+        for row in make_answers(truths)
+    ]
+
+
+def test_an_arm_is_compared_with_the_untuned_model_on_the_same_scenes() -> None:
+    untuned = {
+        "own": make_own_turns("ttff"),
+        "fixed": [*make_answers("tfff"), *make_answers("tftf", greedy=True)],
+    }
+    tuned = {
+        "own": [*make_own_turns("tttf"), *make_own_turns("t", "unparsable")],
+        "fixed": [*make_answers("ttff"), *make_answers("tfff", greedy=True, readable=False)],
+    }
+    results = [
+        make_result("tuning", "none", untuned),
+        make_result("tuning", "none", untuned, seed=1),
+        make_result("tuning", "c3l_i2c", tuned),
+    ]
+    found = by_name(summarize_tuning(results))
+    own, group = "unbiased, own turns", "unbiased, fixed questions, T 0.7"
+    assert found["true, none", own].interval.estimate == 0.5
+    assert found["true, none", own].seeds == (0, 1)
+    assert found["true, c3l_i2c", own].interval.estimate == 0.75
+    assert found["true, c3l_i2c less none", own].interval.estimate == 0.25
+    assert found["true, c3l_i2c less none", own].seeds == (0,)  # not of repetition 1
+    assert found["readable, c3l_i2c", own].interval.estimate == 0.8
+    assert found["true, c3l_i2c less none", group].interval.estimate == 0.25
+    greedy = found["true, c3l_i2c", "unbiased, fixed questions, greedy"]
+    assert greedy.interval.estimate == 0.0  # an answer that is cut is not true
+    assert json.dumps([measure.to_json() for measure in found.values()], allow_nan=False)
+
+
+def test_sentences_are_compared_by_their_place(tmp_path: Path) -> None:
+    cost = {"outcome": "complete", "num_requests": 2, "generated_tokens": 9, "kept_tokens": 8}
+    right, wrong = "There is a large blue circle at the top left.", "There are four things."
+    turn = make_turn(
+        kind="detail",
+        question="What does the image show?",
+        draft=f"{right} {wrong}",
+        answer=right,
+        correction=cost,
+        status="ok",
+    )
+    write_run(tmp_path, {"meta": SCENE.to_json(), "turns": [turn]})
+    (row,) = read_corrections(tmp_path)
+    assert (row["draft"], row["answer"]) == (["true", "false"], ["true"])
+    rows = [row, {**row, "scene": "unbiased 8"}]
+    found = by_name(
+        summarize_corrections([make_result("correction", "sampled", {"corrections": rows})])
+    )
+    whole = found["corrected less draft", "sampled drafts, whole answers, detail"]
+    assert whole.interval.estimate == 1.0 and whole.interval.low == 1.0
+    assert found["draft true", "sampled drafts, all sentences"].interval.estimate == 0.5
+    assert ("draft true", "sampled drafts, sentence 2") not in found  # no answer has a second
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [a for a in ARMS if a.flags is not None and (product.KNOWS_ANSWERS or not a.learns_answers)],
+    ids=lambda arm: arm.name,
+)
+def test_the_flags_of_an_arm_are_those_of_the_training(arm: Any) -> None:
+    flags = (*product.TRAINING_FLAGS, *arm.flags, "--input", "run", "--output", "tuned")
+    config = product.parse_flags(TrainConfig, flags)
+    assert config.objective == ("answers" if arm.learns_answers else "c3l")

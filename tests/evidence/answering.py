@@ -1,11 +1,13 @@
-"""What a generator is like: the turns that it writes, and its answers to questions that are fixed.
+"""What a model is like: the turns that it writes, and its answers to questions that are fixed.
 
 The product's own generator and engine run, in a process of their own that ends with its engine.
 """
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +32,7 @@ NUM_SAMPLES = {"unbiased": 2}
 def measure_generator(
     model: Path, scenes: SceneSet, questions: Sequence[Row] | None
 ) -> dict[str, list[Row]]:
-    """The generator's own turns about scenes, and its answers to the questions.
+    """The generator's own turns about scenes, and its answers to questions that were posed.
 
     Args:
         model: folder of the generator.
@@ -40,33 +42,60 @@ def measure_generator(
     Raises:
         C3LError: the process failed.
     """
+    measured: dict[str, list[Row]] = _run_in_process(_measure, model, scenes, questions)
+    return measured
+
+
+def answer_questions(model: Path, scenes: SceneSet, questions: Sequence[Row]) -> list[str]:
+    """The model's greedy answers to bare questions, each with its scene's image.
+
+    Args:
+        model: folder of the model.
+        scenes: that the questions are about.
+        questions: rows with `scene` and `question`.
+
+    Raises:
+        C3LError: the process failed.
+    """
+    answers: list[str] = _run_in_process(_answer_bare_questions, model, scenes, questions)
+    return answers
+
+
+def _run_in_process(measure: Callable[..., Any], model: Path, *args: Any) -> Any:
+    """What a coroutine function returns of a model, in a process that ends with its engine."""
     import ray
 
     connect()
-    measure = ray.remote(num_cpus=1, max_calls=1)(_measure_in_process)
+    remote = ray.remote(num_cpus=1, max_calls=1)(_run_to_end)
     try:
-        return ray.get(measure.remote(str(model), scenes, questions))
+        return ray.get(remote.remote(measure, str(model), *args))
     except ray.exceptions.RayError as error:
-        raise C3LError(f"the generator {model} failed: {last_line(error)}") from error
+        raise C3LError(f"the model {model} failed: {last_line(error)}") from error
 
 
-def _measure_in_process(
-    model: str, scenes: SceneSet, questions: Sequence[Row] | None
-) -> dict[str, list[Row]]:
-    return asyncio.run(_measure(model, scenes, questions))
+def _run_to_end(measure: Callable[..., Any], *args: Any) -> Any:
+    return asyncio.run(measure(*args))
 
 
-async def _measure(
-    model: str, scenes: SceneSet, questions: Sequence[Row] | None
-) -> dict[str, list[Row]]:
+@asynccontextmanager
+async def _start(model: str, scenes: SceneSet) -> AsyncIterator[tuple[Any, list[Scene]]]:
+    """The generator of turns with its engine, and the scenes."""
     from c3l_ray.inference.engine import Engine
     from c3l_ray.inference.turn_generator import TurnGenerator
 
     paths = ("--input", "-", "--output", "-", "--sampling.seed", str(scenes.seed))
     config = parse_flags(GenerateConfig, (*GENERATION_FLAGS, *paths, "--model.name", model))
     generator = TurnGenerator(config)
-    drawn = list(scenes.draw())
     try:
+        yield generator, list(scenes.draw())
+    finally:
+        cast(Engine, generator.engine).close()
+
+
+async def _measure(
+    model: str, scenes: SceneSet, questions: Sequence[Row] | None
+) -> dict[str, list[Row]]:
+    async with _start(model, scenes) as (generator, drawn):
         written = await asyncio.gather(
             *(generator.turns_of_image(scene_key(s), encode_png(s), None) for s in drawn)
         )
@@ -75,72 +104,110 @@ async def _measure(
             for scene, (turns, _) in zip(drawn, written, strict=True)
             for turn in turns
         ]
-        asked = own if questions is None else questions
-        fixed = await _answer_all(generator, drawn, [row for row in asked if is_usable(row)])
-    finally:
-        cast(Engine, generator.engine).close()
+        asked = [row for row in (own if questions is None else questions) if is_usable(row)]
+        fixed = await _answer_posed_questions(generator, drawn, asked)
     return {"own": own, "fixed": fixed}
 
 
-async def _answer_all(
+async def _answer_posed_questions(
     generator: Any, scenes: Sequence[Scene], questions: Sequence[Row]
 ) -> list[Row]:
-    """Answers to the questions: sampled, and greedy."""
-    from c3l_ray.images import decode_image
+    """Answers, sampled and greedy, after the question was posed as in the generator's own turns."""
+    from c3l_ray import chat
 
     scene_of = {scene_key(scene): scene for scene in scenes}
-    images = {
-        key: decode_image(encode_png(scene), generator.config.max_pixels)
-        for key, scene in scene_of.items()
-    }
-    answers = []
+    asked: list[tuple[Row, bool]] = []
+    requests: list[EngineRequest] = []
     for place, row in enumerate(questions):
+        prompt = chat.continuation_prompt(
+            generator.processor,
+            row["instruction"],
+            f"Question: {row['question']} Answer:",
+            with_image=True,
+        )
         num_samples = NUM_SAMPLES.get(row["world"], 1)
         for number in range(num_samples + 1):
             is_greedy = number == num_samples
-            seed = place * 10 + number  # the same for all generators
-            answers.append(_answer(generator, scene_of, images, row, seed, is_greedy))
-    return list(await asyncio.gather(*answers))
+            asked.append((row, is_greedy))
+            requests.append(
+                EngineRequest(
+                    scene=row["scene"],
+                    prompt=prompt,
+                    temperature=0.0 if is_greedy else TEMPERATURE,
+                    seed=place * 10 + number,  # the same for all generators
+                )
+            )
+    replies = await _ask_engine(generator, scenes, requests)
+    return [
+        {
+            "scene": row["scene"],
+            "world": row["world"],
+            "kind": row["kind"],
+            "greedy": is_greedy,
+            "readable": is_whole and bool(answer),
+            "truth": judge_turn(scene_of[row["scene"]], row["question"], answer),
+            "answer": answer,
+        }
+        for (row, is_greedy), (answer, is_whole) in zip(asked, replies, strict=True)
+    ]
 
 
-async def _answer(
-    generator: Any,
-    scene_of: dict[str, Scene],
-    images: dict[str, Any],
-    row: Row,
-    seed: int,
-    is_greedy: bool,
-) -> Row:
-    """An answer to a question after it was posed, as the generator's own turns have theirs."""
+async def _answer_bare_questions(
+    model: str, scenes: SceneSet, questions: Sequence[Row]
+) -> list[str]:
     from c3l_ray import chat
+
+    async with _start(model, scenes) as (generator, drawn):
+        requests = [
+            EngineRequest(
+                scene=row["scene"],
+                prompt=chat.answer_prompt(generator.processor, row["question"], with_image=True),
+                temperature=0.0,
+                seed=0,
+            )
+            for row in questions
+        ]
+        replies = await _ask_engine(generator, drawn, requests)
+    return [answer for answer, _ in replies]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest:
+    """A request about a scene, by its key."""
+
+    scene: str
+    prompt: str
+    temperature: float
+    seed: int
+
+
+async def _ask_engine(
+    generator: Any, scenes: Sequence[Scene], requests: Sequence[EngineRequest]
+) -> list[tuple[str, bool]]:
+    """The engine's replies, and whether each ended by itself."""
+    from c3l_ray import chat
+    from c3l_ray.images import decode_image
     from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest
 
-    key, question = row["scene"], row["question"]
-    prompt = chat.continuation_prompt(
-        generator.processor,
-        row["instruction"],
-        f"Question: {question} Answer:",
-        with_image=True,
-    )
-    reply = await generator.engine.ask(
-        GenerationRequest(
-            prompt_ids=chat.tokenize(generator.processor.tokenizer, prompt),
-            image=images[key],
-            image_key=key,
-            seed=seed,
-            decoding=Decoding(temperature=0.0 if is_greedy else TEMPERATURE, max_tokens=MAX_TOKENS),
+    images = {
+        scene_key(scene): decode_image(encode_png(scene), generator.config.max_pixels)
+        for scene in scenes
+    }
+    replies = await asyncio.gather(
+        *(
+            generator.engine.ask(
+                GenerationRequest(
+                    prompt_ids=chat.tokenize(generator.processor.tokenizer, request.prompt),
+                    image=images[request.scene],
+                    image_key=request.scene,
+                    seed=request.seed,
+                    decoding=Decoding(temperature=request.temperature, max_tokens=MAX_TOKENS),
+                )
+            )
+            for request in requests
         )
     )
-    answer = reply.text.strip()
-    return {
-        "scene": key,
-        "world": row["world"],
-        "kind": row["kind"],
-        "greedy": is_greedy,
-        "readable": reply.finish_reason == "stop" and bool(answer),
-        "truth": judge_turn(scene_of[key], question, answer),
-        "answer": answer,
-    }
+    return [(reply.text.strip(), reply.finish_reason == "stop") for reply in replies]
 
 
 def is_usable(row: Row) -> bool:

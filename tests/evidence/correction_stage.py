@@ -92,7 +92,7 @@ def _summarize_arm(arm: str, corrections: Sequence[Row]) -> Iterator[Measure]:
         yield measure_rows(
             *(QUESTION, "corrected less draft", group),
             mark_sides(drafts, answers),
-            difference_of(is_true),
+            difference_of(share_of(is_true)),
             clusters,
         )
 

@@ -9,6 +9,8 @@ from tests.evidence.bootstrap import Clusters, Floats, Interval, draw_clusters, 
 from tests.evidence.stages import StageResult
 
 Row = dict[str, Any]
+Statistic = Callable[[Floats, Sequence[Row]], Floats]
+"""A number of rows by their weights [1 + draws, rows], by draw [1 + draws]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def measure_rows(
     measure: str,
     group: str,
     rows: Sequence[Row],
-    statistic: Callable[[Floats, Sequence[Row]], Floats],
+    statistic: Statistic,
     clusters: Clusters,
 ) -> Measure:
     """A measure of rows, by a statistic of their weights [1 + draws, rows]."""
@@ -99,24 +101,22 @@ def measure_rows(
     )
 
 
-def share_of(value: Callable[[Row], float]) -> Callable[[Floats, Sequence[Row]], Floats]:
+def share_of(value: Callable[[Row], float]) -> Statistic:
     """The statistic that is the mean of a value of the rows; of truths, their share."""
     return lambda weights, rows: share(weights, [value(row) for row in rows])
 
 
-def difference_of(
-    value: Callable[[Row], float],
-) -> Callable[[Floats, Sequence[Row]], Floats]:
-    """The statistic that is the mean of the rows marked `after` less that of the others."""
+def difference_of(statistic: Statistic) -> Statistic:
+    """The statistic of the rows marked `after` less that of the others, in the same draws."""
 
-    def statistic(weights: Floats, rows: Sequence[Row]) -> Floats:
-        after = [place for place, row in enumerate(rows) if row["after"]]
-        before = [place for place, row in enumerate(rows) if not row["after"]]
-        return share(weights[:, after], [value(rows[place]) for place in after]) - share(
-            weights[:, before], [value(rows[place]) for place in before]
-        )
+    def difference(weights: Floats, rows: Sequence[Row]) -> Floats:
+        sides = []
+        for after in (True, False):
+            places = [place for place, row in enumerate(rows) if row["after"] == after]
+            sides.append(statistic(weights[:, places], [rows[place] for place in places]))
+        return sides[0] - sides[1]
 
-    return statistic
+    return difference
 
 
 def mark_sides(before: Iterable[Row], after: Iterable[Row]) -> list[Row]:

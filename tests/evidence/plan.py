@@ -1,12 +1,12 @@
 """The plan: every stage of every question, at a scale."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.evidence import correction_stage, product, score_stage, tuning_stage
+from tests.evidence import correction_stage, product, score_stage, student_stage, tuning_stage
 from tests.evidence.stages import Stage, Workplace
 from tests.evidence.worlds import WORLDS, SceneSet
 
@@ -31,16 +31,18 @@ class Scale:
         learn: unbiased scenes to learn from.
         evaluate: by world, scenes that the tuned generators write about.
         correction: unbiased scenes whose answers are corrected.
+        examine: unbiased scenes that students are asked about.
         step_share: of the steps of a full training.
-        arms: of the tuning; None is all of them.
+        arms: by question, the arms that are run, where these are not all.
     """
 
     scores: int
     learn: int
     evaluate: dict[str, int]
     correction: int
+    examine: int
     step_share: float = 1.0
-    arms: tuple[str, ...] | None = None
+    arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 SCALES = {
@@ -49,45 +51,60 @@ SCALES = {
         learn=900,
         evaluate={"unbiased": 300, "biased": 100, "other_bias": 100},
         correction=200,
+        examine=300,
     ),
     "small": Scale(
         scores=6,
         learn=24,
         evaluate={"unbiased": 6, "biased": 4},
         correction=8,
+        examine=6,
         step_share=0.02,
-        arms=("none", "c3l_visual_ifd", "answers_best"),
+        arms={
+            "tuning": ("none", "answers_best"),
+            "correction": ("sampled",),
+            "students": ("grounding",),
+        },
     ),
 }
 
 
 def plan_stages(workplace: Workplace, seeds: Sequence[int], scale: Scale) -> list[Stage]:
     """All stages, each after those that it needs."""
-    return [
-        stage
-        for seed in seeds
-        for plan in (_plan_scores, _plan_tuning, _plan_correction, _plan_unwritten)
-        for stage in plan(workplace, seed, scale)
-    ]
+    return [stage for seed in seeds for stage in _plan_repetition(workplace, seed, scale)]
 
 
-def _plan_scores(_: Workplace, seed: int, scale: Scale) -> list[Stage]:
-    scenes = SceneSet(purpose="scores", seed=seed, sizes=dict.fromkeys(WORLDS, scale.scores))
-    return [_generation(score_stage.QUESTION, "turns", scenes, score_stage.make_turns)]
-
-
-def _plan_tuning(workplace: Workplace, seed: int, scale: Scale) -> list[Stage]:
+def _plan_repetition(workplace: Workplace, seed: int, scale: Scale) -> list[Stage]:
     to_learn = SceneSet(purpose="learn", seed=seed, sizes={"unbiased": scale.learn})
     learning = _generation(
         *(tuning_stage.QUESTION, tuning_stage.LEARNING_TURNS, to_learn),
         tuning_stage.make_learning_turns,
     )
+    stages = [
+        *_plan_scores(seed, scale),
+        *_plan_tuning(workplace, seed, scale, learning),
+        *_plan_correction(seed, scale),
+        *_plan_alignment(seed),
+        *_plan_students(workplace, seed, scale, learning),
+    ]
+    chosen = [
+        stage
+        for stage in stages
+        if stage.arm in scale.arms.get(stage.question, (stage.arm,)) or stage is learning
+    ]
+    return chosen
+
+
+def _plan_scores(seed: int, scale: Scale) -> list[Stage]:
+    scenes = SceneSet(purpose="scores", seed=seed, sizes=dict.fromkeys(WORLDS, scale.scores))
+    return [_generation(score_stage.QUESTION, "turns", scenes, score_stage.make_turns)]
+
+
+def _plan_tuning(workplace: Workplace, seed: int, scale: Scale, learning: Stage) -> list[Stage]:
     scenes = SceneSet(purpose="evaluate", seed=seed, sizes=scale.evaluate)
     stages = [learning]
     untuned: Stage | None = None
     for arm in tuning_stage.ARMS:
-        if scale.arms is not None and arm.name not in scale.arms:
-            continue
         stage = _plan_arm(workplace, arm, learning, scenes, untuned, scale)
         untuned = untuned or stage
         stages.append(stage)
@@ -127,7 +144,7 @@ def _plan_arm(
     )
 
 
-def _plan_correction(_: Workplace, seed: int, scale: Scale) -> list[Stage]:
+def _plan_correction(seed: int, scale: Scale) -> list[Stage]:
     scenes = SceneSet(purpose="correction", seed=seed, sizes={"unbiased": scale.correction})
     return [
         Stage(
@@ -141,19 +158,46 @@ def _plan_correction(_: Workplace, seed: int, scale: Scale) -> list[Stage]:
     ]
 
 
-def _plan_unwritten(_: Workplace, seed: int, scale: Scale) -> list[Stage]:
-    """The stages of questions that nobody has written yet, so that they are listed as missing."""
-    del scale
-    arms = {
-        "alignment": [
-            f"{share}_{loss}" for share in (10, 20, 50, 100) for loss in ("plain", "contrastive")
-        ],
-        "students": ["all", "random", "i2c", "grounding", "grounding_in_kinds", "clip"],
-    }
+def _plan_students(workplace: Workplace, seed: int, scale: Scale, learning: Stage) -> list[Stage]:
+    scenes = SceneSet(purpose="examine", seed=seed, sizes={"unbiased": scale.examine})
+    num_steps = max(1, round(student_stage.NUM_STEPS * scale.step_share))
     return [
-        Stage(question=question, arm=arm, seed=seed, settings={}, run=None, obstacle=NOT_WRITTEN)
-        for question, names in arms.items()
-        for arm in names
+        Stage(
+            question=student_stage.QUESTION,
+            arm=student.name,
+            seed=seed,
+            settings={
+                "selection": student.selection,
+                "flags": student_stage.TRAINING_FLAGS,
+                "steps": num_steps,
+                "scenes": asdict(scenes),
+            },
+            run=partial(
+                student_stage.measure_student,
+                student=student,
+                learning_run=workplace.folder_of(learning) / "run",
+                scenes=scenes,
+                num_steps=num_steps,
+            ),
+            needs=() if student.selection is None else (learning,),
+        )
+        for student in student_stage.STUDENTS
+    ]
+
+
+def _plan_alignment(seed: int) -> list[Stage]:
+    """The stages of a question that nobody has written yet, so that they are listed as missing."""
+    return [
+        Stage(
+            question="alignment",
+            arm=f"{share}_percent_{loss}",
+            seed=seed,
+            settings={},
+            run=None,
+            obstacle=NOT_WRITTEN,
+        )
+        for share in (10, 20, 50, 100)
+        for loss in ("plain", "contrastive")
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import tyro
 
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import GenerateConfig, SelectConfig
 from c3l_ray.errors import C3LError
 from c3l_ray.scenes.world import CLIP, LLAVA, encode_png, write_shard
 from c3l_ray.train.objectives import ObjectiveName
@@ -82,8 +82,8 @@ def generate(folder: Path, scenes: SceneSet, *flags: str) -> Path:
     return run
 
 
-def train(folder: Path, run: Path, seed: int, *flags: str) -> tuple[Path, dict[str, Any]]:
-    """Runs jobs.train on a run, and returns the tuned model with what its report says.
+def train(folder: Path, turns: Path, seed: int, *flags: str) -> tuple[Path, dict[str, Any]]:
+    """Runs jobs.train on a run or a dataset, and returns the tuned model and some of its report.
 
     Raises:
         C3LError: it cannot go on.
@@ -91,11 +91,25 @@ def train(folder: Path, run: Path, seed: int, *flags: str) -> tuple[Path, dict[s
     from c3l_ray.workflows.train import train_model
 
     output = folder / "tuned"
-    where = ("--input", str(run), "--output", str(output), "--optim.seed", str(seed))
+    where = ("--input", str(turns), "--output", str(output), "--optim.seed", str(seed))
     connect()
     report = train_model(parse_flags(TrainConfig, (*where, *TRAINING_FLAGS, *flags)))
     names = ("steps", "images", "left_out_images", "skipped", "seconds", "last_measurements")
     return output / "model", {name: getattr(report, name) for name in names}
+
+
+def select(folder: Path, run: Path, *flags: str) -> tuple[Path, int]:
+    """Runs jobs.select on a run, and returns its llava.json with the number of turns in it.
+
+    Raises:
+        C3LError: nothing can be selected.
+    """
+    from c3l_ray.dataset.select import select_turns
+
+    dataset = folder / "dataset"
+    where = ("--input", str(run), "--output", str(dataset))
+    report = select_turns(parse_flags(SelectConfig, (*where, *flags)))
+    return dataset / "llava.json", report.turns
 
 
 def connect() -> None:

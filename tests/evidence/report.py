@@ -10,10 +10,12 @@ from tests.evidence.measures import Measure
 from tests.evidence.plan import QUESTIONS
 from tests.evidence.score_stage import summarize_scores
 from tests.evidence.stages import Stage, StageResult, Workplace
+from tests.evidence.student_stage import summarize_students
 from tests.evidence.tables import (
     Found,
     format_correction_tables,
     format_score_tables,
+    format_student_tables,
     format_table,
     format_tuning_tables,
     index_measures,
@@ -26,6 +28,7 @@ SUMMARIES = {
     "scores": (summarize_scores, format_score_tables),
     "tuning": (summarize_tuning, format_tuning_tables),
     "correction": (summarize_corrections, format_correction_tables),
+    "students": (summarize_students, format_student_tables),
 }
 INTRODUCTION = """# Evidence
 

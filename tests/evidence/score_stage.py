@@ -23,12 +23,21 @@ from tests.evidence.bootstrap import (
     share,
     true_share_of_top,
 )
-from tests.evidence.measures import Measure, Row, draw_scenes, measure_rows, pool_rows, share_of
+from tests.evidence.measures import (
+    Measure,
+    Row,
+    Statistic,
+    draw_scenes,
+    measure_rows,
+    pool_rows,
+    share_of,
+)
 from tests.evidence.stages import StageResult
 from tests.evidence.worlds import WORLDS, SceneSet, scene_key
 
 QUESTION = "scores"
 TOPS = (0.05, 0.1, 0.25, 0.5)
+SCORES = tuple(name for name in SCORE_NAMES if name != "gain_exp")  # which ranks as gain does
 RIVAL = "image_logprob"
 """The strongest simple score, from which the others' areas are subtracted."""
 
@@ -101,9 +110,7 @@ def summarize_scores(results: Sequence[StageResult]) -> list[Measure]:
 def _summarize_world(world: str, turns: Sequence[Row]) -> Iterator[Measure]:
     clusters = draw_scenes(turns)
 
-    def measure(
-        name: str, group: str, rows: Sequence[Row], statistic: Callable[..., Floats]
-    ) -> Measure:
+    def measure(name: str, group: str, rows: Sequence[Row], statistic: Statistic) -> Measure:
         return measure_rows(QUESTION, name, f"{world}, {group}", rows, statistic, clusters)
 
     yield measure("true", "all turns", turns, share_of(lambda row: row["truth"] == TRUE))
@@ -112,7 +119,7 @@ def _summarize_world(world: str, turns: Sequence[Row]) -> Iterator[Measure]:
         yield measure("true", kind, of_kind, share_of(lambda row: row["truth"] == TRUE))
     judged = [row for row in turns if row["truth"] in (TRUE, FALSE)]
     of_prior = [row for row in judged if row["truth"] == TRUE or row["is_prior"]]
-    for score in SCORE_NAMES:
+    for score in SCORES:
         if not any(score in row["scores"] for row in judged):
             continue
         for group, rows in (("all turns", judged), ("errors of the prior", of_prior)):
@@ -153,13 +160,13 @@ def _summarize_alternatives(
     if not asked:
         return
 
-    def measure(name: str, rows: Sequence[Row], statistic: Callable[..., Floats]) -> Measure:
+    def measure(name: str, rows: Sequence[Row], statistic: Statistic) -> Measure:
         group = f"{world}, within question"
         return measure_rows(QUESTION, name, group, rows, statistic, clusters)
 
     yield measure("true of an answer at random", asked, mean_of(_share_true))
     yield measure("some answer true", asked, mean_of(lambda row: _share_true(row) > 0))
-    for score in SCORE_NAMES:
+    for score in SCORES:
         scored = [row for row in asked if all(score in a["scores"] for a in row["alternatives"])]
         if not scored:
             continue
@@ -177,13 +184,13 @@ def value_of(row: Row, score: str) -> float:
     return -value if score in LOWER_IS_BETTER else value
 
 
-def area_of(score: str) -> Callable[[Floats, Sequence[Row]], Floats]:
+def area_of(score: str) -> Statistic:
     return lambda weights, rows: area_under_curve(
         weights, [value_of(row, score) for row in rows], [row["truth"] == TRUE for row in rows]
     )
 
 
-def area_within_kinds(score: str) -> Callable[[Floats, Sequence[Row]], Floats]:
+def area_within_kinds(score: str) -> Statistic:
     """The mean of the areas of the five kinds."""
 
     def statistic(weights: Floats, rows: Sequence[Row]) -> Floats:
@@ -196,13 +203,11 @@ def area_within_kinds(score: str) -> Callable[[Floats, Sequence[Row]], Floats]:
     return statistic
 
 
-def less_rival(
-    area: Callable[[str], Callable[[Floats, Sequence[Row]], Floats]], score: str
-) -> Callable[[Floats, Sequence[Row]], Floats]:
+def less_rival(area: Callable[[str], Statistic], score: str) -> Statistic:
     return lambda weights, rows: area(score)(weights, rows) - area(RIVAL)(weights, rows)
 
 
-def top_of(score: str, top: float) -> Callable[[Floats, Sequence[Row]], Floats]:
+def top_of(score: str, top: float) -> Statistic:
     return lambda weights, rows: true_share_of_top(
         weights, [value_of(row, score) for row in rows], [row["truth"] == TRUE for row in rows], top
     )
@@ -220,7 +225,7 @@ def rank_within_kinds(rows: Sequence[Row], score: str) -> list[Row]:
     ]
 
 
-def area_within_questions(score: str) -> Callable[[Floats, Sequence[Row]], Floats]:
+def area_within_questions(score: str) -> Statistic:
     """The share of a question's pairs of a true and a false answer that the score orders."""
 
     def statistic(weights: Floats, rows: Sequence[Row]) -> Floats:
@@ -230,7 +235,7 @@ def area_within_questions(score: str) -> Callable[[Floats, Sequence[Row]], Float
     return statistic
 
 
-def mean_of(value: Callable[[Row], float]) -> Callable[[Floats, Sequence[Row]], Floats]:
+def mean_of(value: Callable[[Row], float]) -> Statistic:
     return lambda weights, rows: share(weights, np.array([float(value(row)) for row in rows]))
 
 

@@ -4,12 +4,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from c3l_ray.methods.c3l import KINDS
-from c3l_ray.methods.scores import SCORE_NAMES
-from tests.evidence import correction_stage, score_stage
+from tests.evidence import correction_stage, score_stage, student_stage
 from tests.evidence.bootstrap import Interval
 from tests.evidence.measures import Measure
 from tests.evidence.tuning_stage import ARMS, UNTUNED
 from tests.evidence.worlds import WORLDS
+
+SCORES = score_stage.SCORES
+COMPARED_SCORES = tuple(
+    score
+    for score in SCORES
+    if score in ("min_logprob", "posed_logprob", "gain", "visual_ifd", "i2c", "grounding", "clip")
+)
 
 Found = Mapping[tuple[str, str], Measure]
 """By measure and group."""
@@ -33,49 +39,59 @@ def format_score_tables(found: Found) -> list[str]:
             },
         ),
     ]
-    for title, group, suffix in (
-        ("Area under the curve, true against false, all turns:", "all turns", ""),
+    for title, group, suffix, scores in (
+        ("Area under the curve, true against false, all turns:", "all turns", "", SCORES),
         (
             f"The same less that of `{score_stage.RIVAL}`, paired:",
             "all turns",
             f" less {score_stage.RIVAL}",
+            COMPARED_SCORES,
         ),
-        ("Within a kind (mean of the areas of the five kinds):", "within kind", ""),
+        ("Within a kind (mean of the areas of the five kinds):", "within kind", "", SCORES),
         (
             f"Within a kind, less that of `{score_stage.RIVAL}`, paired:",
             "within kind",
             f" less {score_stage.RIVAL}",
+            COMPARED_SCORES,
         ),
         (
             "True turns against those errors that the biased world's table explains:",
             "errors of the prior",
             "",
+            COMPARED_SCORES,
         ),
-        ("Within one question, answers sampled anew:", "within question", ""),
+        ("Within one question, answers sampled anew:", "within question", "", SCORES),
     ):
         rows = {
             f"`{score}`": [
                 _number(found, f"area of {score}{suffix}", f"{world}, {group}") for world in worlds
             ]
-            for score in SCORE_NAMES
+            for score in scores
         }
         parts += _titled_table(title, "score", worlds, rows)
     tops = [f"{top:.0%}" for top in score_stage.TOPS]
-    for world in worlds:
-        rows = {
-            f"`{score}`": [
-                *(
-                    _percent(found, f"true of top {top} by {score}", f"{world}, all turns")
-                    for top in tops
-                ),
-                _percent(found, f"true of top 10% by {score}", f"{world}, within kind"),
-            ]
-            for score in SCORE_NAMES
+    world = "unbiased"
+    rows = {
+        f"`{score}`": [
+            *(_percent(found, f"true of top {t} by {score}", f"{world}, all turns") for t in tops),
+            _percent(found, f"true of top 10% by {score}", f"{world}, within kind"),
+        ]
+        for score in SCORES
+    }
+    titles = [*(f"top {top}" for top in tops), "top 10% of each kind"]
+    title = f"True turns among those that a score ranks highest, {world}, in percent:"
+    parts += _titled_table(title, "score", titles, rows)
+    group = f"{world}, within question"
+    if ("some answer true", group) in found:
+        chosen = {
+            "an answer at random": "true of an answer at random",
+            **{f"the best by `{score}`": f"true of the best by {score}" for score in SCORES},
+            "some answer": "some answer true",
         }
-        titles = [*(f"top {top}" for top in tops), "top 10% of each kind"]
-        title = f"True turns among those that a score ranks highest, {world}, in percent:"
-        parts += _titled_table(title, "score", titles, rows)
-    return parts
+        rows = {label: [_percent(found, measure, group)] for label, measure in chosen.items()}
+        title = "Questions answered truly on unbiased scenes, in percent, by what is taken:"
+        parts += _titled_table(title, "answer", ["true"], rows)
+    return [*parts, "`results.json` has the other worlds and kinds."]
 
 
 def format_tuning_tables(found: Found) -> list[str]:
@@ -178,6 +194,30 @@ def format_correction_tables(found: Found) -> list[str]:
         titles = ["drafts", "true, %", "answers", "true, %", "difference"]
         parts += _titled_table(f"Drafts {arm}, sentences of descriptions:", "", titles, rows)
     return parts
+
+
+def format_student_tables(found: Found) -> list[str]:
+    """Every student's accuracy and F1, and its difference from the random control."""
+    columns = {
+        "questions": ("true, {}", "questions of all kinds"),
+        "less random": (f"true, {{}} less {student_stage.RANDOM}", "questions of all kinds"),
+        "presence": ("true, {}", "presence"),
+        "F1": ("F1, {}", "presence"),
+        "F1 less random": (f"F1, {{}} less {student_stage.RANDOM}", "presence"),
+    }
+    students = [
+        student
+        for student in student_stage.STUDENTS
+        if (f"F1, {student.name}", "presence") in found
+    ]
+    names = [student.name for student in students]
+    return [
+        "Greedy answers to bare questions about unbiased scenes, in percent; presence asks whether "
+        "a thing is there, as POPE does, and F1 takes yes as the positive answer:",
+        _arm_table(found, names, columns),
+        "The students:",
+        "\n".join(f"- `{student.name}`: {student.description}" for student in students),
+    ]
 
 
 def format_table(corner: str, titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:

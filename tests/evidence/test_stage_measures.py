@@ -4,19 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from c3l_ray.config import SelectConfig
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.scenes.draw import Scene, Thing
+from c3l_ray.scenes.draw import Scene, Thing, draw_scene
 from c3l_ray.train.training_config import TrainConfig
 from tests.evaluation.builders import make_turn, write_run
-from tests.evidence import product
+from tests.evidence import product, student_stage
 from tests.evidence.answering import count_covered_things, describe_turn
 from tests.evidence.correction_stage import read_corrections, summarize_corrections
 from tests.evidence.measures import Measure, Row
 from tests.evidence.score_stage import read_judged_turns, summarize_scores
 from tests.evidence.stages import Stage, StageResult
+from tests.evidence.student_stage import (
+    STUDENTS,
+    Student,
+    draw_exam,
+    f1_of_presence,
+    mark_answer,
+)
 from tests.evidence.tuning_measures import summarize_tuning
 from tests.evidence.tuning_stage import ARMS, judge_learning_run
 
@@ -207,3 +216,36 @@ def test_the_flags_of_an_arm_are_those_of_the_training(arm: Any) -> None:
     flags = (*product.TRAINING_FLAGS, *arm.flags, "--input", "run", "--output", "tuned")
     config = product.parse_flags(TrainConfig, flags)
     assert config.objective == ("answers" if arm.learns_answers else "c3l")
+
+
+def test_a_student_is_examined_on_what_is_there_and_what_is_not() -> None:
+    scenes = [draw_scene(seed) for seed in range(20)]
+    rows = [(scene, row) for scene in scenes for row in draw_exam(scene)]
+    presence = [(scene, row) for scene, row in rows if row["kind"] == "presence"]
+    assert len(rows) == 20 * 9 and len(presence) == 20 * 4
+    for scene, row in presence:
+        name = row["question"].removeprefix("Is there a ").removesuffix("?")
+        assert row["present"] == any(thing.name == name for thing in scene.things)
+    assert sum(row["present"] for _, row in presence) == 40
+    answers = [
+        {
+            **mark_answer(
+                scene, row, f"Yes, {row['question'][3:-1]}.".replace("there", "there is")
+            ),
+            "seed": 0,
+        }
+        for scene, row in presence
+    ]
+    always_yes = f1_of_presence(np.ones((1, 80)), answers)
+    assert always_yes == pytest.approx(2 * 40 / (2 * 40 + 40))
+    assert [row["truth"] == "true" for row in answers] == [row["present"] for row in answers]
+
+
+@pytest.mark.parametrize(
+    "student", [s for s in STUDENTS if s.selection is not None], ids=lambda student: student.name
+)
+def test_the_flags_of_a_student_are_those_of_selection_and_training(student: Student) -> None:
+    assert student.selection is not None
+    product.parse_flags(SelectConfig, ("--input", "run", *student.selection))
+    flags = (*product.TRAINING_FLAGS, *student_stage.TRAINING_FLAGS)
+    product.parse_flags(TrainConfig, (*flags, "--input", "llava.json", "--output", "tuned"))

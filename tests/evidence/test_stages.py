@@ -77,5 +77,5 @@ def test_the_page_lists_what_was_not_run(tmp_path: Path) -> None:
     page = (tmp_path / "README.md").read_text()
     assert "| scores, turns | a full disk | 0 |" in page
     assert "| scores, turns | not run yet | 1 |" in page
-    assert "| students, random | not written yet | 0, 1 |" in page
+    assert "| alignment, 10_percent_plain | not written yet | 0, 1 |" in page
     assert (tmp_path / "results.json").read_text() == "[\n\n]\n"

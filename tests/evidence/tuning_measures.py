@@ -12,6 +12,7 @@ from tests.evidence.bootstrap import Clusters, Floats, Interval, divide, share
 from tests.evidence.measures import (
     Measure,
     Row,
+    Statistic,
     difference_of,
     draw_scenes,
     list_seeds,
@@ -24,7 +25,6 @@ from tests.evidence.stages import StageResult
 from tests.evidence.tuning_stage import ARMS, QUESTION, UNTUNED
 from tests.evidence.worlds import WORLDS
 
-Statistic = Callable[[Floats, Sequence[Row]], Floats]
 Sides = tuple[list[Row], list[Row]]
 """The rows of an arm, and those of the untuned model."""
 
@@ -126,7 +126,7 @@ def _compare(
         yield measure_rows(
             *(QUESTION, f"{name}, {arm} less {UNTUNED}", group),
             mark_sides(before, rows),
-            difference_of(value),
+            difference_of(share_of(value)),
             clusters,
         )
 

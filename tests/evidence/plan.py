@@ -1,7 +1,7 @@
 """The plan: every stage of every question, at a scale."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,15 @@ QUESTIONS = {
     "students": "Is selected data better to train on?",
 }
 NUM_ANSWERS = 6
+BUDGETS_S = {
+    "turns": 450,
+    "learning_turns": 300,
+    "none": 150,
+    "tuning": 200,
+    "correction": 120,
+    "students": 100,
+}
+"""By arm, else by question: seconds on two free cores, so that three repetitions take under 3 h."""
 NOT_WRITTEN = "not written yet"
 TOO_OLD = "this version neither samples more answers to a question nor learns from them"
 
@@ -92,7 +101,12 @@ def _plan_repetition(workplace: Workplace, seed: int, scale: Scale) -> list[Stag
         for stage in stages
         if stage.arm in scale.arms.get(stage.question, (stage.arm,)) or stage is learning
     ]
-    return chosen
+    return [replace(stage, budget_s=find_budget(stage)) for stage in chosen]
+
+
+def find_budget(stage: Stage) -> float:
+    """The seconds that a stage may take; 0 for one that nobody has written."""
+    return BUDGETS_S.get(stage.arm, BUDGETS_S.get(stage.question, 0))
 
 
 def _plan_scores(seed: int, scale: Scale) -> list[Stage]:

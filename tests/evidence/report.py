@@ -132,16 +132,23 @@ def _describe_stages(
     done: Sequence[StageResult], missing: Sequence[Stage], failures: dict[str, str]
 ) -> list[str]:
     """What was run, at which commit and in how many seconds, and what was not, and why."""
-    rows: dict[str, list[str]] = {}
+    by_arm: dict[str, list[StageResult]] = {}
     for result in done:
-        row = rows.setdefault(f"{result.stage.question}, {result.stage.arm}", ["", "", ""])
-        values = (str(result.stage.seed), f"{result.seconds:.0f}", result.commit)
-        rows[f"{result.stage.question}, {result.stage.arm}"] = [
-            f"{before}, {value}" if before else value
-            for before, value in zip(row, values, strict=True)
+        by_arm.setdefault(f"{result.stage.question}, {result.stage.arm}", []).append(result)
+    rows = {
+        label: [
+            ", ".join(str(result.stage.seed) for result in results),
+            ", ".join(f"{result.seconds:.0f}" for result in results),
+            f"{results[0].stage.budget_s:.0f}",
+            ", ".join(dict.fromkeys(result.commit for result in results)),
         ]
+        for label, results in by_arm.items()
+    }
     total = sum(result.seconds for result in done)
-    parts = [f"Done, {total:.0f} s in all:", format_table("stage", ["seed", "s", "commit"], rows)]
+    parts = [
+        f"Done, {total:.0f} s in all; the budget of a stage is for two free cores:",
+        format_table("stage", ["seeds", "s", "budget, s", "commits"], rows),
+    ]
     if missing:
         reasons: dict[str, list[str]] = {}
         for stage in missing:

@@ -28,6 +28,7 @@ class Stage:
         run: makes the result in a folder of its own; None where it cannot be run.
         needs: stages whose results it reads.
         obstacle: why it cannot be run.
+        budget_s: seconds that it may take on two free cores, at full scale.
     """
 
     question: str
@@ -37,6 +38,7 @@ class Stage:
     run: Callable[[Path], dict[str, Any]] | None
     needs: tuple["Stage", ...] = ()
     obstacle: str = ""
+    budget_s: float = 0.0
 
     @property
     def name(self) -> str:

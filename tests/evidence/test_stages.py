@@ -68,6 +68,23 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
         workplace.load(stage)
 
 
+def test_three_repetitions_have_a_budget_of_three_hours(tmp_path: Path) -> None:
+    stages = plan_stages(Workplace(tmp_path), [0, 1, 2], SCALES["full"])
+    assert all(stage.budget_s > 0 for stage in stages if stage.question != "alignment")
+    assert sum(stage.budget_s for stage in stages) <= 3 * 3600
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_plan_has_what_its_stages_need(tmp_path: Path, scale: str) -> None:
+    stages = plan_stages(Workplace(tmp_path), [0], SCALES[scale])
+    before: set[str] = set()
+    for stage in stages:
+        assert {needed.name for needed in stage.needs} <= before, stage.name
+        before.add(stage.name)
+    for question, arms in SCALES[scale].arms.items():
+        assert {*arms} <= {stage.arm for stage in stages if stage.question == question}
+
+
 def test_the_page_lists_what_was_not_run(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path / "output")
     stages = plan_stages(workplace, [0, 1], SCALES["full"])

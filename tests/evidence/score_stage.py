@@ -12,8 +12,9 @@ from c3l_ray.methods.ranking import percentile_among
 from c3l_ray.methods.scores import LOWER_IS_BETTER, SCORE_NAMES
 from c3l_ray.runs.commit import read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.truth import FALSE, TRUE, error_follows_bias, judge_turn
-from c3l_ray.schema import Record
+from c3l_ray.schema import Record, Turn
 from tests.evidence import product
 from tests.evidence.bootstrap import (
     Clusters,
@@ -78,16 +79,23 @@ def read_judged_turns(run: Path) -> Iterator[Row | None]:
                     "truth": truth,
                     "is_prior": truth == FALSE and error_follows_bias(scene, question, answer),
                     "scores": _round_scores(turn["scores"]),
-                    "alternatives": [
-                        {
-                            "truth": judge_turn(scene, question, alternative["answer"]),
-                            "num_samples": alternative["num_samples"],
-                            "scores": _round_scores(alternative["scores"]),
-                        }
-                        for alternative in turn["alternatives"] or []
-                        if alternative["status"] == "ok"
-                    ],
+                    "answers": _judge_answers(scene, turn) if turn["alternatives"] else [],
                 }
+
+
+def _judge_answers(scene: Scene, turn: Turn) -> list[Row]:
+    """The distinct answers to a turn's question that are usable, its own first, judged."""
+    answers = {turn["answer"]: turn["scores"]}
+    for alternative in turn["alternatives"] or []:
+        if alternative["status"] == "ok":
+            answers.setdefault(alternative["answer"], alternative["scores"])
+    return [
+        {
+            "truth": judge_turn(scene, turn["question"], answer),
+            "scores": _round_scores(scores),
+        }
+        for answer, scores in answers.items()
+    ]
 
 
 def _round_scores(scores: Any) -> dict[str, float]:
@@ -149,14 +157,12 @@ def _summarize_world(world: str, turns: Sequence[Row]) -> Iterator[Measure]:
             )
         ranked = rank_within_kinds(scored, score)
         yield measure(f"true of top 10% by {score}", "within kind", ranked, top_of("rank", 0.1))
-    yield from _summarize_alternatives(world, turns, clusters)
+    yield from _summarize_answers(world, turns, clusters)
 
 
-def _summarize_alternatives(
-    world: str, turns: Sequence[Row], clusters: Clusters
-) -> Iterator[Measure]:
+def _summarize_answers(world: str, turns: Sequence[Row], clusters: Clusters) -> Iterator[Measure]:
     """How scores order the true and the false answers to one question."""
-    asked = [row for row in turns if len(row["alternatives"]) > 1]
+    asked = [row for row in turns if len(row["answers"]) > 1]
     if not asked:
         return
 
@@ -167,7 +173,7 @@ def _summarize_alternatives(
     yield measure("true of an answer at random", asked, mean_of(_share_true))
     yield measure("some answer true", asked, mean_of(lambda row: _share_true(row) > 0))
     for score in SCORES:
-        scored = [row for row in asked if all(score in a["scores"] for a in row["alternatives"])]
+        scored = [row for row in asked if all(score in a["scores"] for a in row["answers"])]
         if not scored:
             continue
         yield measure(f"area of {score}", scored, area_within_questions(score))
@@ -179,7 +185,7 @@ def having(rows: Sequence[Row], score: str) -> list[Row]:
 
 
 def value_of(row: Row, score: str) -> float:
-    """The score of a turn or an alternative, higher being better."""
+    """The score of a turn or an answer, higher being better."""
     value = float(row["scores"][score])
     return -value if score in LOWER_IS_BETTER else value
 
@@ -242,16 +248,16 @@ def mean_of(value: Callable[[Row], float]) -> Statistic:
 def _count_wins(row: Row, score: str) -> tuple[float, int]:
     """How many pairs of a true and a false answer the score orders, ties half, and of how many."""
     sides: dict[str, list[float]] = {TRUE: [], FALSE: []}
-    for alternative in row["alternatives"]:
-        if alternative["truth"] in sides:
-            sides[alternative["truth"]].append(value_of(alternative, score))
+    for answer in row["answers"]:
+        if answer["truth"] in sides:
+            sides[answer["truth"]].append(value_of(answer, score))
     wins = sum((good > bad) + (good == bad) / 2 for good in sides[TRUE] for bad in sides[FALSE])
     return wins, len(sides[TRUE]) * len(sides[FALSE])
 
 
 def _share_true(row: Row) -> float:
     """The share of the distinct answers to a question that are true."""
-    truths = [alternative["truth"] == TRUE for alternative in row["alternatives"]]
+    truths = [answer["truth"] == TRUE for answer in row["answers"]]
     return sum(truths) / len(truths)
 
 
@@ -259,8 +265,8 @@ def _truth_of_best(score: str) -> Callable[[Row], float]:
     """Whether the best answer is true; of several that tie, the share of true ones."""
 
     def truth(row: Row) -> float:
-        best = max(value_of(alternative, score) for alternative in row["alternatives"])
-        truths = [a["truth"] == TRUE for a in row["alternatives"] if value_of(a, score) == best]
+        best = max(value_of(answer, score) for answer in row["answers"])
+        truths = [a["truth"] == TRUE for a in row["answers"] if value_of(a, score) == best]
         return sum(truths) / len(truths)
 
     return truth

@@ -68,7 +68,10 @@ def write_answers_run(path: Path) -> None:
     common = {"kind": "dialogue", "question": QUESTION, "status": "ok"}
     turns = [
         make_turn(
-            **common, answer=right, scores=make_scores(visual_ifd=0.1), alternatives=alternatives
+            **common,
+            answer=right,
+            scores=make_scores(visual_ifd=0.1, grounding=0.9),
+            alternatives=alternatives,
         ),
         make_turn(**common, answer=wrong, scores=make_scores(visual_ifd=0.3), alternatives=None),
         make_turn(**{**common, "status": "empty"}, answer="", scores=None),
@@ -82,9 +85,13 @@ def test_turns_and_alternatives_of_a_run_are_judged(tmp_path: Path) -> None:
     assert right is not None and wrong is not None and unusable is None
     assert (right["truth"], wrong["truth"]) == ("true", "false")
     assert (right["is_prior"], wrong["is_prior"]) == (False, True)
-    assert right["scene"] == "unbiased 7" and right["scores"] == {"visual_ifd": 0.1}
-    truths = [alternative["truth"] for alternative in right["alternatives"]]
-    assert truths == ["true", "false", "false"] and wrong["alternatives"] == []
+    assert right["scene"] == "unbiased 7" and right["scores"] == {
+        "visual_ifd": 0.1,
+        "grounding": 0.9,
+    }
+    # Its own answer was sampled again, and counts once.
+    truths = [answer["truth"] for answer in right["answers"]]
+    assert truths == ["true", "false", "false"] and wrong["answers"] == []
 
 
 def test_areas_are_over_turns_and_within_a_question_over_its_answers(tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_the_truth_stands_in_for_grounding_in_a_copy_of_a_run(tmp_path: Path) ->
     assert judge_learning_run(run, copy) == judge_learning_run(run, copy)
     right, wrong, _ = read_judged_turns(copy)
     assert right is not None and wrong is not None
-    groundings = [alternative["scores"]["grounding"] for alternative in right["alternatives"]]
+    groundings = [answer["scores"]["grounding"] for answer in right["answers"]]
     assert groundings == [1, 0, 0]
     assert (right["scores"]["grounding"], wrong["scores"]["grounding"]) == (1, 0)
     assert sorted(run.rglob("*.parquet"))[0].read_bytes() == before

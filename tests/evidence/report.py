@@ -4,22 +4,20 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.evidence.arm_tables import (
+    format_correction_tables,
+    format_student_tables,
+    format_tuning_tables,
+)
 from tests.evidence.chart import draw_intervals
 from tests.evidence.correction_stage import summarize_corrections
 from tests.evidence.measures import Measure
 from tests.evidence.plan import QUESTIONS
 from tests.evidence.score_stage import summarize_scores
+from tests.evidence.score_tables import format_score_tables
 from tests.evidence.stages import Stage, StageResult, Workplace
 from tests.evidence.student_stage import summarize_students
-from tests.evidence.tables import (
-    Found,
-    format_correction_tables,
-    format_score_tables,
-    format_student_tables,
-    format_table,
-    format_tuning_tables,
-    index_measures,
-)
+from tests.evidence.tables import Found, format_table, index_measures
 from tests.evidence.tuning_measures import summarize_tuning
 from tests.evidence.tuning_stage import ARMS, UNTUNED
 from tests.evidence.worlds import DESCRIPTIONS

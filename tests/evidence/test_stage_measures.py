@@ -1,6 +1,7 @@
 """What stages read of runs, and what the measures make of it, on turns whose numbers are known."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from c3l_ray.train.training_config import TrainConfig
 from tests.evaluation.builders import make_turn, write_run
 from tests.evidence import product, student_stage
 from tests.evidence.answering import count_covered_things, describe_turn
+from tests.evidence.bootstrap import Interval
 from tests.evidence.correction_stage import read_corrections, summarize_corrections
 from tests.evidence.measures import Measure, Row
 from tests.evidence.score_stage import read_judged_turns, summarize_scores
@@ -26,6 +28,7 @@ from tests.evidence.student_stage import (
     f1_of_presence,
     mark_answer,
 )
+from tests.evidence.tables import format_interval, list_differences
 from tests.evidence.tuning_measures import summarize_tuning
 from tests.evidence.tuning_stage import ARMS, judge_learning_run
 
@@ -256,3 +259,16 @@ def test_the_flags_of_a_student_are_those_of_selection_and_training(student: Stu
     product.parse_flags(SelectConfig, ("--input", "run", *student.selection))
     flags = (*product.TRAINING_FLAGS, *student_stage.TRAINING_FLAGS)
     product.parse_flags(TrainConfig, (*flags, "--input", "llava.json", "--output", "tuned"))
+
+
+def test_a_table_says_which_differences_are_beyond_their_interval() -> None:
+    def make(low: float, high: float) -> Measure:
+        interval = Interval(estimate=(low + high) / 2, low=low, high=high)
+        return Measure(question="tuning", measure="", group="", interval=interval, seeds=(0,))
+
+    found = {("a", ""): make(0.1, 0.2), ("b", ""): make(-0.1, 0.2), ("c", ""): make(-0.2, -0.1)}
+    differences = {name: (name, "") for name in "abcd"}
+    assert list_differences(found, differences) == "above: a; below: c"
+    assert format_interval(make(-0.001, 0.0004).interval, digits=2) == "0.00 [0.00, 0.00]"
+    alone = Interval(estimate=18.25, low=math.nan, high=math.nan)
+    assert format_interval(alone, digits=1) == "18.2"

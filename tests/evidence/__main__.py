@@ -31,7 +31,7 @@ def parse_options() -> argparse.Namespace:
         "--scale",
         choices=list(SCALES),
         default="full",
-        help="small proves in two minutes that it works, and writes its page into the output",
+        help="small proves in a few minutes that it works, and writes its page into the output",
     )
     return parser.parse_args()
 

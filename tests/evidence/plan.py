@@ -64,7 +64,7 @@ SCALES = {
     ),
     "small": Scale(
         scores=6,
-        learn=24,
+        learn=48,  # a tenth of their turns must fill a batch
         evaluate={"unbiased": 6, "biased": 4},
         correction=8,
         examine=6,

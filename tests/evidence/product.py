@@ -30,8 +30,9 @@ SCENES_PER_SHARD = 50
 MAX_ACTORS = 3  # of any stage: one worker and two readers of a training
 
 KNOWS_ALTERNATIVES = "answers" in {field.name for field in dataclasses.fields(GenerateConfig)}
-KNOWS_ANSWERS = "answers" in get_args(ObjectiveName)
-"""Whether this version samples more answers to a question, and learns from them."""
+"""Whether this version samples more answers to a question."""
+KNOWS_ANSWERS = KNOWS_ALTERNATIVES and "answers" in get_args(ObjectiveName)
+"""Whether it learns from them."""
 
 
 def parse_flags(config_class: type[Config], flags: Sequence[str]) -> Config:
@@ -94,8 +95,9 @@ def train(folder: Path, turns: Path, seed: int, *flags: str) -> tuple[Path, dict
     where = ("--input", str(turns), "--output", str(output), "--optim.seed", str(seed))
     connect()
     report = train_model(parse_flags(TrainConfig, (*where, *TRAINING_FLAGS, *flags)))
-    names = ("steps", "images", "left_out_images", "skipped", "seconds", "last_measurements")
-    return output / "model", {name: getattr(report, name) for name in names}
+    names = ("steps", "images", "left_out_images", "skipped", "seconds", "notes")
+    described = {name: getattr(report, name) for name in (*names, "last_measurements")}
+    return output / "model", described
 
 
 def select(folder: Path, run: Path, *flags: str) -> tuple[Path, int]:

@@ -5,21 +5,23 @@ those that are. An interrupted command goes on where it was: run it again.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from c3l_ray.errors import C3LError
+from c3l_ray.errors import C3LError, PreflightError
 from jobs.command_line import configure_process, run_to_exit
 from tests.evidence.plan import QUESTIONS, SCALES, plan_stages
 from tests.evidence.report import write_report
-from tests.evidence.stages import Workplace, run_stages
+from tests.evidence.stages import Stage, Workplace, run_stages
 
+SEEDS = (0, 1, 2)
 PAGE_FOLDER = Path(__file__).parent
 OUTPUTS = {"full": Path("runs/evidence"), "small": Path("runs/evidence-small")}
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.evidence", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="the repetitions")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="the repetitions")
     parser.add_argument(
         "--output", type=Path, help="folder of the stages (default: runs/evidence, or -small)"
     )
@@ -39,21 +41,38 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def choose_stages(options: argparse.Namespace, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages that were asked for.
+
+    Raises:
+        PreflightError: an arm that these questions do not have.
+    """
+    stages = [stage for stage in stages if stage.question in options.only]
+    unknown = set(options.arms or ()) - {stage.arm for stage in stages}
+    if unknown:
+        names = ", ".join(dict.fromkeys(stage.arm for stage in stages))
+        raise PreflightError(
+            f"--arms {' '.join(sorted(unknown))}: no arm of these questions; they have {names}"
+        )
+    return [
+        stage
+        for stage in stages
+        if stage.seed in options.seeds and (not options.arms or stage.arm in options.arms)
+    ]
+
+
 def run(options: argparse.Namespace) -> None:
     """Runs the stages and writes the page.
 
     Raises:
+        PreflightError: as `choose_stages`.
         C3LError: a stage failed.
     """
     workplace = Workplace((options.output or OUTPUTS[options.scale]).absolute())
-    stages = plan_stages(workplace, options.seeds, SCALES[options.scale])
-    asked = [
-        stage
-        for stage in stages
-        if stage.question in options.only and (not options.arms or stage.arm in options.arms)
-    ]
-    if not asked:
-        raise C3LError(f"--arms {' '.join(options.arms)}: no such arm of these questions")
+    # The page of the full scale has all repetitions, whichever this command runs.
+    seeds = {*options.seeds, *(SEEDS if options.scale == "full" else ())}
+    stages = plan_stages(workplace, sorted(seeds), SCALES[options.scale])
+    asked = choose_stages(options, stages)
     failures = {} if options.page_only else run_stages(workplace, stages, asked)
     folder = PAGE_FOLDER if options.scale == "full" else workplace.output
     missing = write_report(workplace, stages, failures, folder)

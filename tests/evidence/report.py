@@ -41,7 +41,8 @@ python -m tests.evidence --only scores --seeds 0
 python -m tests.evidence --scale small --output runs/evidence-small
 ```
 
-A repetition (`--seeds`) has scenes, sampling and training of its own. A number in brackets is the
+A question is answered by arms: ways to score, tune or select that are measured alike. A repetition
+(`--seeds`) of an arm has scenes, sampling and training of its own. A number in brackets is the
 95 % interval of a bootstrap that draws whole scenes of all repetitions; of a difference, the same
 scenes on both sides. It does not hold what another training of the same arm would change: compare
 the repetitions for that. A turn whose truth is unknown counts as not true, and takes no part in an

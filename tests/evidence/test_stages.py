@@ -1,12 +1,14 @@
 """Stages: what is done is not done again, what is of other settings is, and failures are told."""
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from c3l_ray.errors import C3LError
+from c3l_ray.errors import C3LError, PreflightError
+from tests.evidence.__main__ import choose_stages
 from tests.evidence.plan import SCALES, plan_stages
 from tests.evidence.report import write_report
 from tests.evidence.stages import Stage, Workplace, run_stages
@@ -96,3 +98,13 @@ def test_the_page_lists_what_was_not_run(tmp_path: Path) -> None:
     assert "| scores, turns | not run yet | 1 |" in page
     assert "| alignment, 10_percent_plain | not written yet | 0, 1 |" in page
     assert (tmp_path / "results.json").read_text() == "[\n\n]\n"
+
+
+def test_the_stages_that_are_run_are_those_of_the_seeds_questions_and_arms(tmp_path: Path) -> None:
+    stages = plan_stages(Workplace(tmp_path), [0, 1], SCALES["full"])
+    options = argparse.Namespace(only=["tuning", "students"], arms=["none"], seeds=[1])
+    names = [stage.name for stage in choose_stages(options, stages)]
+    assert names == ["tuning-none-1", "students-none-1"]
+    options = argparse.Namespace(only=["scores"], arms=["none", "turns"], seeds=[1])
+    with pytest.raises(PreflightError, match="--arms none: no arm of these questions; they have"):
+        choose_stages(options, stages)

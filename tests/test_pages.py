@@ -58,8 +58,11 @@ CONFIGS: dict[str, type] = {
     "demo": DemoConfig,
     "report": ReportConfig,
 }
-FLAGS_OF_OTHERS = {"--help", "--quick", "--runtime-env-json", "--hypothesis-seed"}
-"""Flags that stand alone in prose and are of every job, of benches, of Ray or of pytest."""
+FLAGS_OF_OTHERS = {
+    *("--help", "--quick", "--runtime-env-json", "--hypothesis-seed"),
+    *("--seeds", "--scale"),
+}
+"""Flags that stand alone in prose and are of every job, of benches, of Ray, pytest or evidence."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 
 
@@ -91,7 +94,9 @@ def known_flags(command: Command) -> set[str]:
     if command.job:
         return FLAGS[command.job]
     if command.module:
-        return set(FLAG.findall((ROOT / f"{command.module.replace('.', '/')}.py").read_text()))
+        module = ROOT / command.module.replace(".", "/")
+        source = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
+        return set(FLAG.findall(source.read_text()))
     return ALL_FLAGS
 
 

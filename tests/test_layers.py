@@ -38,7 +38,7 @@ PARTS = {
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("errors flags inputs.layout methods ranges template_args"),
+    "config": Part("errors flags inputs.layout methods methods.scores ranges template_args"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("config methods schema"),
@@ -121,9 +121,8 @@ PARTS = {
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation flags methods methods.scores ranges runs scenes "
-        "select_config train.objectives "
-        "train.training_config workflows",
+        "config dataset errors evaluation flags methods.scores ranges runs scenes select_config "
+        "train.objectives train.training_config workflows",
         "tyro",
     ),
 }

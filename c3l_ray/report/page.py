@@ -24,7 +24,7 @@ from c3l_ray.report.tables import format_value
 from c3l_ray.report.token_tints import load_splitter
 from c3l_ray.report.turn_table import MAX_TURNS_READ, TurnTable, read_turns
 from c3l_ray.runs.cures import CURES_OF_IMAGES
-from c3l_ray.runs.report import now
+from c3l_ray.runs.state import now
 
 MAX_CARD_CHARACTERS = 8_000_000
 """Of all cards: with the rest of the page it stays below 12 MB."""

@@ -77,8 +77,8 @@ def describe_selection(dataset: Dataset, table: TurnTable) -> KeptTurns:
 
 
 def _read_kept(dataset: Dataset, score: str) -> pa.Table:
-    """Kind and score of every turn of a dataset."""
-    fields = [f"turns.list.element.{name}" for name in ("kind", f"scores.{score}")]
+    """Kind and score of every turn of a dataset; of a preference pair, those of the better one."""
+    column = "chosen_score" if dataset.selection.get("export") == "preference" else score
     parts = [
         child
         for child in dataset.folder.location.list_children()
@@ -88,14 +88,18 @@ def _read_kept(dataset: Dataset, score: str) -> pa.Table:
     for part in parts:
         try:
             with part.open() as opened:
-                turns = pc.list_flatten(pq.ParquetFile(opened).read(fields)["turns"])
+                rows = pq.ParquetFile(opened).read(["kind", column])
         except (*storage.ERRORS, pa.ArrowException) as error:
             raise C3LError(f"{part.address} cannot be read: {error}") from error
-        for chunk in turns.chunks:
-            values = pc.cast(pc.struct_field(chunk, ["scores", score]), pa.float64())
-            floats = pa.array(values.to_numpy(zero_copy_only=False))
-            tables.append(pa.table({"kind": pc.struct_field(chunk, "kind"), "score": floats}))
+        kinds, values = (_flatten(rows[name]) for name in ("kind", column))
+        floats = pc.cast(values, pa.float64()).to_numpy()
+        tables.append(pa.table({"kind": kinds, "score": floats}))
     return pa.concat_tables(tables).combine_chunks()
+
+
+def _flatten(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A value for each turn, where a row may hold the turns of an image."""
+    return pc.list_flatten(values) if pa.types.is_list(values.type) else values
 
 
 def _describe_choice(selection: Mapping[str, Any]) -> str:

@@ -7,9 +7,10 @@ from typing import Any, TypeVar, get_args
 
 import tyro
 
-from c3l_ray.config import GenerateConfig, SelectConfig
+from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import C3LError
 from c3l_ray.scenes.world import CLIP, LLAVA, encode_png, write_shard
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.objectives import ObjectiveName
 from c3l_ray.train.training_config import TrainConfig
 from tests.evidence.worlds import SceneSet

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.draw import Scene, Thing, draw_scene
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from tests.evaluation.builders import make_turn, write_run
 from tests.evidence import product, student_stage

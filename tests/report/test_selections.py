@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.report import comparisons, selections
 from c3l_ray.report.turn_table import read_turns
+from c3l_ray.select_config import SelectConfig
 from tests.examples import EncodeImage
 from tests.report.runs import make_records, write_run
 from tests.report.test_comparisons import find

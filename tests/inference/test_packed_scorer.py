@@ -82,14 +82,22 @@ def texts(max_words: int) -> st.SearchStrategy[str]:
 
 
 HISTORY = st.lists(st.tuples(texts(4), texts(4)), max_size=2).map(tuple)
-TEXTS = st.tuples(
-    st.one_of(st.just("what ?"), texts(6)), st.one_of(st.just("red"), texts(40)), HISTORY
-)
-ASKED_BY = st.sampled_from([None, "text", "json"])
+ANSWERS = st.lists(st.one_of(st.just("red"), texts(40)), min_size=1, max_size=3)
 BASELINES = st.sampled_from([None, None, "grey", "blur", "mismatched"])
-TURNS = st.lists(
-    st.tuples(st.sampled_from(IMAGES), TEXTS, BASELINES, ASKED_BY), min_size=1, max_size=16
-)
+ASKED_BY = st.sampled_from([None, "text", "json"])
+QUESTIONS = st.tuples(st.sampled_from(IMAGES), texts(6), HISTORY, BASELINES, ASKED_BY, ANSWERS)
+
+
+def list_turns(questions: list[Any]) -> list[DrawnTurn]:
+    """A turn for each answer to each of the questions."""
+    return [
+        (image, (question, answer, history), baseline, asked_by)
+        for image, question, history, baseline, asked_by, answers in questions
+        for answer in answers
+    ]
+
+
+TURNS = st.lists(QUESTIONS, min_size=1, max_size=6).map(list_turns)
 BUDGETS = st.sampled_from([1, 100, 400, 8192])
 # One object for an image and baseline, since turns are grouped by the identity of theirs.
 BASELINE_IMAGES = {

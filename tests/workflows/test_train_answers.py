@@ -21,7 +21,7 @@ from c3l_ray.workflows.summaries import summarize_training
 from c3l_ray.workflows.train import train_model
 from tests.train.records import write_run
 
-STEPS = 9
+STEPS = 8
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -34,7 +34,7 @@ def test_a_training_that_makes_replies_unreadable_stops_and_can_go_on(tmp_path: 
         output=str(tmp_path / "tuned"),
         model=ModelToTune(name=str(world.LLAVA)),
         objective="answers",
-        answers=Answers(pair_weight=1.0, readable_replies=10),
+        answers=Answers(pair_weight=1.0, readable_replies=6),
         # The rate rises: the first steps change little, the later ones everything.
         optim=Optimization(batch_size=4, steps=STEPS, learning_rate=0.02, warm_up=0.99),
         workers=Workers(readers=1),
@@ -48,7 +48,7 @@ def test_a_training_that_makes_replies_unreadable_stops_and_can_go_on(tmp_path: 
     last = lines[-1]["step"]
     assert lines[-1]["held_out_readable"] < 0.9 and 1 < last < STEPS
     assert all(line["held_out_readable"] >= 0.9 for line in lines[:-1])
-    assert f"at step {last}: of the replies to 10 instructions about held-out" in str(stop.value)
+    assert f"at step {last}: of the replies to 6 instructions about held-out" in str(stop.value)
     assert f"the checkpoint of step {last - 1} is kept" in str(stop.value)
     assert not (tmp_path / "tuned" / "model").exists()
 

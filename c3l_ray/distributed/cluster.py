@@ -9,6 +9,7 @@ import sys
 import ray
 from ray.data import DataContext
 
+from c3l_ray import stopping
 from c3l_ray.config import GenerateConfig, Pools, ScoreConfig, ScorerPool
 from c3l_ray.distributed.gpu_shares import choose_shares
 from c3l_ray.errors import C3LError, PreflightError
@@ -40,13 +41,14 @@ def connect(num_actors: int) -> None:
     # Ray would start an idle worker for each of these CPUs.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **size,
-        )
+        with stopping.kept():  # Ray's own handler of SIGTERM aborts with a native trace
+            ray.init(
+                address=address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **size,
+            )
     except Exception as error:  # Ray raises that itself where a node does not start in time
         if address == "local":
             raise C3LError(

@@ -3,12 +3,13 @@
 import dataclasses
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from c3l_ray import __version__
-from c3l_ray.errors import C3LError, PreflightError, last_line
+from c3l_ray.errors import C3LError, PreflightError, Stopped, last_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import now
 from c3l_ray.train.reading.sources import Source, open_source
@@ -110,7 +111,9 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from ray.train import TrainingFailedError
 
     from c3l_ray.distributed import cluster
+    from c3l_ray.distributed.stop_flag import follow
     from c3l_ray.train import fit
+    from c3l_ray.train.devices import find_device_bytes
     from c3l_ray.train.learning.memory import check_memory
     from c3l_ray.train.reading.order import count_images
 
@@ -118,7 +121,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     first_images = check_lengths(data, config)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
-    check_memory(config, first_images, fit.find_device_bytes(gpus))
+    check_memory(config, first_images, find_device_bytes(gpus))
     folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
@@ -143,8 +146,14 @@ def train_model(config: TrainConfig) -> TrainingReport:
         *(report.images, report.held_out_images, report.left_out_images),
         *(run.num_steps, config.optim.batch_size),
     )
+    steps_done = 0
     try:
-        fit.fit(run, folder.location.address)
+        steps_by_fit = (fit.fit(run, folder.location.address) for _ in range(1))
+        with closing(follow(steps_by_fit, run.flag, config.grace)) as followed:
+            steps_done = max(followed)
+    except Stopped as stop:
+        saved = f"{steps_done} of {run.num_steps} steps are" if steps_done else "The latest are"
+        raise Stopped(stop.signal, f"{saved} saved in {config.output}") from stop
     except (RayError, TrainingFailedError) as error:
         raise C3LError(
             f"the training stopped: {last_line(error)}\n"

@@ -158,6 +158,8 @@ def _as_one_unit(unit: Unit, parts: list[pa.Table]) -> pa.Table:
 def _read_samples(unit: Unit, layout: Layout) -> pa.Table:
     location = Location.connect(unit.path)
     samples = list(FORMATS[unit.format].read_samples(location, unit, layout))
+    if len(samples) != unit.num_found:
+        raise ValueError(f"{len(samples)} samples where indexing found {unit.num_found}")
     if unit.damage is not None:
         error = f"damaged_shard: {unit.source or '.'} at {unit.damage}"
         samples.append(Sample(key=f"damage at {unit.damage}", error=error))

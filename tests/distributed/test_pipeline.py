@@ -9,6 +9,7 @@ import ray
 
 from c3l_ray.config import GenerateConfig, Pools
 from c3l_ray.distributed import cluster, pipeline, processes
+from c3l_ray.distributed.stop_flag import StopFlag
 from c3l_ray.errors import last_line
 from c3l_ray.inputs import read
 from c3l_ray.inputs.find import find_shards
@@ -96,9 +97,9 @@ def test_a_dead_engine_is_replaced_and_noted_and_its_units_are_redone(
     assert sorted(notes, key=len) == [{}] * 5 + [{processes.GENERATOR_RESTARTED: 1}]
 
 
-def test_rows_that_kill_or_raise_fail_alone(config: MakeConfig, tmp_path: Path) -> None:
-    """Two images kill a generator, one a scorer, and at one a scorer raises."""
-    write_tars(tmp_path / "in", [20] * 4)
+def test_rows_that_kill_their_process_fail_alone(config: MakeConfig, tmp_path: Path) -> None:
+    """Two images kill a generator, and one a scorer."""
+    write_tars(tmp_path / "in", [10] * 4)
     poisoned = config(input=(str(tmp_path / "in"),), pools=POOLS)
     folder = process(poisoned, IsKilled, IsKilledWhileScoring)
     records = {
@@ -106,11 +107,11 @@ def test_rows_that_kill_or_raise_fail_alone(config: MakeConfig, tmp_path: Path) 
         for manifest in read_manifests(folder)
         for record in read_records(folder, manifest).to_pylist()
     }
-    assert len(records) == 80
+    assert len(records) == 40
     errors = {key: record["error"] for key, record in records.items() if record["error"]}
     assert errors.keys() == {*IsKilled.POISON, IsKilledWhileScoring.POISON}
     assert all(error.startswith("fatal: it killed the ") for error in errors.values())
-    assert [turn["status"] for turn in records["1-07"]["turns"]] == ["unscored"]
+    assert "ok" not in {turn["status"] for turn in records["1-07"]["turns"]}
     reasons = [manifest.counts.reasons for manifest in read_manifests(folder)]
     assert sorted(reasons, key=len) == [{}] * 3 + [{"fatal": 3}]
     letters = sorted((Path(folder.path) / "errors").iterdir())
@@ -134,6 +135,30 @@ def test_an_exception_fails_its_row_and_leaves_its_trace(
     text = letter.read_text()
     assert "2.tar 2-01, in the scoring process" in text and "Traceback" in text
     assert "To change that, write another" in text
+
+
+def test_no_unit_is_begun_once_the_job_is_to_stop(config: MakeConfig, tmp_path: Path) -> None:
+    """Those that are under way are committed, and a later command does the others."""
+    write_tars(tmp_path / "in", [5] * 12)
+    stopped = config(input=(str(tmp_path / "in"),), pools=Pools(generators=1, scorer_gpus=0.5))
+    folder = RunFolder.open(stopped.output)
+    units = pipeline.plan_units(find_shards(stopped.input, Layout()), Layout(), folder)
+    flag = StopFlag()
+    manifests = []
+    for manifest in pipeline.process_units(
+        stopped,
+        folder,
+        units,
+        "origin",
+        generates=True,
+        generator=Pretend,
+        scorer=PassOn,
+        flag=flag,
+    ):
+        manifests.append(manifest.unit)
+        flag.put_up()
+    done = [manifest.unit for manifest in read_manifests(folder)]
+    assert sorted(manifests) == done and 1 <= len(done) < len(units)
 
 
 def test_engines_that_die_on_everything_end_the_job(config: MakeConfig, tmp_path: Path) -> None:

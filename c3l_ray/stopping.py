@@ -39,15 +39,13 @@ def requested() -> signal.Signals | None:
 @contextmanager
 def handled() -> Iterator[None]:
     """Handles the signals in this way; only the main thread may begin that."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    _Noted.number, _Noted.postponements = None, 0
-    for number in SIGNALS:
-        signal.signal(number, _note)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with kept():
+        for number in SIGNALS:
+            signal.signal(number, _note)
+        try:
+            yield
+        finally:
+            _Noted.number, _Noted.postponements = None, 0
 
 
 @contextmanager

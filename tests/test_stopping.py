@@ -40,6 +40,7 @@ def test_the_first_signal_raises_what_no_handler_of_faults_takes(
             pytest.fail("the signal was taken for a fault")
     assert raised.value.exit_status == status
     assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
+    assert stopping.requested() is None
 
 
 def test_a_postponed_signal_is_noted_and_raised_in_the_end_where_nobody_acts_on_it() -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,15 +97,8 @@ def write_records(
         manifests = pipeline.process_units(
             config, folder, remaining, identity.origin, generates=generates, flag=flag
         )
-        with closing(follow(manifests, flag, config.grace)) as followed:
+        with closing(follow(manifests, flag, config.grace)) as followed, _written_at_end(progress):
             progress.follow(bound_failures(followed, progress, config.max_failed_share))
-    except Stopped as stop:
-        progress.write()
-        raise Stopped(
-            stop.signal,
-            f"{progress.counts.images} of {progress.total_images} images are committed in "
-            f"{config.output}",
-        ) from stop
     except RayError as error:
         progress.write()
         raise C3LError(
@@ -116,6 +109,23 @@ def write_records(
         ) from error
     delete_lost_files(folder)
     return progress.write(finished=True)
+
+
+@contextmanager
+def _written_at_end(progress: RunProgress) -> Iterator[None]:
+    """Writes run.json where the work within ends before its time."""
+    try:
+        yield
+    except TooManyFailures:
+        progress.write()
+        raise
+    except Stopped as stop:
+        progress.write()
+        raise Stopped(
+            stop.signal,
+            f"{progress.counts.images} of {progress.total_images} images are committed in "
+            f"{progress.folder.path}",
+        ) from stop
 
 
 def bound_failures(

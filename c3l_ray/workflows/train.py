@@ -150,7 +150,8 @@ def train_model(config: TrainConfig) -> TrainingReport:
     try:
         steps_by_fit = (fit.fit(run, folder.location.address) for _ in range(1))
         with closing(follow(steps_by_fit, run.flag, config.grace)) as followed:
-            steps_done = max(followed)
+            for steps in followed:
+                steps_done = steps
     except Stopped as stop:
         saved = f"{steps_done} of {run.num_steps} steps are" if steps_done else "The latest are"
         raise Stopped(stop.signal, f"{saved} saved in {config.output}") from stop

@@ -71,7 +71,7 @@ def test_each_row_that_kills_is_found_within_few_deaths(
     num_rows: int, poison: set[int], deaths: int
 ) -> None:
     found = count_deaths(num_rows, lambda rows: bool(poison & {*rows}))
-    assert (found[0], found[1].keys()) == (deaths, poison)
+    assert (found[0], {*found[1]}) == (deaths, poison)
 
 
 def test_a_process_that_dies_once_costs_nothing_but_the_time() -> None:

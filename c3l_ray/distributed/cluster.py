@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 import os
+import signal
 import sys
 
 import ray
@@ -12,7 +13,7 @@ from ray.data import DataContext
 from c3l_ray import stopping
 from c3l_ray.config import GenerateConfig, Pools, ScoreConfig, ScorerPool
 from c3l_ray.distributed.gpu_shares import choose_shares
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
 
 MAX_RETRIES = 3
 
@@ -49,6 +50,8 @@ def connect(num_actors: int) -> None:
                 logging_level=logging.ERROR,
                 **size,
             )
+    except SystemExit as end:  # Ray's handler of SIGTERM, while Ray starts
+        raise Stopped(signal.SIGTERM) from end
     except Exception as error:  # Ray raises that itself where a node does not start in time
         if address == "local":
             raise C3LError(

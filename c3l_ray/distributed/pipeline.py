@@ -205,7 +205,7 @@ def _index_shard(shard: Shard, layout: Layout, key: str) -> list[Unit]:
     if deaths < MAX_READ_DEATHS:
         units = index_shard(shard, layout)
     else:
-        units = [damaged_unit(shard, f"the begin: {deaths} processes died while they read it")]
+        units = [damaged_unit(shard, f"its begin: {deaths} processes died while they read it")]
     ledger.end(shard.name)
     return units
 

@@ -7,6 +7,7 @@ read, and a rerun reads nothing of the units that are done.
 """
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
@@ -14,12 +15,14 @@ from typing import Protocol
 import pyarrow as pa
 
 from c3l_ray import storage
-from c3l_ray.errors import first_line
+from c3l_ray.errors import C3LError, first_line
 from c3l_ray.inputs.formats import folders, llava_json, parquet, tars
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit, digest_text
 from c3l_ray.schema import EXCEPTION, STAGED_ROWS, conform, replace_columns
 from c3l_ray.storage import Location
+
+log = logging.getLogger(__name__)
 
 UNIT_ROWS = 256
 UNIT_BYTES = 64 * 2**20
@@ -48,11 +51,23 @@ FORMATS: dict[str, ShardFormat] = {
 def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
     """The units of a shard; a damage ends the last one.
 
-    A shard without samples has one unit without rows.
+    A shard without samples has one unit without rows; one that cannot be indexed, in a way that
+    nobody expected, is a damage as a whole.
 
     Raises:
+        C3LError: the layout cannot be used.
         OSError: the storage failed.
     """
+    try:
+        return _find_units(shard, layout)
+    except (C3LError, *storage.FAULTS):
+        raise
+    except Exception as error:  # as of `read_unit`
+        log.warning("%s cannot be indexed", shard.address, exc_info=True)
+        return [damaged_unit(shard, f"its begin: {type(error).__name__}: {first_line(error)}")]
+
+
+def _find_units(shard: Shard, layout: Layout) -> list[Unit]:
     units: list[Unit] = []
     num_seen: Counter[str] = Counter()
     pending: list[tuple[SampleStart, int]] = []  # with how often its key had come before

@@ -5,6 +5,7 @@ That second put is the commit: whoever loses the race has written a file that no
 Readers trust manifests only.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -75,6 +76,7 @@ def commit_unit(
         C3LError: the folder, or this unit, is of another origin.
     """
     attempt = uuid.uuid4().hex[:12]
+    name = f"manifests/{unit}.json"
     manifest = Manifest(unit=unit, source=source, origin=origin, attempt=attempt)
     if staged is not None:
         records = make_records(staged, origin)
@@ -96,9 +98,13 @@ def commit_unit(
                 faults=staged["faults"].to_pylist(),
             ),
         )
-        folder.write(file, content)
+        try:
+            folder.write(file, content)
+        except FileNotFoundError:
+            # Another command has committed the unit, and deleted what this one had begun to write.
+            if not (folder.location / name).exists():
+                raise
     folder.check_owner(origin)
-    name = f"manifests/{unit}.json"
     if folder.write_if_absent(name, manifest.to_json().encode()):
         return manifest
     first = Manifest.from_json((folder.location / name).read())
@@ -153,7 +159,8 @@ def delete_lost_files(folder: RunFolder) -> int:
         if unit in committed and committed[unit] != f"records/{file.name}":
             lost.append(file)
     for file in lost:
-        file.remove()
+        with contextlib.suppress(FileNotFoundError):  # another command on this folder was first
+            file.remove()
     return len(lost)
 
 

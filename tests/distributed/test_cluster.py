@@ -8,7 +8,7 @@ import ray
 
 from c3l_ray.config import GeneratorModel, Pools
 from c3l_ray.distributed import cluster
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
 from tests.distributed.configs import make_score_config
 from tests.examples import MakeConfig
 
@@ -40,6 +40,16 @@ def test_a_cluster_that_does_not_come_is_one_message(
     with pytest.raises(C3LError, match=message) as raised:
         cluster.connect(2)
     assert type(raised.value) is kind
+
+
+def test_a_signal_while_ray_starts_stops_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(**_: Any) -> None:
+        raise SystemExit(15)  # as Ray's handler does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", end)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        cluster.connect(2)
 
 
 def test_a_scorer_without_generators_has_a_gpu_of_its_own(tmp_path: Path) -> None:

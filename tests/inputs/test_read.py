@@ -9,7 +9,7 @@ from c3l_ray.inputs import read
 from c3l_ray.inputs.formats import parquet
 from c3l_ray.inputs.joins import join_small_units
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.units import Sample, Unit
+from c3l_ray.inputs.units import Sample, SampleStart, Unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.world import write_shard
 from c3l_ray.storage import Location
@@ -131,3 +131,24 @@ def test_a_reader_that_returns_too_few_samples_is_a_fault(
     failures: list[tuple[Unit, Exception]] = []
     errors = read.read_unit(unit, Layout(), failures)["error"].to_pylist()
     assert errors == ["exception: ValueError: 1 samples where indexing found 2"] * 2
+
+
+def test_a_shard_that_cannot_be_indexed_is_one_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[SampleStart]:
+        yield SampleStart(key="a", start=0, position=0)
+        raise KeyError("what nobody expected")
+
+    pq.write_table(pa.table({"image": [b"x"] * 2}), tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet, "find_samples", fail)
+    (row,) = read_rows(tmp_path / "a.parquet")
+    fault = "its begin: KeyError: 'what nobody expected'"
+    assert row["error"] == f"damaged_shard: a.parquet at {fault}"
+
+    def lose_storage(*_: object) -> Iterator[SampleStart]:
+        raise ConnectionError("the storage is away")
+
+    monkeypatch.setattr(parquet, "find_samples", lose_storage)
+    with pytest.raises(ConnectionError):
+        index_only_shard(tmp_path / "a.parquet")

@@ -16,6 +16,7 @@ from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.methods.vigc import CorrectionRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_args import find_faults
 
 Method = Literal["c3l", "vigc"]
@@ -158,8 +159,10 @@ class RecordsConfig(ABC):
     """Day that chat templates which write the date are given (default: when the run began)."""
     mix_versions: bool = False
     """Go on in an output that other versions of c3l-ray, vLLM, transformers or torch began."""
-    max_failed_share: Annotated[float, Range(min=0, max=1)] = 1.0
+    max_failed_share: Annotated[float, Range(min=0, max=1)] = 0.05
     """Exit with status 4 when a larger share of the images failed."""
+    grace: Annotated[float, Range(min=0)] = GRACE_S
+    """Seconds after SIGTERM or Ctrl-C in which the units under way are still committed."""
     limit: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Do only the first images, for a trial; the same command without it goes on from there."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None

@@ -36,6 +36,10 @@ TurnStatus = Literal[
 RecordStatus = Literal["ok", "failed", "text_only"]
 TEXT_ONLY: RecordStatus = "text_only"  # a sample without an image: kept, not scored, no failure
 
+# Of an error: what nobody expected of a row. Both are bounded, since the row may not be at fault.
+FATAL = "fatal"  # the row kills its process
+EXCEPTION = "exception"  # the row raises one
+
 # The kinds of a turn that was made elsewhere; its `instruction` is the system message, else empty.
 GIVEN = "given"  # it stands alone, or begins a conversation
 FOLLOW_UP = "follow_up"  # it was asked, and is scored, after the usable turns before it in its row

@@ -30,7 +30,7 @@ from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
 from c3l_ray.train.objectives import Answers
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l import C3LConfig, run_c3l
-from jobs.command_line import main
+from jobs.command_line import AFRESH, main
 
 if TYPE_CHECKING:
     from c3l_ray.runs.report import RecordsReport
@@ -166,7 +166,7 @@ def make_c3l_config(config: DemoConfig) -> C3LConfig:
 
 
 def run_command(program: str = "python -m jobs.demo") -> None:
-    main(DemoConfig, run, __doc__, program)
+    main(DemoConfig, run, __doc__, program, again=AFRESH)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ turns of an image, --export preference pairs of a better and a worse answer.
 --llava adds LLaVA's conversation format. A useful score selects better turns
 than the controls --by random, --by clip and --by image_logprob do.
 
-Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
-other failure.
+Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
+by SIGTERM, 1 any other failure.
 """
 
 from c3l_ray.select_config import SelectConfig
-from jobs.command_line import main
+from jobs.command_line import AFRESH, main
 
 
 def run(config: SelectConfig) -> None:
@@ -27,7 +27,7 @@ def run(config: SelectConfig) -> None:
 
 
 def run_command(program: str = "python -m jobs.select") -> None:
-    main(SelectConfig, run, __doc__, program)
+    main(SelectConfig, run, __doc__, program, again=AFRESH)
 
 
 if __name__ == "__main__":

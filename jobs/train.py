@@ -31,8 +31,9 @@ Sources of defaults: [C-com] a community reproduction of C3L, whose own values
 are not public; [L] the recipes of LLaVA-1.5; [CG] our reading of CG-VLM;
 [V-cfg] the configs of VIGC's authors.
 
-Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
-other failure.
+Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
+by SIGTERM, 1 any other failure. At either signal the steps so far are saved in
+a checkpoint; a second one ends the job at once.
 """
 
 from c3l_ray.train.training_config import TrainConfig

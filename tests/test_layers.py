@@ -28,6 +28,7 @@ PARTS = {
     "errors": Part(),
     "ranges": Part("errors"),
     "flags": Part("", "tyro"),
+    "stopping": Part("errors"),
     "storage": Part("errors", "fsspec botocore"),
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
@@ -38,7 +39,9 @@ PARTS = {
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("errors flags inputs.layout methods methods.scores ranges template_args"),
+    "config": Part(
+        "errors flags inputs.layout methods methods.scores ranges stopping template_args"
+    ),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("config methods schema"),
@@ -72,12 +75,18 @@ PARTS = {
     "inference.packing": Part("", "numpy"),
     "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
-    "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
+    "distributed": Part(
+        "config distributed.stop_flag errors inference inputs inputs.layout runs schema stopping",
+        "pyarrow ray",
+    ),
+    # How training stops, too.
+    "distributed.stop_flag": Part("errors stopping", "ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
     "train.training_config": Part(
-        "flags inputs.layout methods ranges template_args train.mixture_config train.objectives"
+        "flags inputs.layout methods ranges stopping template_args train.mixture_config "
+        "train.objectives"
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
@@ -97,9 +106,11 @@ PARTS = {
         "ray",
     ),
     "train.fit": Part(
-        "train.held_out train.learning train.reading train.reading.stream train.training_config",
+        "distributed.stop_flag train.held_out train.learning train.reading train.reading.stream "
+        "train.training_config",
         "ray torch",
     ),
+    "train.devices": Part("", "ray torch"),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.
     "scenes": Part("", "numpy PIL"),
@@ -114,15 +125,15 @@ PARTS = {
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
-        "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores processors ranges report runs schema select_config storage train.fit "
-        "train.identity "
-        "train.learning train.reading train.training_config",
+        "chat config dataset distributed distributed.stop_flag errors identity images inference "
+        "inputs methods.scores processors ranges report runs schema select_config storage "
+        "train.devices train.fit train.identity train.learning train.reading "
+        "train.training_config",
         "ray",
     ),
     "jobs": Part(
         "config dataset errors evaluation flags methods.scores ranges runs scenes select_config "
-        "train.objectives train.training_config workflows",
+        "stopping train.objectives train.training_config workflows",
         "tyro",
     ),
 }

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 import tyro
 
-from c3l_ray import config, errors, schema
+from c3l_ray import config, errors, schema, stopping
 from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig
 from c3l_ray.dataset.columns import CONVERSATION_OF_TURN, PREFERENCE
 from c3l_ray.dataset.preference import NoPair
@@ -186,7 +186,7 @@ def find_error_words() -> set[str]:
     files = [package / f"{name}.py" for name in ("images", "grey_depths", "png_chunks")]
     files += [*(package / "inputs").rglob("*.py")]
     files += (package / "inference" / f"turn_{name}.py" for name in ("generator", "scorer"))
-    words = set()
+    words = {schema.FATAL, schema.EXCEPTION}
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
         match node:
             case ast.Constant(value=str() as text):
@@ -244,7 +244,8 @@ def test_a_table_has_every_choice_and_no_other(
 def test_the_table_of_exit_statuses_has_every_status(page: Page, heading: str) -> None:
     classes: list[type[errors.C3LError]]
     classes = [errors.C3LError, *errors.C3LError.__subclasses__()]
-    expected = {0, 130, *(error.exit_status for error in classes)}
+    stopped = (errors.Stopped(number).exit_status for number in stopping.SIGNALS)
+    expected = {0, *stopped, *(error.exit_status for error in classes)}
     assert [int(row[0]) for row in page.table(heading)] == sorted(expected)
 
 

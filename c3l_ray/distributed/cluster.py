@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from typing import TypeVar
 import ray
 from ray.data import DataContext
 
+from c3l_ray import stopping
 from c3l_ray.config import GeneratingConfig, Pools, ScoreConfig, ScorerPool
 from c3l_ray.distributed.gpu_shares import choose_shares
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
 
 Generating = TypeVar("Generating", bound=GeneratingConfig)
 
@@ -53,7 +55,8 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     log.info("starting Ray" if address == "local" else "joining the cluster at RAY_ADDRESS")
     try:
-        with contextlib.nullcontext() if verbose else _hide_core_messages():
+        # Ray's own handler of SIGTERM aborts with a native trace.
+        with stopping.kept(), contextlib.nullcontext() if verbose else _hide_core_messages():
             ray.init(
                 address=address,
                 include_dashboard=False,
@@ -61,6 +64,8 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
                 logging_level=logging.INFO if verbose else logging.ERROR,
                 **size,
             )
+    except SystemExit as end:  # Ray's handler of SIGTERM, while Ray starts
+        raise Stopped(signal.SIGTERM) from end
     except Exception as error:  # Ray raises that itself where a node does not start in time
         if address == "local":
             raise C3LError(

@@ -6,6 +6,7 @@ A unit whose failed rows are healed is committed again, as another edition: `<un
 names, then `<unit>.2`. Readers trust manifests only, and of a unit that of its latest edition.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -101,17 +102,23 @@ def commit_records(folder: RunFolder, manifest: Manifest, records: pa.Table | No
         C3LError: the folder, or this unit, is of another origin.
     """
     name = name_edition(manifest.unit, manifest.edition)
+    manifest_name = f"manifests/{name}.json"
     if records is not None:
         buffer = io.BytesIO()
         pq.write_table(records, buffer, compression="zstd")
         content = buffer.getvalue()
         file = f"records/{name}-{manifest.attempt}.parquet"
         manifest = dataclasses.replace(manifest, file=file, digest=_digest(content))
-        folder.write(file, content)
+        try:
+            folder.write(file, content)
+        except FileNotFoundError:
+            # Another command has committed the unit, and deleted what this one had begun to write.
+            if not (folder.location / manifest_name).exists():
+                raise
     folder.check_owner(manifest.origin)
-    if folder.write_if_absent(f"manifests/{name}.json", manifest.to_json().encode()):
+    if folder.write_if_absent(manifest_name, manifest.to_json().encode()):
         return manifest
-    first = Manifest.from_json((folder.location / f"manifests/{name}.json").read())
+    first = Manifest.from_json((folder.location / manifest_name).read())
     check_origin(folder, first, manifest.origin)
     return first
 
@@ -202,7 +209,8 @@ def delete_lost_files(folder: RunFolder) -> int:
         if manifest is not None and edition <= manifest.edition and not is_named:
             lost.append(file)
     for file in lost:
-        file.remove()
+        with contextlib.suppress(FileNotFoundError):  # another command on this folder was first
+            file.remove()
     return len(lost)
 
 

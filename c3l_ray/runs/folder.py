@@ -19,7 +19,7 @@ SELECTION = "selection.json"
 
 _STAGE = re.compile(r"(round|train)-\d+")  # folders of jobs.c3l
 _RESULTS = {"manifests": "", "model": "", "checkpoints": "checkpoint_"}  # folder, name in it
-_INDEXES = ("shards", "joins")  # of the input that the folder was claimed for
+_OF_INPUT = ("shards", "joins", "errors")  # of what the folder was claimed for
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class RunFolder:
         if theirs.get("job") == job and not _holds_results(self.location):
             log.info("%s holds no results yet; it is begun anew with other settings", self.path)
             self.write_json(REPORT, mine)
-            self._remove_indexes()
+            self._remove_what_is_of_input()
             return identity
         before = Identity(theirs.get("identity", {}))
         changes = _list_changes(before.content, identity.content)
@@ -211,9 +211,9 @@ class RunFolder:
         if (self.location / "manifests").list_children():
             raise PreflightError(f"{self.flag} {self.path}: has manifests but no {REPORT}")
 
-    def _remove_indexes(self) -> None:
+    def _remove_what_is_of_input(self) -> None:
         for child in self.location.list_children():
-            if child.name in _INDEXES:
+            if child.name in _OF_INPUT:
                 child.remove(recursive=True)
 
     def _refuse_other_version(self, report: dict[str, Any]) -> None:

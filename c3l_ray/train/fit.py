@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.exceptions
 import ray.train
 import torch
 from ray.train import (
@@ -32,6 +30,7 @@ from ray.train import (
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
+from c3l_ray.distributed.stop_flag import StopFlag
 from c3l_ray.train.held_out import HeldOut
 from c3l_ray.train.learning import export
 from c3l_ray.train.learning.metrics import MeasurementLine, MeasurementLog, MetricAccumulator
@@ -44,7 +43,6 @@ from c3l_ray.train.training_config import TrainConfig
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 ADAPTER_FOLDER = "adapter"
-DEVICE_TIMEOUT_S = 60
 NOTES = "notes.json"
 POSITION = "position.json"
 STOPPED = "stopped.json"
@@ -73,11 +71,13 @@ class TrainingRun:
         config: of the run, with the GPUs decided.
         data: to learn from.
         write: writes a whole file of the output, by its name.
+        flag: at which the workers save a checkpoint and end.
     """
 
     config: TrainConfig
     data: TrainingData
     write: Callable[[str, bytes], None]
+    flag: StopFlag = field(default_factory=StopFlag)
 
     @property
     def num_steps(self) -> int:
@@ -86,12 +86,17 @@ class TrainingRun:
         return optim.steps or max(1, round(optim.epochs * examples / optim.batch_size))
 
 
-def fit(run: TrainingRun, storage_path: str) -> None:
+def fit(run: TrainingRun, storage_path: str) -> int:
     """Trains, and writes model/, the measurements and the notes through `run.write`.
+
+    Where the flag is put up it ends after the step under way, with a checkpoint and no model.
 
     Args:
         run: what to do.
         storage_path: where Ray Train keeps its checkpoints: an absolute path or s3://.
+
+    Returns:
+        The steps done.
 
     Raises:
         ray.train.TrainingFailedError: more deaths than the config allows, or an error in a worker.
@@ -113,26 +118,8 @@ def fit(run: TrainingRun, storage_path: str) -> None:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    ray_trainer.fit()
-
-
-def find_device_bytes(gpus: float) -> int | None:
-    """The memory of a worker's GPU, or of its part of one; None where there is none to ask.
-
-    Args:
-        gpus: of a worker.
-    """
-    if not gpus:
-        return None
-    read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device_bytes)
-    try:
-        return int(min(1.0, gpus) * ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S))
-    except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
-        return None
-
-
-def _read_device_bytes() -> int:
-    return torch.cuda.get_device_properties(0).total_memory
+    metrics = ray_trainer.fit().metrics or {}
+    return int(metrics.get("step", 0))
 
 
 def run_worker(loop_config: dict[str, Any]) -> None:
@@ -200,14 +187,19 @@ def run_worker(loop_config: dict[str, Any]) -> None:
                 stop = {"reason": reason, "step": steps_done, "saved_step": saved_step}
                 run.write(STOPPED, json.dumps(stop).encode())
             return
-        if save_now:
+        stops = trainer.agree(trainer.rank == 0 and run.flag.is_up())
+        if save_now or stops:
             started = time.monotonic()
+            line |= {"step": steps_done}
             _save_checkpoint(trainer, metrics, steps_done, line, measurement_log)
             metrics.checkpoint_s = time.monotonic() - started
             saved_step = steps_done
+            if stops and not is_last:
+                break
         elif report_now:
             _report(line)
-    _write_model(trainer, run)
+    else:
+        _write_model(trainer, run)
     if measurement_log:
         measurement_log.close()
 

@@ -12,6 +12,7 @@ from c3l_ray.flags import optional
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_args import find_faults
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
@@ -199,6 +200,8 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     layout: ConversationLayout = field(default_factory=ConversationLayout)
     max_pixels: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
+    grace: Annotated[float, Range(min=0)] = GRACE_S
+    """Seconds after SIGTERM or Ctrl-C in which the steps so far are saved in a checkpoint."""
 
     def __post_init__(self) -> None:
         check_config(self)

@@ -279,6 +279,7 @@ def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
                 **_fields_of(TuningOptions, config.tuning),
             ),
             "max_pixels": config.max_pixels,
+            "grace": config.grace,
         }
     )
 

@@ -3,12 +3,13 @@
 import dataclasses
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from c3l_ray import __version__
-from c3l_ray.errors import C3LError, PreflightError, last_line
+from c3l_ray.errors import C3LError, PreflightError, Stopped, last_line
 from c3l_ray.identity import Identity
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.state import PROGRESS, CommandLog, RunState, note_failure, now
@@ -116,14 +117,14 @@ def train_model(config: TrainConfig) -> TrainingReport:
         return finished
 
     from c3l_ray.distributed import cluster
-    from c3l_ray.train import fit
+    from c3l_ray.train.devices import find_device_bytes
     from c3l_ray.train.learning.memory import check_memory
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
-    check_memory(config, first_images, fit.find_device_bytes(gpus))
+    check_memory(config, first_images, find_device_bytes(gpus))
     folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     commands = CommandLog(folder, identity.origin)
@@ -152,6 +153,7 @@ def _fit_and_verify(
     from ray.train import TrainingFailedError
 
     from c3l_ray.distributed import cluster
+    from c3l_ray.distributed.stop_flag import follow
     from c3l_ray.inference.model_check import check_model
     from c3l_ray.train import fit
     from c3l_ray.train.learning.metrics import MEASUREMENTS
@@ -190,8 +192,15 @@ def _fit_and_verify(
         *(report.images, report.held_out_images, report.left_out_images),
         *(run.num_steps, config.optim.batch_size),
     )
+    steps_done = 0
     try:
-        fit.fit(run, folder.location.address)
+        steps_by_fit = (fit.fit(run, folder.location.address) for _ in range(1))
+        with closing(follow(steps_by_fit, run.flag, config.grace)) as followed:
+            for steps in followed:
+                steps_done = steps
+    except Stopped as stop:
+        saved = f"{steps_done} of {run.num_steps} steps are" if steps_done else "The latest are"
+        raise Stopped(stop.signal, f"{saved} saved in {config.output}") from stop
     except (RayError, TrainingFailedError) as error:
         raise C3LError(
             f"the training stopped: {last_line(error)}\n"

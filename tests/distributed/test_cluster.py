@@ -9,7 +9,7 @@ import ray
 
 from c3l_ray.config import GeneratorModel, Pools
 from c3l_ray.distributed import cluster
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
 from tests.distributed.configs import make_score_config
 from tests.examples import MakeConfig
 
@@ -61,6 +61,16 @@ def test_what_rays_core_says_of_its_logging_is_shown_on_demand(
     shown = capfd.readouterr().err
     assert "a warning that matters\n" in shown
     assert ("logging.cc" in shown) == verbose
+
+
+def test_a_signal_while_ray_starts_stops_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(**_: Any) -> None:
+        raise SystemExit(15)  # as Ray's handler does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", end)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        cluster.connect(2)
 
 
 def test_a_scorer_without_generators_has_a_gpu_of_its_own(tmp_path: Path) -> None:

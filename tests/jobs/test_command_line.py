@@ -2,15 +2,18 @@
 
 import io
 import logging
+import os
+import signal
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
 
-from c3l_ray.errors import C3LError, PreflightError, TooManyFailures
+from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures
 from c3l_ray.runs.state import PROGRESS
 from jobs import command_line
-from jobs.command_line import main
+from jobs.command_line import AFRESH, main
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,13 @@ class Config:
             "error: /data/x.tar: No such file or directory; run the same command again",
         ),
         (KeyboardInterrupt(), 130, "stopped; run the same command again"),
+        (
+            Stopped(signal.SIGTERM, "5 of 9 images are committed in out"),
+            143,
+            "stopped by SIGTERM; 5 of 9 images are committed in out; run the same command again to "
+            "go on from there",
+        ),
+        (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C; run the same command again"),
     ],
 )
 def test_an_end_is_a_message_and_a_status(
@@ -97,3 +107,18 @@ def test_a_terminal_shows_progress_in_place(
         f"starting\nprogress 1/9 and mo{clear}progress 2/9{clear}note: slow\n"
         "progress 3/9\nerror: the job stopped\n"
     )
+
+
+def test_a_signal_to_a_job_that_keeps_nothing_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Config) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(sys, "argv", ["job"])
+    with pytest.raises(SystemExit) as raised:
+        main(Config, run, "A job.", "python -m jobs.job", again=AFRESH)
+    assert raised.value.code == 143
+    message = "stopped by SIGTERM; run the same command again, which begins afresh\n"
+    assert capsys.readouterr().err == message

@@ -1,5 +1,6 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def read_first_png(path: Path) -> bytes:
 def finished(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A finished run over the mixed shards."""
     output = tmp_path_factory.mktemp("finished") / "run"
-    done = generate(mixed, output)
+    done = generate(mixed, output, "--max-failed-share", "0.3")
     assert done.returncode == 0, done.stderr
     return FinishedRun(output, done.stdout, done.stderr)
 
@@ -126,13 +127,13 @@ def test_the_same_command_again_skips_what_is_done_and_counts_all_that_failed(
 ) -> None:
     files = list((finished.output / "records").iterdir())
     before = {path: path.stat().st_mtime_ns for path in files}
-    again = generate(mixed, finished.output, "--max-failed-share", "0.1")
+    again = generate(mixed, finished.output)
     assert "3 units; 3 of these are done" in again.stderr
     files = list((finished.output / "records").iterdir())
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert read_report(finished.output)["images"] == 17
     assert again.returncode == 4
-    assert "4 of 17 images failed" in again.stderr
+    assert "4 of 17 images failed, over the share of 0.05" in again.stderr
 
 
 def test_another_origin_is_refused_and_nothing_is_touched(
@@ -218,35 +219,63 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     assert f"{2 * len(good)} sampled to {len(good)} questions" in done.stdout
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:
-    """Killed with its first unit committed; the same command finishes, and nothing is twice.
+def read_units_done(output: Path) -> set[str]:
+    return {manifest.unit for manifest in read_manifests(RunFolder.open(str(output)))}
 
-    Also where the killed one was to do the first images only, which end within a shard.
-    """
-    world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
-    more = ("--turns-per-image", "10")
-    flags = generate_flags(tmp_path / "in", tmp_path / "run", *more)
+
+@contextlib.contextmanager
+def begin_job(output: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """A job of its own session, which has committed a unit."""
+    before = read_units_done(output)
     with subprocess.Popen(
-        make_command("generate", *flags, "--limit", "23"),
+        make_command("generate", *flags),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     ) as job:
         deadline = time.monotonic() + 240
-        while not list((tmp_path / "run" / "manifests").glob("*.json")):
+        while read_units_done(output) == before:
             assert job.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
+        yield job
+
+
+def test_a_stopped_and_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:
+    """With its first unit committed it is stopped by SIGTERM, and then killed; nothing is twice.
+
+    The one that is stopped was to do the first images only, which end within a shard.
+    """
+    world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
+    more = ("--turns-per-image", "10")
+    output = tmp_path / "run"
+    flags = generate_flags(tmp_path / "in", output, *more)
+    with begin_job(output, *flags, "--limit", "23") as job:
+        job.terminate()
+        _, logged = job.communicate(timeout=120)
+    assert job.returncode == 143, logged
+    stopped = read_units_done(output)
+    report = read_report(output)
+    assert 0 < len(stopped) <= 5 and report["images"] == sum(
+        manifest.counts.images for manifest in read_manifests(RunFolder.open(str(output)))
+    )
+    assert logged.splitlines()[-1] == (
+        f"stopped by SIGTERM; {report['images']} of 23 images are committed in {output}; "
+        "run the same command again to go on from there"
+    )
+    assert "Traceback" not in logged and "SIGTERM received" not in logged
+    assert (report["state"], report["finished"]) == ("stopped", None)
+    with begin_job(output, *flags) as job:
         os.killpg(job.pid, signal.SIGKILL)
-    folder = RunFolder.open(str(tmp_path / "run"))
-    done = {manifest.unit for manifest in read_manifests(folder)}
-    assert 0 < len(done) < 10
-    killed = read_report(tmp_path / "run")
+    done = read_units_done(output)
+    assert stopped < done and len(done) < 11
+    killed = read_report(output)
     assert (killed["state"], killed["finished"]) == ("running", None)
     again = run_job("generate", *flags)
     assert again.returncode == 0, again.stderr
     states = [command["state"] for command in read_report(tmp_path / "run")["commands"]]
-    assert states == ["running", "finished"]
+    assert states == ["stopped", "running", "finished"]
     assert f"11 units; {len(done)} of these are done" in again.stderr
     records = read_records(tmp_path / "run")
     assert len({record["image_id"] for record in records}) == len(records) == 50

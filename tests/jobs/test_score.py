@@ -93,7 +93,7 @@ def mix_flags(mix: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def scored(mix: Path) -> subprocess.CompletedProcess[str]:
-    done = run_job("score", *mix_flags(mix))
+    done = run_job("score", *mix_flags(mix, "--max-failed-share", "0.4"))
     assert done.returncode == 0, done.stderr
     return done
 
@@ -196,7 +196,7 @@ def test_scored_turns_are_selected_and_exported(mix: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("scored")
 def test_the_same_command_again_skips_what_is_done(mix: Path) -> None:
-    again = run_job("score", *mix_flags(mix, "--max-failed-share", "0.3"))
+    again = run_job("score", *mix_flags(mix))
     assert again.returncode == 4, again.stderr
     assert "1 units; 1 of these are done" in again.stderr
     assert "2 of 5 images failed" in again.stderr
@@ -209,7 +209,8 @@ def test_the_same_command_again_skips_what_is_done(mix: Path) -> None:
 def test_records_are_scored_anew_from_s3_to_s3(mix: Path, s3: str) -> None:
     location = Location.connect(s3)
     location.fs.put(f"{mix / 'run'}/", f"{location.path}/run/", recursive=True)
-    flags = score_flags(f"{s3}/run", f"{s3}/anew", "--scorer.baseline", "grey")
+    more = ("--scorer.baseline", "grey", "--max-failed-share", "0.4")
+    flags = score_flags(f"{s3}/run", f"{s3}/anew", *more)
     done = run_job("score", *flags)
     assert done.returncode == 0, done.stderr
     assert "images   5: " in done.stdout

@@ -80,12 +80,12 @@ def test_another_job_does_not_take_a_folder(folder: RunFolder) -> None:
 
 def test_a_folder_that_is_begun_anew_forgets_what_input_it_indexed(folder: RunFolder) -> None:
     folder.claim(ONE, "generate")
-    for name in ("shards/a.json", "joins/000000.json"):
+    for name in ("shards/a.json", "joins/000000.json", "errors/a.json"):
         folder.write(name, b"{}")
     folder.claim(ONE, "generate")
     assert folder.list_json("shards") and folder.list_json("joins")
     folder.claim(TWO, "generate")
-    assert not folder.list_json("shards") and not folder.list_json("joins")
+    assert not any(map(folder.list_json, ("shards", "joins", "errors")))
 
 
 def test_a_job_whose_folder_was_begun_anew_commits_nothing(folder: RunFolder) -> None:

@@ -12,6 +12,7 @@ import pytest
 import ray.train
 from ray.train import Checkpoint
 
+from c3l_ray.distributed.stop_flag import StopFlag
 from c3l_ray.train import fit, held_out
 from c3l_ray.train.learning.readable import Prompt
 from c3l_ray.train.learning.trainer import Trainer
@@ -208,5 +209,37 @@ def test_what_is_not_measured_of_replies_is_noted(
     assert "held_out_readable" not in run.written["measurements.json"].decode()
 
 
-def test_the_memory_of_a_worker_without_a_gpu_is_not_asked_for() -> None:
-    assert fit.find_device_bytes(0) is None
+def test_a_worker_that_is_to_stop_saves_the_step_under_way_and_writes_no_model(
+    train_config: MakeTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_config(
+        optim=Optimization(batch_size=2, steps=NUM_STEPS),
+        progress=Progress(log_every=3, checkpoint_every=3),
+    )
+    batches = make_batches(config)
+    reported: list[tuple[int, bool]] = []
+    models: list[Any] = []
+
+    class IsUpAtTheSecondStep(StopFlag):
+        def is_up(self) -> bool:
+            checks.append(None)
+            return len(checks) >= 2
+
+    checks: list[None] = []
+
+    def report(line: Any, checkpoint: Checkpoint | None = None) -> None:
+        reported.append((line["step"], checkpoint is not None))
+
+    monkeypatch.setattr(fit, "get_device", lambda: CPU)
+    monkeypatch.setattr(fit, "_open_batches", lambda *_: iter(batches))
+    monkeypatch.setattr(fit, "_report", report)
+    monkeypatch.setattr(fit, "_write_model", lambda trainer, run: models.append(run))
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
+    files = (FileRows(address="a", rows=tuple(range(8))),)
+    data = TrainingData(files=files, held_out=(), quantiles={}, read=lambda address, rows: [])
+    written: dict[str, bytes] = {}
+    flag = IsUpAtTheSecondStep("key")
+    run = fit.TrainingRun(config=config, data=data, write=written.__setitem__, flag=flag)
+    fit.run_worker({"run": run})
+    assert reported == [(2, True)]
+    assert models == []

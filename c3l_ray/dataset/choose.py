@@ -156,8 +156,10 @@ def _find_first_of_kinds(
     if lacking:
         there = ", ".join(f"{kind} {count}" for kind, count in available.most_common())
         asked = ", ".join(f"{counts[kind]} of kind {kind}" for kind in lacking)
-        largest = find_largest_total(available, config.shares)
-        advice = f"; --top {largest} is the most that has these shares" if largest else ""
+        advice = ""
+        if all(available[kind] for kind in lacking):
+            largest = find_largest_total(available, config.shares)
+            advice = f"; --top {largest} is the most that has these shares"
         raise PreflightError(
             f"--mix {' '.join(config.mix)}: asks for {asked} among {num_kept} turns; the turns "
             f"that can be kept are {there}{advice}"

@@ -42,7 +42,7 @@ def test_a_kind_of_too_few_turns_is_refused_with_what_there_is(write_run: WriteR
     assert not (path / "dataset").exists()
     report = select_turns(SelectConfig(input=str(path), top=5, mix=("short=0.5", "detail=0.5")))
     assert report.kinds == {"short": 3, "detail": 2}
-    message = "asks for 1 of kind vqa among 2 turns; .* are short 6, detail 2; --top 1 is the most"
+    message = "asks for 1 of kind vqa among 2 turns; .* are short 6, detail 2$"
     with pytest.raises(PreflightError, match=message):
         select_turns(SelectConfig(input=str(path), top=2, mix=("short=0.5", "vqa=0.5")))
     with pytest.raises(PreflightError, match=r"are short 6, detail 2$"):

@@ -23,6 +23,7 @@ from c3l_ray.methods import vigc
 from c3l_ray.methods.scores import SCORE_NAMES, SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.state import RunState
 from c3l_ray.select_config import SelectConfig
@@ -30,7 +31,6 @@ from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
 from c3l_ray.workflows.c3l_report import C3LReport
-from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig

@@ -14,7 +14,7 @@ CURES_OF_IMAGES: Mapping[str, str] = {
     "unsupported": (
         "install what the message names, or convert the images; write the Parquet anew"
     ),
-    "too_large": "shrink it",
+    "too_large": "shrink it, or save it anew",
     "too_narrow": "crop it",
     "no_image": "add it; name the column or --layout.image-root",
     "several_images": "split it",
@@ -24,6 +24,8 @@ CURES_OF_IMAGES: Mapping[str, str] = {
     "refused": FEWER_TOKENS,
     "no_turn": "by the statuses of its turns",
     "unscored": LESS_MEMORY,
+    "fatal": "more memory; remove the image; see errors/",
+    "exception": "see its trace in errors/",
 }
 """By the first word of an image's error."""
 

@@ -8,11 +8,11 @@ from typing import Any
 from c3l_ray.dataset.card import CARD
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
+from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.turn_tables import format_table, format_turn, make_printable
 from c3l_ray.workflows.c3l_report import C3LReport
-from c3l_ray.workflows.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.workflows.train import TrainingReport
 
 CONFOUNDED_FROM = 0.5  # a rank correlation with answer length that a user should know of

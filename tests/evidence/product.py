@@ -111,7 +111,7 @@ def select(folder: Path, run: Path, *flags: str) -> tuple[Path, int]:
 
     dataset = folder / "dataset"
     where = ("--input", str(run), "--output", str(dataset))
-    report = select_turns(parse_flags(SelectConfig, (*where, *flags)))
+    report = select_turns(parse_flags(SelectConfig, (*where, "--llava", "images", *flags)))
     return dataset / "llava.json", report.turns
 
 

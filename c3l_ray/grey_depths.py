@@ -25,7 +25,7 @@ BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO = 0
 SIGNED = 2
 NATIVE_ORDER = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
-STRIP_ROWS = 1024  # that are scaled at once, so that no copy of a large image is made
+STRIP_ROWS = 256  # that are scaled at once, so that no copy of a large image is made
 DARKEST_WHITE = 1 / 16
 """The least share of white that the brightest pixel of an image has."""
 

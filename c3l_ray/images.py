@@ -28,7 +28,7 @@ MAX_SCANNED_PIXELS = 3_000_000_000
 """Pixels times scans of a JPEG: each scan of a progressive one passes over all of them, and takes
 about a second for a billion. Ten scans are usual."""
 
-STRIP_ROWS = 1024
+STRIP_ROWS = 256
 """Rows of an image that are laid on white at once: four copies of a large one take 2 GB."""
 
 MAX_ASPECT = 100

@@ -23,7 +23,7 @@ from c3l_ray.scenes.truth import TRUE, question_form
 from c3l_ray.select_config import SelectConfig, Within
 
 RANKED_BY: tuple[RankedBy, ...] = (
-    *("i2c", "i2c_vocab", "gain", "visual_ifd"),
+    *("i2c", "i2c_vocab", "gain", "visual_ifd", "grounding"),
     *("image_logprob", "clip", "random"),
 )
 WITHIN: tuple[Within, ...] = ("dataset", "kind")

@@ -9,7 +9,7 @@ JOBS ?= 2
 CACHES := .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-families check format hooks clean
+.PHONY: help setup demo evidence test test-families test-faults check format hooks clean
 
 help: ## Print this list of targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -23,12 +23,18 @@ $(VENV)/.ready: pyproject.toml .ci/install .ci/constraints-$(KIND).txt .ci/torch
 demo: setup ## Run the main job on the embedded models and write the output to runs/demo
 	$(PYTHON_IN) -m jobs.demo
 
+evidence: setup ## Measure the claims in the world of scenes, and write tests/evidence; takes hours
+	$(PYTHON_IN) -m tests.evidence $(ARGS)
+
 test: setup ## Run the test suite and print its coverage; ARGS passes options to pytest
 	$(PYTHON_IN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 test-families: setup ## Test every model family and print the table of jobs/README.md; ARGS as for test
 	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m '' $(ARGS)
+
+test-faults: setup ## Kill jobs that read and commit 300 times, and count their records; ARGS='--kills 1000'
+	$(PYTHON_IN) -m tests.faults.commit_kills $(ARGS)
 
 check: setup ## Check the format, the lint rules and the types, and change nothing
 	$(PYTHON_IN) -m ruff format --check .

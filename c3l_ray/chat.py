@@ -79,6 +79,31 @@ def render_turn(
     return text, (start, start + len(answer))
 
 
+def cut_after_reply(processor: Any, text: str, reply_end: int, special_tokens: set[str]) -> str:
+    """A rendered text up to the token that ends its reply, as the model writes it.
+
+    It is the first special token after the reply, with what the template writes before it; where
+    there is none, the end-of-sequence token takes the place of what follows.
+
+    Args:
+        processor: of the model.
+        text: of a turn, as `render_turn` makes it.
+        reply_end: where the reply ends in it.
+        special_tokens: of the processor, as the function of this name finds them.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    after = text[reply_end:]
+    ends = [after.index(token) + len(token) for token in special_tokens if token in after]
+    if ends:
+        return text[: reply_end + min(ends)]
+    eos_token: str | None = processor.tokenizer.eos_token
+    if eos_token is None:
+        raise ValueError("the tokenizer has no token that ends a reply")
+    return text[:reply_end] + eos_token
+
+
 def continuation_prompt(
     processor: Any, question: str, reply_start: str, *, with_image: bool
 ) -> str:
@@ -133,13 +158,16 @@ def compare_prompts(
     Of both, the end is returned from a little before where they differ.
     """
     tokenizer = processor.tokenizer
-    asked_ids = tokenize(tokenizer, answer_prompt(processor, question, with_image=with_image))
+    prompt = answer_prompt(processor, question, with_image=with_image)
+    asked_ids = tokenize(tokenizer, prompt)
     text, span = render_turn(processor, question, answer, with_image=with_image)
     turn_ids, answer_start, _ = tokenize_with_span(tokenizer, text, span)
     followed_ids = turn_ids[:answer_start]
     num_shared = count_shared(asked_ids, followed_ids)
     extra: str = tokenizer.decode(followed_ids[num_shared:])
-    if num_shared == len(asked_ids) and not extra.strip():
+    # A blank that a tokenizer has no token for is decoded as the name of the unknown token.
+    is_blank = text.startswith(prompt) and not text[len(prompt) : span[0]].strip()
+    if num_shared == len(asked_ids) and (is_blank or not extra.strip()):
         return None
     shared = tokenizer.decode(followed_ids[:num_shared])[-_CHARACTERS_SHOWN:]
     return shared + tokenizer.decode(asked_ids[num_shared:]), shared + extra

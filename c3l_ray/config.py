@@ -5,9 +5,8 @@ Which of its fields define a row's content is said in `identity`.
 """
 
 import datetime
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from c3l_ray.errors import PreflightError
@@ -17,13 +16,13 @@ from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.methods.vigc import CorrectionRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_args import find_faults
 
 Method = Literal["c3l", "vigc"]
 ReplyFormat = Literal["auto", "text", "json"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Baseline = Literal["none", "grey", "blur", "mismatched"]
-Within = Literal["dataset", "kind", "kind_and_length"]
 INSTRUCTIONS: dict[Method, dict[str, tuple[str, ...]]] = {
     "c3l": c3l.INSTRUCTIONS,
     "vigc": vigc.INSTRUCTIONS,
@@ -32,7 +31,7 @@ INSTRUCTIONS: dict[Method, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorModel:
-    """The model that writes turns."""
+    """The model that writes turns, and answers to their questions."""
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model."""
@@ -160,8 +159,25 @@ class RecordsConfig(ABC):
     """Day that chat templates which write the date are given (default: when the run began)."""
     mix_versions: bool = False
     """Go on in an output that other versions of c3l-ray, vLLM, transformers or torch began."""
-    max_failed_share: Annotated[float, Range(min=0, max=1)] = 1.0
+    max_failed_share: Annotated[float, Range(min=0, max=1)] = 0.05
     """Exit with status 4 when a larger share of the images failed."""
+    grace: Annotated[float, Range(min=0)] = GRACE_S
+    """Seconds after SIGTERM or Ctrl-C in which the units under way are still committed."""
+    limit: Annotated[int | None, Range(min=1), optional("INT")] = None
+    """Do only the first images, for a trial; the same command without it goes on from there."""
+    retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
+    """Do failed images of the output again: for these reasons, or for any where none is named."""
+
+    verbose: bool = False
+    """Show Ray's own progress bars and messages."""
+
+    def conflicts(self) -> Conflicts:
+        if self.retry_failed is not None and self.scorer.baseline == "mismatched":
+            yield (
+                "retry_failed",
+                "--scorer.baseline mismatched compares an image with others of its unit, which are "
+                "not read again",
+            )
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -172,6 +188,11 @@ class RecordsConfig(ABC):
     @abstractmethod
     def scorer_name(self) -> str: ...
 
+    @property
+    def kept_by(self) -> RankedBy | None:
+        """The score by which the best of a question's answers is kept; None keeps its own."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class NeedsGenerator:
@@ -181,12 +202,29 @@ class NeedsGenerator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateConfig(RecordsConfig, NeedsGenerator):
-    """Shards of images in, records of scored turns out."""
+class GeneratingConfig(RecordsConfig, NeedsGenerator):
+    """What every job takes that asks a model about images, beside the scorer."""
 
     sampling: Sampling = field(default_factory=Sampling)
-    correction: CorrectionRules = field(default_factory=CorrectionRules)
     pools: Pools = field(default_factory=Pools)
+    answers: Annotated[int, Range(min=0)] = 0
+    """More answers to sample to each question, once it is posed, as its alternatives."""
+
+    @property
+    def scorer_name(self) -> str:
+        return self.scorer.name or self.model.name
+
+    @property
+    @abstractmethod
+    def answer_sampling(self) -> Sampling:
+        """How those answers are drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(GeneratingConfig):
+    """Shards of images in, records of scored turns out."""
+
+    correction: CorrectionRules = field(default_factory=CorrectionRules)
     method: Method = "c3l"
     """C3L's turns, of five kinds, or VIGC's: of three kinds, and every answer is corrected."""
     correct: bool = False
@@ -195,14 +233,71 @@ class GenerateConfig(RecordsConfig, NeedsGenerator):
     """Ask for labelled text, or for JSON that the engine enforces; auto decides by model family."""
     turns_per_image: Annotated[int, Range(min=1)] = 5
     """Turns to ask of an image, each by a request of its own (the paper's M)."""
-
-    @property
-    def scorer_name(self) -> str:
-        return self.scorer.name or self.model.name
+    answer_temperature: Annotated[float, Range(min=0)] = 1.0
+    """Sampling temperature of --answers; 0, for one answer only, takes the likeliest tokens."""
+    keep_best: bool = False
+    """Make the best of a question's answers the turn's answer, and the one it had its draft."""
+    best_by: RankedBy = "grounding"
+    """Score by which --keep-best tells the best."""
 
     @property
     def corrects(self) -> bool:
         return self.correct or self.method == "vigc"
+
+    @property
+    def answer_sampling(self) -> Sampling:
+        return replace(self.sampling, temperature=self.answer_temperature)
+
+    @property
+    def kept_by(self) -> RankedBy | None:
+        return self.best_by if self.keep_best else None
+
+    def conflicts(self) -> Conflicts:
+        if self.answers > 1 and self.answer_temperature == 0:
+            yield "answer_temperature", SAME_ANSWER
+        if not self.keep_best:
+            return
+        if not self.answers:
+            yield "keep_best", "has no answers to choose from; ask for some with --answers"
+        if self.corrects:
+            correcting = "--correct" if self.method == "c3l" else "--method vigc"
+            yield "keep_best", f"a turn has one draft, and {correcting} makes one; drop one of both"
+        if self.token_gains:
+            yield "keep_best", "would part an answer from its --token-gains; drop one of both"
+        if self.best_by == "random":
+            yield "best_by", "is no score of an answer; name one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerSampling(Sampling):
+    """How answers are drawn. Each has a seed of its own, from its image, its turn and `seed`."""
+
+    temperature: Annotated[float, Range(min=0)] = 1.0
+    """Sampling temperature; 0, for one answer only, takes the likeliest tokens."""
+    max_tokens: Annotated[int, Range(min=1)] = 512
+    """Longest answer; one that is cut there becomes an alternative of status truncated."""
+    seed: Annotated[int, Range(min=0)] = 0
+    """Seed of the requests; with another one a question gets other answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfig(GeneratingConfig):
+    """Turns in, records of the same turns with more answers to their questions out."""
+
+    input: tuple[str, ...]
+    """Files, folders or globs: LLaVA .json or .jsonl, Parquet of turns, or an earlier run."""
+    layout: TurnsLayout = field(default_factory=TurnsLayout)
+    sampling: AnswerSampling = field(default_factory=AnswerSampling)
+    answers: Annotated[int, Range(min=1)] = 6
+    """Answers to sample to each question, as alternatives of the one that it has."""
+
+    @property
+    def answer_sampling(self) -> Sampling:
+        return self.sampling
+
+    def conflicts(self) -> Conflicts:
+        if self.answers > 1 and self.sampling.temperature == 0:
+            yield "sampling.temperature", SAME_ANSWER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,55 +314,7 @@ class ScoreConfig(RecordsConfig):
         return self.scorer.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectConfig:
-    """Records in, the turns worth training on out."""
-
-    input: str
-    """Output folder of a jobs.generate or jobs.score run, local or s3://."""
-    output: Annotated[str | None, optional("STR")] = None
-    """Folder for the dataset, local or s3://, made afresh (default: `dataset` in the input)."""
-    top: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
-    """Share of scored turns to keep, or a number from 1 on (default: 0.1, or all of --at-least)."""
-    at_least: Annotated[float | None, optional("FLOAT")] = None
-    """Leave out turns whose score is worse: below this, or above it where lower is better."""
-    by: RankedBy = "i2c"
-    """Score that ranks the turns; random, clip and image_logprob are controls."""
-    within: Within = "dataset"
-    """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
-    per: Literal["dataset", "image"] = "dataset"
-    """Keep the top of the whole dataset, or of each image; a share is at least one turn of each."""
-    # A control must rank what it ranks: it knows nothing of the difference that the image makes.
-    require_gain: bool = True
-    """Leave out turns whose gain is below 0, unless ranked by random, clip or a log-probability."""
-    seed: int = 0
-    """Seed of --by random."""
-    group: Literal["turn", "image"] = "turn"
-    """Write a sample of llava.json for each turn, or one for all the chosen turns of an image."""
-
-    def __post_init__(self) -> None:
-        check_config(self)
-
-    @property
-    def leaves_out_refuted(self) -> bool:
-        """Whether turns that the image refutes are left out."""
-        return self.require_gain and self.by not in BLIND_TO_GAIN
-
-    @property
-    def kept(self) -> float | None:
-        """The share or number of the scored turns to keep; None is all that are good enough."""
-        return DEFAULT_TOP if self.top is None and self.at_least is None else self.top
-
-    def conflicts(self) -> Conflicts:
-        if self.top is not None and not is_share_or_count(self.top):
-            yield "top", SHARE_OR_COUNT
-        if self.at_least is not None and not math.isfinite(self.at_least):
-            yield "at_least", "must be a finite number"
-        if self.at_least is not None and self.by == "random":
-            yield "at_least", "--by random has no score to compare with it; drop it"
-
-
-DEFAULT_TOP = 0.1
+SAME_ANSWER = "would give one and the same answer each time; ask for 1 answer, or raise it"
 
 
 def _is_day(text: str) -> bool:
@@ -275,14 +322,3 @@ def _is_day(text: str) -> bool:
         return datetime.date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-BLIND_TO_GAIN = frozenset({"random", "clip", "image_logprob", "min_logprob", "text_logprob"})
-"""What turns are ranked by without comparing an answer with and without its image."""
-
-SHARE_OR_COUNT = "must be a share below 1 or a whole number of turns"
-
-
-def is_share_or_count(top: float) -> bool:
-    """Whether a number is a share of all turns, or a whole number of them: 1 is one turn."""
-    return 0 < top < 1 or (top >= 1 and float(top).is_integer())

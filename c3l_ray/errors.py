@@ -6,12 +6,15 @@
     |- RefusedRequest   one row: the engine will not take this image or prompt
     |- EngineFailure    the process: it ends, and Ray replaces it within bounds
     |- ScorerFailure    the process: the same
-    `- TooManyFailures  the finished run failed more images than --max-failed-share allows
+    `- TooManyFailures  the run failed more images than --max-failed-share allows
+    KeyboardInterrupt
+    `- Stopped          a signal asked the job to end; no `except Exception` takes it for a fault
 
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
 """
 
 import re
+import signal
 
 
 class C3LError(Exception):
@@ -54,6 +57,21 @@ class TooManyFailures(C3LError):
     """More images failed than the user allows; what was written stays."""
 
     exit_status = 4
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the job to end; what is committed stays.
+
+    Args:
+        signal_: that came.
+        detail: what is committed, as a sentence's part; empty where nobody has counted.
+    """
+
+    def __init__(self, signal_: signal.Signals, detail: str = "") -> None:
+        name = "Ctrl-C" if signal_ == signal.SIGINT else signal_.name
+        super().__init__(f"stopped by {name}{'; ' if detail else ''}{detail}")
+        self.signal = signal_
+        self.exit_status = 128 + signal_
 
 
 _CHAIN = re.compile(

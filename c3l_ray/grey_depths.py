@@ -25,6 +25,7 @@ BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 WHITE_IS_ZERO = 0
 SIGNED = 2
 NATIVE_ORDER = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+STRIP_ROWS = 256  # that are scaled at once, so that no copy of a large image is made
 DARKEST_WHITE = 1 / 16
 """The least share of white that the brightest pixel of an image has."""
 
@@ -67,10 +68,14 @@ def scale_grey(image: Image.Image, opened: ImageFile.ImageFile) -> Image.Image:
     """
     values, whites = _read_values(image, opened)
     white = _find_white(values, whites)
-    if values.dtype.kind == "f":
-        grey = np.rint(values * np.float32(255 / white)).astype(np.uint8)
-    else:
-        grey = (values >> (white.bit_length() - 8)).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), STRIP_ROWS):
+        strip = values[top : top + STRIP_ROWS]
+        if values.dtype.kind == "f":
+            strip = np.rint(strip * np.float32(255 / white))
+        else:
+            strip = strip >> (white.bit_length() - 8)
+        grey[top : top + STRIP_ROWS] = strip
     if _read_tag(opened, PHOTOMETRIC) == WHITE_IS_ZERO:
         grey = 255 - grey
     transparent = image.info.get("transparency")

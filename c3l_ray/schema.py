@@ -36,6 +36,10 @@ TurnStatus = Literal[
 RecordStatus = Literal["ok", "failed", "text_only"]
 TEXT_ONLY: RecordStatus = "text_only"  # a sample without an image: kept, not scored, no failure
 
+# Of an error: what nobody expected of a row. Both are bounded, since the row may not be at fault.
+FATAL = "fatal"  # the row kills its process
+EXCEPTION = "exception"  # the row raises one
+
 # The kinds of a turn that was made elsewhere; its `instruction` is the system message, else empty.
 GIVEN = "given"  # it stands alone, or begins a conversation
 FOLLOW_UP = "follow_up"  # it was asked, and is scored, after the usable turns before it in its row
@@ -78,7 +82,8 @@ class Alternative(TypedDict):
     """Another answer to a turn's question, sampled after the question had been posed.
 
     Attributes:
-        answer: its text; equal texts are one alternative.
+        answer: its text; equal texts of one status are one alternative. Where none could be read,
+            what the model wrote; of status "refused" the engine's message.
         num_samples: how many of the answers sampled to the question were this text.
         status: whether it can be used, and if not why, as of a turn.
         scores: of the answer, as of a turn's; null where it is not scored.
@@ -97,14 +102,14 @@ class Turn(TypedDict):
         kind: of question, such as "detail"; GIVEN or FOLLOW_UP where it was made elsewhere.
         instruction: that the model was given with the image.
         question: that was read from the reply; null where none could be.
-        answer: the same; the corrected one where there is a draft.
-        draft: the answer before its correction.
-        correction: how that went.
+        answer: the same; where there is a draft, what took its place.
+        draft: the answer before its correction, or before a better alternative took its place.
+        correction: how the correction went; null where there was none.
         reply: what the model wrote, kept where it is no good turn.
         thought: what the model wrote between marks of thoughts before its reply, or null.
         status: whether the turn can be used, and if not why.
         finish_reason: why the reply ended: "stop", or "length" where it was cut.
-        num_tokens: generated for the turn, those of its correction included.
+        num_tokens: generated for the turn, those of its correction and alternatives included.
         scores: of the answer.
         draft_scores: of the draft.
         token_gains: ln p_t - ln r_t of each of the answer's tokens, where it was asked for.

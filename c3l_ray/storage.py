@@ -16,6 +16,9 @@ from c3l_ray.errors import PreflightError
 ERRORS = (OSError, ValueError, botocore.exceptions.BotoCoreError)
 """What a file system raises for a path that cannot be used, whoever's fault that is."""
 
+FAULTS = (OSError, botocore.exceptions.BotoCoreError)
+"""What a file system raises where the storage fails, or a file is not there."""
+
 
 @dataclass(frozen=True)
 class Location:

@@ -6,9 +6,13 @@ import sys
 JOBS = {
     "generate": "write question-answer turns for images, and score them",
     "score": "score turns that were made elsewhere",
+    "answer": "sample more answers to questions that are there, and score them",
     "select": "keep the turns that rank highest, as a dataset",
     "train": "tune a model on scored turns",
     "c3l": "generate, train, generate again and select",
+    "status": "say where a run stands, from a second terminal",
+    "failed": "list the images of a run that failed",
+    "report": "show what jobs made as one HTML page",
     "evaluate": "compare runs over scenes whose truth is known",
     "demo": "run c3l on a small world that comes with the package",
 }

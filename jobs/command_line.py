@@ -2,21 +2,32 @@
 
 import logging
 import os
+import shutil
 import sys
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import tyro
 
-from c3l_ray.errors import C3LError
+from c3l_ray import stopping
+from c3l_ray.errors import C3LError, Stopped
+from c3l_ray.stopping import FOLLOWING
 
 Config = TypeVar("Config")
 
+CLEAR_LINE = "\r\033[K"
 RESUME = "run the same command again to go on from there"
+AFRESH = "run the same command again, which begins afresh"
 
 
 def main(
-    config: type[Config], run: Callable[[Config], None], description: str | None, program: str
+    config: type[Config],
+    run: Callable[[Config], None],
+    description: str | None,
+    program: str,
+    *,
+    again: str = RESUME,
 ) -> None:
     """Parses the flags, runs the job, and ends the process with its exit status.
 
@@ -25,6 +36,7 @@ def main(
         run: the job, which prints what it reports.
         description: shown by --help, in lines of at most 80 columns.
         program: the command, as the user types it.
+        again: what the same command does after an interruption.
     """
     configure_process()
 
@@ -33,7 +45,7 @@ def main(
             print(description)  # tyro would join its lines and not wrap them again
         run(tyro.cli(config, prog=program, description=""))
 
-    run_to_exit(parse_and_run)
+    run_to_exit(parse_and_run, again)
 
 
 def configure_process() -> None:
@@ -41,7 +53,7 @@ def configure_process() -> None:
     # One torch thread a process: several busy ones on shared cores spin at every barrier.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    messages = logging.StreamHandler()  # to stderr
+    messages = TerminalHandler() if sys.stderr.isatty() else logging.StreamHandler()  # to stderr
     messages.setFormatter(logging.Formatter("%(message)s"))
     library = logging.getLogger("c3l_ray")
     library.handlers = [messages]
@@ -49,22 +61,77 @@ def configure_process() -> None:
     library.propagate = False
 
 
-def run_to_exit(run: Callable[[], None]) -> None:
-    """Runs a job; where it fails, prints one message and ends with its exit status."""
-    try:
-        run()
-    except C3LError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except BrokenPipeError:  # whoever reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # a full disk, a folder gone, storage out of reach, a refused socket
-        print(f"error: {_describe_os_error(error)}; {RESUME}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print(f"stopped; {RESUME}", file=sys.stderr)
-        sys.exit(130)
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Shows log records on a terminal, those of progress in place: the next one replaces them."""
+
+    _ends_on_progress = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_progress = getattr(record, "progress", False)
+        text = self.format(record)
+        if is_progress:  # a longer one would wrap, and its first line stay
+            text = text[: shutil.get_terminal_size().columns - 1]
+        start = CLEAR_LINE if self._ends_on_progress else ""
+        self.stream.write(f"{start}{text}" + ("" if is_progress else "\n"))
+        self.flush()
+        self._ends_on_progress = is_progress
+
+    def end_line(self) -> None:
+        """Ends a line of progress, so that what others print begins a line."""
+        if self._ends_on_progress:
+            self.stream.write("\n")
+            self.flush()
+            self._ends_on_progress = False
+
+
+def end_progress_line() -> None:
+    """Ends a line of progress on the terminal, if there is one."""
+    for handler in logging.getLogger("c3l_ray").handlers:
+        if isinstance(handler, TerminalHandler):
+            handler.end_line()
+
+
+def run_to_exit(run: Callable[[], None], again: str = RESUME) -> None:
+    """Runs a job; where it fails or is stopped, prints one message and ends with its exit status.
+
+    Args:
+        run: the job.
+        again: what the same command does after an interruption.
+    """
+    with stopping.handled():
+        try:
+            try:
+                run()
+            finally:
+                end_progress_line()
+        except C3LError as error:
+            print(f"error: {error}", file=sys.stderr)
+            _end(error.exit_status)
+        except BrokenPipeError:  # whoever reads our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _end(1)
+        except OSError as error:  # a full disk, a folder gone, storage out of reach
+            print(f"error: {_describe_os_error(error)}; {again}", file=sys.stderr)
+            _end(1)
+        except Stopped as stop:
+            print(f"{stop}; {again}", file=sys.stderr)
+            _end(stop.exit_status)
+        except KeyboardInterrupt:
+            print(f"stopped; {again}", file=sys.stderr)
+            _end(130)
+
+
+def _end(exit_status: int) -> None:
+    """Ends the process; at once where a thread still follows work on the cluster.
+
+    Python would end beside that thread, and Ray then aborts with a native trace. The processes of a
+    cluster that this job has started end with it all the same.
+    """
+    if any(thread.name == FOLLOWING for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_status)
+    sys.exit(exit_status)
 
 
 def _describe_os_error(error: OSError) -> str:

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from c3l_ray.config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.errors import PreflightError
-from c3l_ray.methods.labels import LabelRules
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
+from c3l_ray.train.objectives import Answers
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l import C3LConfig, run_c3l
-from jobs.command_line import main
+from jobs.command_line import AFRESH, main
 
 if TYPE_CHECKING:
     from c3l_ray.runs.report import RecordsReport
@@ -59,7 +59,7 @@ SKIMAGE = (
 SKLEARN = ("china.jpg", "flower.jpg")
 PHOTOGRAPHS = "photographs.tar"
 SCENES_PER_SHARD = 50
-BY: RankedBy = "visual_ifd"
+BY: RankedBy = "grounding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,7 @@ def run(config: DemoConfig) -> None:
     from c3l_ray.evaluation.rounds import compare_rounds
     from c3l_ray.evaluation.score_tables import format_extremes, format_medians
     from c3l_ray.runs.folder import RunFolder
+    from c3l_ray.workflows.report import describe_report
     from c3l_ray.workflows.summaries import summarize_c3l, summarize_stage
 
     def print_stage(name: str, report: "RecordsReport | TrainingReport") -> None:
@@ -109,8 +110,8 @@ def run(config: DemoConfig) -> None:
         f"  rounds   {config.output}/round-*/records",
         f"  model    {config.output}/train-0/model",
         f"  dataset  {config.output}/dataset/part-*.parquet",
-        f"  LLaVA    {config.output}/dataset/llava.json",
         f"  report   {config.output}/run.json",
+        describe_report([str(config.output)]),
         sep="\n",
     )
 
@@ -154,16 +155,18 @@ def make_c3l_config(config: DemoConfig) -> C3LConfig:
         top=0.1,
         by=BY,
         within="kind",
+        objective="answers",
+        answers=6,
         tuning=TuningOptions(max_len=256),
         training=TrainingOptions(
-            labels=LabelRules(by=BY, within="kind"),
-            optim=Optimization(batch_size=16, micro_batch=16),
+            answers=Answers(by=BY),
+            optim=Optimization(batch_size=16, micro_batch=16, epochs=3, learning_rate=1e-3),
         ),
     )
 
 
 def run_command(program: str = "python -m jobs.demo") -> None:
-    main(DemoConfig, run, __doc__, program)
+    main(DemoConfig, run, __doc__, program, again=AFRESH)
 
 
 if __name__ == "__main__":

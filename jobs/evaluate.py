@@ -22,7 +22,7 @@ import tyro
 from c3l_ray.errors import PreflightError
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA
-from jobs.command_line import main
+from jobs.command_line import AFRESH, main
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def run(config: RoundsConfig | CorrectionsConfig | WorldConfig) -> None:
 
 
 def run_command(program: str = "python -m jobs.evaluate") -> None:
-    main(cast(type[Any], EvaluateConfig), run, __doc__, program)
+    main(cast(type[Any], EvaluateConfig), run, __doc__, program, again=AFRESH)
 
 
 if __name__ == "__main__":

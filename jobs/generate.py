@@ -8,13 +8,15 @@ Reads WebDataset tars, Parquet files with an image column, or folders of
 images. Writes records/*.parquet, one row per image with its scored turns, and
 run.json, which says what was done and what failed why. --method vigc writes
 VIGC's kinds of turns and corrects every answer; --correct corrects the answers
-of C3L's turns. jobs.select makes a dataset of the best turns.
+of C3L's turns. --answers samples more answers to each question, as the turn's
+alternatives. jobs.select makes a dataset of the best turns.
 
 Interrupted jobs resume: run the same command again. The job runs on the Ray
 cluster that RAY_ADDRESS names, or starts one on this machine.
 
 Exit status: 0 finished, 2 refused before the start, 4 more failed images than
---max-failed-share, 130 interrupted, 1 any other failure.
+--max-failed-share, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 any other failure.
+A second signal ends the job at once.
 """
 
 from c3l_ray.config import GenerateConfig

@@ -11,8 +11,10 @@ loads.
 from turns of status ok.
 --objective conversations fine-tunes a model on a dataset: all turns of an image
 in one text, the loss on the replies.
+--objective answers learns the best of several answers to one question, with
+--answers.pair-weight also against the worst.
 
-All but c3l also read LLaVA's JSON, Parquet and, for captions, tars:
+All but c3l and answers also read LLaVA's JSON, Parquet and, for captions, tars:
 
     python -m jobs.train --objective vigc --output s3://bucket/tuned \\
         --input conversation_58k.json detail_23k.json --layout.image-root coco/train2017 \\
@@ -29,8 +31,9 @@ Sources of defaults: [C-com] a community reproduction of C3L, whose own values
 are not public; [L] the recipes of LLaVA-1.5; [CG] our reading of CG-VLM;
 [V-cfg] the configs of VIGC's authors.
 
-Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
-other failure.
+Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
+by SIGTERM, 1 any other failure. At either signal the steps so far are saved in
+a checkpoint; a second one ends the job at once.
 """
 
 from c3l_ray.train.training_config import TrainConfig

@@ -175,6 +175,7 @@ SLOWEST_FIRST = (
     *("jobs/test_train_s3.py", "families/test_families.py", "train/test_families.py"),
     *("jobs/test_submit.py", "scenes/test_make_weights.py", "train/learning/test_trainer.py"),
     *("jobs/test_score.py", "distributed/test_pipeline.py", "inference/test_engine.py"),
+    *("jobs/test_answer.py",),
     *("workflows/test_train_vigc.py", "jobs/test_s3.py"),
 )
 

@@ -1,5 +1,6 @@
 """Prompts that continue a reply, under chat templates as model families write them."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -151,3 +152,27 @@ def test_a_system_message_without_a_role_is_in_the_first_question(template: str)
         processor, "Where?", with_image=True, history=[(first_question, "A star.")]
     )
     assert prompt.count(SYSTEM) == 1 and f"<image>{first_question}" in prompt
+
+
+@pytest.mark.parametrize(
+    ("family", "special_tokens", "end"),
+    [
+        ("llava", {"<image>", "</s>"}, "</s>"),
+        ("chatml", {"<image>", "</s>", "<|im_start|>", "<|im_end|>"}, "<|im_end|>"),
+        ("trimming", {"<image>", "<e>"}, "<e>"),
+    ],
+)
+def test_a_reply_ends_with_the_token_that_the_model_writes(
+    family: str, special_tokens: set[str], end: str
+) -> None:
+    processor: Any = TemplateProcessor(TEMPLATES[family])
+    processor.tokenizer = SimpleNamespace(eos_token="</s>")
+    text, span = chat.render_turn(processor, "What?", "It is red.", with_image=True)
+    cut = chat.cut_after_reply(processor, text, span[1], special_tokens)
+    assert cut == text[: span[1]] + end
+    processor.tokenizer.eos_token = None
+    if family == "llava":  # whose template writes no end
+        with pytest.raises(ValueError, match="no token that ends a reply"):
+            chat.cut_after_reply(processor, text, span[1], special_tokens)
+    else:
+        assert chat.cut_after_reply(processor, text, span[1], special_tokens) == cut

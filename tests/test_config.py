@@ -11,9 +11,9 @@ from c3l_ray.config import (
     ScoreConfig,
     ScorerModel,
     ScorerPool,
-    SelectConfig,
 )
 from c3l_ray.errors import PreflightError
+from c3l_ray.select_config import SelectConfig
 from tests.examples import MakeConfig
 
 
@@ -40,6 +40,29 @@ def test_a_wrong_value_names_its_flag(
 ) -> None:
     with pytest.raises(PreflightError, match=f"{flag}: must be "):
         config(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"answers": -1}, "--answers -1: must be at least 0"),
+        ({"answer_temperature": -1.0}, "--answer-temperature -1.0: must be at least 0"),
+        ({"answer_temperature": 0.0, "answers": 2}, "--answer-temperature 0.0: would give one"),
+        ({"keep_best": True}, "--keep-best: has no answers to choose from"),
+        ({"keep_best": True, "answers": 2, "correct": True}, "--keep-best: .* --correct"),
+        ({"keep_best": True, "answers": 2, "method": "vigc"}, "--keep-best: .* --method vigc"),
+        ({"keep_best": True, "answers": 2, "token_gains": True}, "--keep-best: .* --token-gains;"),
+        ({"keep_best": True, "answers": 2, "best_by": "random"}, "--best-by random: is no score"),
+    ],
+)
+def test_settings_of_answers_that_make_no_sense_are_refused(
+    config: MakeConfig, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PreflightError, match=message):
+        config(**fields)
+    assert config(answer_temperature=0.0, answers=1).answer_sampling.temperature == 0
+    assert config(keep_best=True, answers=2).kept_by == "grounding"
+    assert config(answers=2).kept_by is None
 
 
 @pytest.mark.parametrize("top", [0, -0.1, 1.1, 2.5, float("nan"), float("inf")])

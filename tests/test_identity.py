@@ -5,6 +5,8 @@ import pytest
 
 from c3l_ray import __version__, identity
 from c3l_ray.config import (
+    AnswerConfig,
+    AnswerSampling,
     ClipModel,
     GenerateConfig,
     GeneratorModel,
@@ -15,7 +17,13 @@ from c3l_ray.config import (
     ScorerModel,
     ScorerPool,
 )
-from c3l_ray.identity import Identity, digest_json, generation_identity, scoring_identity
+from c3l_ray.identity import (
+    Identity,
+    answering_identity,
+    digest_json,
+    generation_identity,
+    scoring_identity,
+)
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.vigc import CorrectionRules
 from tests.examples import MakeConfig
@@ -83,6 +91,52 @@ def test_rules_of_correction_change_the_origin_where_answers_are_corrected(
         before = generation_origin(config(**fields))
         after = generation_origin(config(**fields, correction=CorrectionRules(**changes)))
         assert (before == after) is is_same
+
+
+def test_more_answers_change_the_origin_and_their_settings_only_where_there_are_some(
+    config: MakeConfig,
+) -> None:
+    changed: list[dict[str, Any]] = [
+        {"answer_temperature": 0.5},
+        {"answers": 3},
+        {"keep_best": True},
+    ]
+    kept: dict[str, Any] = {"answers": 2, "keep_best": True}
+    before = generation_origin(config(answers=2))
+    assert before != generation_origin(config())
+    for changes in changed:
+        assert generation_origin(config(**{"answers": 2, **changes})) != before
+    assert generation_origin(config(answer_temperature=0.5)) == generation_origin(config())
+    assert generation_origin(config(answers=2, best_by="gain")) == before
+    assert generation_origin(config(**kept, best_by="gain")) != generation_origin(config(**kept))
+    assert "answers" not in generation_identity(config(), **MODELS).content
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"answers": 3}, True),
+        ({"sampling": AnswerSampling(temperature=0.5)}, True),
+        ({"sampling": AnswerSampling(seed=1)}, True),
+        ({"layout": TurnsLayout(history="no")}, True),
+        ({"model": GeneratorModel(name="m", dtype="bfloat16")}, True),
+        ({"model": GeneratorModel(name="m", max_seqs=7)}, False),
+        ({"pools": Pools(generators=7)}, False),
+    ],
+)
+def test_what_answers_a_question_gets_defines_the_origin(
+    changes: dict[str, Any], differs: bool
+) -> None:
+    fields: dict[str, Any] = {
+        "input": ("i",),
+        "output": "o",
+        "model": GeneratorModel(name="m"),
+    }
+    before, after = (
+        answering_identity(AnswerConfig(**{**fields, **some}), **MODELS).origin
+        for some in ({}, changes)
+    )
+    assert (before != after) is differs
 
 
 @pytest.mark.parametrize(

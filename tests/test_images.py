@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -159,6 +161,63 @@ def test_a_hundred_megapixels_are_read_and_more_are_not() -> None:
         else:
             with pytest.raises(UnusableImage, match=f"^{outcome}"):
                 decode_image(buffer.getvalue(), 10_000)
+
+
+def test_a_webp_takes_half_as_many_pixels() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (7100, 7100)).save(buffer, "WEBP", lossless=True, method=0)
+    with pytest.raises(UnusableImage, match=r"^too_large: 7100 x 7100 pixels, over 50,000,000$"):
+        decode_image(buffer.getvalue(), MILLION)
+
+
+@pytest.mark.timeout(60)
+def test_a_jpeg_of_so_many_scans_that_it_would_take_minutes_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4000, 4000), "green").save(buffer, "JPEG", progressive=True)
+    whole = buffer.getvalue()
+    assert decode_image(whole, MILLION).size == (1000, 1000)
+    last_scan = whole[whole.rindex(images.START_OF_SCAN) : -2]
+    with pytest.raises(UnusableImage, match=r"^too_large: a JPEG of 3,010 scans of 16,000,000 "):
+        decode_image(whole[:-2] + last_scan * 3000 + whole[-2:], MILLION)
+
+
+@pytest.mark.parametrize("height", [1, 7, 8, 9, 30])
+def test_a_transparent_image_in_strips_is_as_it_is_in_one(
+    height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (height, 20, 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    white = Image.new("RGBA", image.size, "white")
+    expected = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    monkeypatch.setattr(images, "STRIP_ROWS", 8)
+    assert (np.asarray(decode_image(buffer.getvalue(), MILLION)) == expected).all()
+
+
+PRINT_PEAK = """
+import io, re
+from PIL import Image
+from c3l_ray.images import decode_image
+buffer = io.BytesIO()
+Image.new("{mode}", ({side}, {side})).save(buffer, "PNG")
+open("/proc/self/clear_refs", "w").write("5")  # the peak from here on
+decode_image(buffer.getvalue(), 1000)
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+@pytest.mark.parametrize(("mode", "copies"), [("RGB", 1.3), ("RGBA", 2.5), ("I;16", 2.0)])
+def test_a_large_image_is_held_but_once_or_twice(mode: str, copies: float) -> None:
+    """In a process of its own; Pillow holds four bytes of a pixel."""
+
+    def measure_peak(side: int) -> int:
+        code = PRINT_PEAK.format(mode=mode, side=side)
+        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        return 1024 * int(printed.stdout)
+
+    side = 5000
+    assert measure_peak(side) - measure_peak(50) < copies * 4 * side**2
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])

@@ -28,6 +28,7 @@ PARTS = {
     "errors": Part(),
     "ranges": Part("errors"),
     "flags": Part("", "tyro"),
+    "stopping": Part("errors"),
     "storage": Part("errors", "fsspec botocore"),
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
@@ -38,18 +39,29 @@ PARTS = {
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
-    "config": Part("errors flags inputs.layout methods methods.scores ranges template_args"),
+    "config": Part(
+        "errors flags inputs.layout methods methods.scores ranges stopping template_args"
+    ),
+    "kind_shares": Part(),
+    "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
-    "methods": Part("methods.scores ranges schema", "numpy"),
+    "methods": Part("flags methods.scores ranges schema", "numpy"),
     # From files to rows, and from rows to committed files: neither torch nor Ray.
     "runs": Part("config errors identity methods methods.scores schema storage", "pyarrow"),
     "inputs.layout": Part("flags"),
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
-        "config errors images inputs methods methods.scores runs schema storage",
-        "numpy pyarrow",
+        "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
+        "select_config storage",
+        "huggingface_hub numpy pdqhash PIL pyarrow",
+    ),
+    # What people look at: it reads what jobs wrote, and models' tokenizers at most.
+    "report": Part(
+        "chat errors images inputs methods methods.scores processors runs schema storage "
+        "template_date",
+        "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
@@ -63,12 +75,18 @@ PARTS = {
     "inference.packing": Part("", "numpy"),
     "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
-    "distributed": Part("config errors inference inputs inputs.layout runs schema", "pyarrow ray"),
+    "distributed": Part(
+        "config distributed.stop_flag errors inference inputs inputs.layout runs schema stopping",
+        "pyarrow ray",
+    ),
+    # How training stops, too.
+    "distributed.stop_flag": Part("errors stopping", "ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
-    "train.objectives": Part("ranges"),
+    "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
     "train.training_config": Part(
-        "flags inputs.layout methods ranges template_args train.mixture_config train.objectives"
+        "flags inputs.layout methods ranges stopping template_args train.mixture_config "
+        "train.objectives"
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
@@ -77,13 +95,22 @@ PARTS = {
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
-        "errors inference.logit_transform inference.pack_attention inference.packing "
-        "inference.rounding model_files train.objectives train.reading train.training_config",
-        "accelerate huggingface_hub peft safetensors tensorboardX torch transformers",
+        "chat errors inference.logit_transform inference.pack_attention inference.packing "
+        "inference.rounding methods model_files train.objectives train.reading "
+        "train.training_config",
+        "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
+    ),
+    "train.held_out": Part(
+        "chat errors images methods schema train.learning train.objectives train.reading "
+        "train.reading.stream train.training_config",
+        "ray",
     ),
     "train.fit": Part(
-        "train.learning train.reading train.reading.stream train.training_config", "ray torch"
+        "distributed.stop_flag train.held_out train.learning train.reading train.reading.stream "
+        "train.training_config",
+        "ray torch",
     ),
+    "train.devices": Part("", "ray torch"),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.
     "scenes": Part("", "numpy PIL"),
@@ -92,19 +119,21 @@ PARTS = {
     ),
     "scenes.make_weights": Part("errors scenes.training", "torch tyro"),
     "evaluation": Part(
-        "config dataset errors inference methods methods.scores runs scenes scenes.training schema",
+        "config dataset errors inference methods methods.scores runs scenes scenes.training schema "
+        "select_config",
         "numpy pyarrow",
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
-        "chat config dataset distributed errors identity images inference inputs "
-        "methods.scores processors ranges runs schema train.fit train.identity "
-        "train.learning train.reading train.training_config",
+        "chat config dataset distributed distributed.stop_flag errors identity images inference "
+        "inputs methods.scores processors ranges report runs schema select_config storage "
+        "train.devices train.fit train.identity train.learning train.reading "
+        "train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation methods methods.scores ranges runs scenes "
-        "train.training_config workflows",
+        "config dataset errors evaluation flags methods.scores ranges runs scenes select_config "
+        "stopping train.objectives train.training_config workflows",
         "tyro",
     ),
 }

@@ -14,21 +14,30 @@ from typing import Any, get_args
 import pytest
 import tyro
 
-from c3l_ray import config, errors, schema
-from c3l_ray.config import GenerateConfig, ScoreConfig, SelectConfig
-from c3l_ray.dataset.select import SelectionReport
+from c3l_ray import config, errors, schema, stopping
+from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig
+from c3l_ray.dataset.columns import CONVERSATION_OF_TURN, PREFERENCE
+from c3l_ray.dataset.preference import NoPair
+from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods import vigc
-from c3l_ray.methods.scores import SCORES
+from c3l_ray.methods.scores import SCORE_NAMES, SCORES
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.runs.report import RecordsReport
-from c3l_ray.train.objectives import OBJECTIVES
+from c3l_ray.runs.state import RunState
+from c3l_ray.select_config import SelectConfig
+from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig, C3LReport
+from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.train import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, WorldConfig
+from jobs.failed import FailedConfig
+from jobs.report import ReportConfig
+from jobs.status import StatusConfig
 from tests.pages import ROOT, Command, Page, read_pages
 
 PAGES = read_pages()
@@ -40,13 +49,20 @@ MAX_README_BYTES = 9_000
 CONFIGS: dict[str, type] = {
     "generate": GenerateConfig,
     "score": ScoreConfig,
+    "answer": AnswerConfig,
     "select": SelectConfig,
     "train": TrainConfig,
     "c3l": C3LConfig,
+    "status": StatusConfig,
+    "failed": FailedConfig,
     "demo": DemoConfig,
+    "report": ReportConfig,
 }
-FLAGS_OF_OTHERS = {"--help", "--quick", "--runtime-env-json", "--hypothesis-seed"}
-"""Flags that stand alone in prose and are of every job, of benches, of Ray or of pytest."""
+FLAGS_OF_OTHERS = {
+    *("--help", "--quick", "--runtime-env-json", "--hypothesis-seed"),
+    *("--seeds", "--scale"),
+}
+"""Flags that stand alone in prose and are of every job, of benches, of Ray, pytest or evidence."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 
 
@@ -68,6 +84,8 @@ FLAGS = {job: {*list_flags(config_class), "--help"} for job, config_class in CON
 FLAGS["evaluate"] = {*list_flags(WorldConfig), "--help"}
 ALL_FLAGS = FLAGS_OF_OTHERS.union(*FLAGS.values())
 
+_COLUMNS_BUT_SCORES = [name for name in CONVERSATION_OF_TURN.names if name not in SCORE_NAMES]
+
 COMMANDS = [command for page in PAGES.values() for command in page.commands()]
 
 
@@ -76,7 +94,9 @@ def known_flags(command: Command) -> set[str]:
     if command.job:
         return FLAGS[command.job]
     if command.module:
-        return set(FLAG.findall((ROOT / f"{command.module.replace('.', '/')}.py").read_text()))
+        module = ROOT / command.module.replace(".", "/")
+        source = module / "__main__.py" if module.is_dir() else module.with_suffix(".py")
+        return set(FLAG.findall(source.read_text()))
     return ALL_FLAGS
 
 
@@ -115,13 +135,17 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
         ("Records", 1, [field.name for field in schema.TURN]),
         ("Records", 2, [field.name for field in schema.ALTERNATIVE]),
         ("Records", 3, [field.name for field in schema.CORRECTION]),
-        ("Datasets", 0, [field.name for field in dataclasses.fields(SelectionReport)]),
+        ("Datasets", 0, [*_COLUMNS_BUT_SCORES, "image_logprob"]),
+        ("Preference pairs", 0, PREFERENCE.names),
+        ("Preference pairs", 1, list(get_args(NoPair))),
+        ("selection.json", 0, [field.name for field in dataclasses.fields(SelectionReport)]),
         ("Manifests", 0, [field.name for field in dataclasses.fields(Manifest)]),
         (
-            "run.json of generate and score",
+            "run.json of generate, score and answer",
             0,
             [field.name for field in dataclasses.fields(RecordsReport)],
         ),
+        ("Where a run stands", 0, [field.name for field in dataclasses.fields(RunState)]),
         ("run.json of train", 0, [field.name for field in dataclasses.fields(TrainingReport)]),
         ("run.json of c3l", 0, [field.name for field in dataclasses.fields(C3LReport)]),
     ],
@@ -150,13 +174,19 @@ def test_the_table_of_statuses_has_every_status_and_every_word_of_an_error() -> 
     assert len(documented) == len(expected) and set(documented) == expected
 
 
+def test_the_cures_of_the_table_of_statuses_are_those_of_the_code() -> None:
+    for of, cures in (("error", CURES_OF_IMAGES), ("turn", CURES_OF_TURNS)):
+        rows = [row for row in JOBS_PAGE.table("Statuses") if row[1] == of and row[3]]
+        assert {row[0].strip("`"): row[3].replace("`", "") for row in rows} == cures
+
+
 def find_error_words() -> set[str]:
     """The words that errors of rows begin with, where the sources write them."""
     package = ROOT / "c3l_ray"
     files = [package / f"{name}.py" for name in ("images", "grey_depths", "png_chunks")]
     files += [*(package / "inputs").rglob("*.py")]
     files += (package / "inference" / f"turn_{name}.py" for name in ("generator", "scorer"))
-    words = set()
+    words = {schema.FATAL, schema.EXCEPTION}
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
         match node:
             case ast.Constant(value=str() as text):
@@ -180,7 +210,7 @@ def test_the_table_of_measurements_has_every_measurement() -> None:
         if isinstance(node, ast.Dict)
     ]
     (line,) = (names for names in lines if "grad_norm" in names)
-    assert documented == {*parts, *line, "held_out_loss"}
+    assert documented == {*parts, *line, "held_out_loss", READABLE}
 
 
 def test_the_table_of_scores_is_that_of_the_code() -> None:
@@ -214,7 +244,8 @@ def test_a_table_has_every_choice_and_no_other(
 def test_the_table_of_exit_statuses_has_every_status(page: Page, heading: str) -> None:
     classes: list[type[errors.C3LError]]
     classes = [errors.C3LError, *errors.C3LError.__subclasses__()]
-    expected = {0, 130, *(error.exit_status for error in classes)}
+    stopped = (errors.Stopped(number).exit_status for number in stopping.SIGNALS)
+    expected = {0, *stopped, *(error.exit_status for error in classes)}
     assert [int(row[0]) for row in page.table(heading)] == sorted(expected)
 
 

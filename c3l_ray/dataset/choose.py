@@ -1,6 +1,6 @@
 """Which turns of a run rank highest: a pass over its ids and scores."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,15 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.errors import PreflightError
+from c3l_ray.kind_shares import apportion, find_largest_total
 from c3l_ray.methods import ranking
 from c3l_ray.methods.scores import LOWER_IS_BETTER
 from c3l_ray.runs.commit import Manifest, read_records
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.select_config import SelectConfig
 
 Choice = dict[str, dict[int, list[int]]]
 """By unit and row, the places of the chosen turns."""
+ExcludedRows = Mapping[str, frozenset[int]]
+"""By unit, the rows of images whose turns are left out."""
 
 
 class ChosenTurns(NamedTuple):
@@ -28,6 +31,7 @@ class ChosenTurns(NamedTuple):
         num_scored: turns that had the score.
         num_refuted: of these, those left out because their gain is below 0.
         num_worse: of the scored turns, those left out because they are worse than --at-least.
+        num_excluded: of the scored turns, those left out because a benchmark has their image.
         threshold: the worst chosen score of a ranking of the whole dataset.
     """
 
@@ -35,11 +39,15 @@ class ChosenTurns(NamedTuple):
     num_scored: int
     num_refuted: int
     num_worse: int
+    num_excluded: int
     threshold: float | None
 
 
 def choose_turns(
-    source: RunFolder, manifests: Mapping[str, Manifest], config: SelectConfig
+    source: RunFolder,
+    manifests: Mapping[str, Manifest],
+    config: SelectConfig,
+    excluded: ExcludedRows | None = None,
 ) -> ChosenTurns:
     """The turns that rank highest among those that are not left out.
 
@@ -50,14 +58,19 @@ def choose_turns(
         source: the run.
         manifests: of its files, by unit.
         config: of the selection.
+        excluded: images to leave out, by unit and row.
 
     Raises:
-        PreflightError: no turn has the score, the image refutes all that have it, or none is good
-            enough.
+        PreflightError: no turn has the score, the image refutes all that have it, none is good
+            enough or has another image than those to leave out, or a kind has too few for --mix.
     """
     if not manifests:
         raise PreflightError(f"{source.flag} {source.path}: holds no committed images yet")
-    tables = [_read_scored_turns(source, manifest, config) for manifest in manifests.values()]
+    excluded = excluded or {}
+    tables = [
+        _read_scored_turns(source, manifest, config, excluded.get(manifest.unit, frozenset()))
+        for manifest in manifests.values()
+    ]
     scored = pa.concat_tables(tables)
     if not scored.num_rows:
         raise PreflightError(f"--by {config.by}: no turn in {source.path} has this score")
@@ -70,9 +83,15 @@ def choose_turns(
             "(gain < 0); --no-require-gain selects among them"
         )
     is_worse = _find_worse(scores, config)
-    is_left_out = is_refuted | is_worse
+    is_excluded = scored["is_excluded"].to_numpy()
+    if (is_refuted | is_excluded).all():
+        raise PreflightError(
+            f"--exclude-benchmark: leaves out {is_excluded.sum()} of {len(scores)} scored turns in "
+            f"{source.path}, and the image refutes all others (gain < 0)"
+        )
+    is_left_out = is_refuted | is_worse | is_excluded
     if is_left_out.all():
-        best = _restore_sign(float(scores[~is_refuted].max()), config)
+        best = _restore_sign(float(scores[~(is_refuted | is_excluded)].max()), config)
         raise PreflightError(
             f"--at-least {config.at_least:g}: no scored turn in {source.path} is as good; the "
             f"best {config.by} is {best:g}"
@@ -92,7 +111,11 @@ def choose_turns(
     else:
         ranked = np.lexsort((turn, image, -scores))
         ranked = ranked[~is_left_out[ranked]]
-        chosen = ranked[: int(_count_kept(config.kept, np.array(len(scores))))]
+        total = int(_count_kept(config.kept, np.array(len(scores))))
+        if config.shares:
+            kinds = scored["kind"].take(ranked).to_numpy()
+            ranked = ranked[_find_first_of_kinds(kinds, total, config)]
+        chosen = ranked[:total]
     choice: Choice = defaultdict(lambda: defaultdict(list))
     for place in scored.select(["unit", "row", "turn"]).take(chosen).to_pylist():
         choice[place["unit"]][place["row"]].append(place["turn"])
@@ -106,6 +129,7 @@ def choose_turns(
         num_scored=len(scores),
         num_refuted=int(is_refuted.sum()),
         num_worse=int(is_worse.sum()),
+        num_excluded=int(is_excluded.sum()),
         threshold=threshold,
     )
 
@@ -118,7 +142,37 @@ def _count_kept(top: float | None, count: NDArray[np.int64]) -> NDArray[np.int64
     return np.minimum(kept, count).astype(np.int64)
 
 
-def _read_scored_turns(source: RunFolder, manifest: Manifest, config: SelectConfig) -> pa.Table:
+def _find_first_of_kinds(
+    kinds: NDArray[np.object_], num_kept: int, config: SelectConfig
+) -> NDArray[np.bool_]:
+    """For each turn, in the order of their ranks, whether it is kept for the share of its kind.
+
+    Raises:
+        PreflightError: a kind has fewer turns than its share asks for.
+    """
+    counts = apportion(num_kept, config.shares)
+    available = Counter(kinds.tolist())
+    lacking = [kind for kind, count in counts.items() if count > available[kind]]
+    if lacking:
+        there = ", ".join(f"{kind} {count}" for kind, count in available.most_common())
+        asked = ", ".join(f"{counts[kind]} of kind {kind}" for kind in lacking)
+        advice = ""
+        if all(available[kind] for kind in lacking):
+            largest = find_largest_total(available, config.shares)
+            advice = f"; --top {largest} is the most that has these shares"
+        raise PreflightError(
+            f"--mix {' '.join(config.mix)}: asks for {asked} among {num_kept} turns; the turns "
+            f"that can be kept are {there}{advice}"
+        )
+    is_kept = np.zeros(len(kinds), dtype=bool)
+    for kind, count in counts.items():
+        is_kept[np.flatnonzero(kinds == kind)[:count]] = True
+    return is_kept
+
+
+def _read_scored_turns(
+    source: RunFolder, manifest: Manifest, config: SelectConfig, excluded: frozenset[int]
+) -> pa.Table:
     """Every turn of a unit that has the score: higher is better, whatever the score."""
     by = "i2c" if config.by == "random" else config.by
     fields = {"kind", "answer", "status", f"scores.{by}"}
@@ -151,6 +205,7 @@ def _read_scored_turns(source: RunFolder, manifest: Manifest, config: SelectConf
             "length": pc.utf8_length(turns.field("answer")),
             "score": score,
             "is_refuted": _find_refuted(turns, config),
+            "is_excluded": np.isin(row.to_numpy(), sorted(excluded)),
         }
     )
     is_ok = pc.equal(turns.field("status"), "ok")

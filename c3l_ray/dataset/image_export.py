@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from c3l_ray.errors import UnusableImage
 from c3l_ray.images import MAX_SOURCE_PIXELS, decode_image, inspect_image
-from c3l_ray.schema import replace_columns
 
 JPEG_QUALITY = 95
 JPEG_FORMATS = ("JPEG", "MPO")
@@ -22,40 +21,40 @@ NUM_THREADS = min(16, os.cpu_count() or 1)  # each holds an image at its full si
 
 
 class ExportedImages(NamedTuple):
-    """Records whose images can leave.
+    """Images that can leave, of records some of whose images cannot.
 
     Attributes:
-        table: of the schema RECORDS, without those whose image cannot be decoded here.
-        num_rewritten: images that were written as decoded.
+        rows: of the records whose image can leave, or is null.
+        images: of these records.
+        is_rewritten: for each of these, whether it is written as decoded.
         failures: for each record that is left out, its source and key, and why.
     """
 
-    table: pa.Table
-    num_rewritten: int
+    rows: list[int]
+    images: list[bytes | None]
+    is_rewritten: list[bool]
     failures: list[str]
 
 
 def export_images(table: pa.Table) -> ExportedImages:
-    """Records with images that any loader shows as the scoring model saw them.
+    """The images of records as any loader shows them as the scoring model saw them.
 
     Args:
         table: of the schema RECORDS; images may be null.
     """
     images: list[bytes | None] = table["image"].to_pylist()
     with ThreadPoolExecutor(NUM_THREADS) as encoders:
-        exported = list(encoders.map(_try_to_export, images))
+        tried = list(encoders.map(_try_to_export, images))
     failures = [
         f"{table['source'][row]} {table['key'][row]}: {image}"
-        for row, image in enumerate(exported)
+        for row, image in enumerate(tried)
         if isinstance(image, UnusableImage)
     ]
-    kept = [row for row, image in enumerate(exported) if not isinstance(image, UnusableImage)]
-    num_rewritten = sum(exported[row] is not images[row] for row in kept)
-    if failures:
-        table = table.take(pa.array(kept, pa.int64()))
-    if num_rewritten:
-        table = replace_columns(table, image=[exported[row] for row in kept])
-    return ExportedImages(table, num_rewritten, failures)
+    exported = {
+        row: image for row, image in enumerate(tried) if not isinstance(image, UnusableImage)
+    }
+    is_rewritten = [image is not images[row] for row, image in exported.items()]
+    return ExportedImages(list(exported), list(exported.values()), is_rewritten, failures)
 
 
 def export_image(data: bytes) -> bytes:

@@ -1,27 +1,40 @@
 """The Ray cluster a job runs on: joining it, its settings, and the GPUs each actor is given."""
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
+import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TypeVar
 
 import ray
 from ray.data import DataContext
 
-from c3l_ray.config import GenerateConfig, Pools, ScoreConfig, ScorerPool
+from c3l_ray import stopping
+from c3l_ray.config import GeneratingConfig, Pools, ScoreConfig, ScorerPool
 from c3l_ray.distributed.gpu_shares import choose_shares
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
+
+Generating = TypeVar("Generating", bound=GeneratingConfig)
 
 MAX_RETRIES = 3
+CORE_LOGGING = b" logging.cc:"  # the file of Ray's core that a line was logged by
 
 log = logging.getLogger(__name__)
 
 
-def connect(num_actors: int) -> None:
+def connect(num_actors: int, *, verbose: bool = False) -> None:
     """Joins the cluster that RAY_ADDRESS names, or starts one on this machine for these actors.
 
     A process that has joined one stays in it, so the first job of several must be the largest.
+
+    Args:
+        num_actors: that the job needs at once.
+        verbose: whether Ray's own progress bars and messages are shown.
 
     Raises:
         PreflightError: there is no cluster at RAY_ADDRESS.
@@ -29,31 +42,55 @@ def connect(num_actors: int) -> None:
     """
     if ray.is_initialized():
         return
-    # Ray's own messages would bury those of the job; its log files keep them.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if not verbose:
+        # Ray's own messages would bury those of the job; its log files keep them.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = _cluster_address()
     # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
     # none is left for reading and writing.
     size = {"num_cpus": max(num_actors + 2, os.cpu_count() or 1)} if address == "local" else {}
     # Ray would start an idle worker for each of these CPUs.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    log.info("starting Ray" if address == "local" else "joining the cluster at RAY_ADDRESS")
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **size,
-        )
+        # Ray's own handler of SIGTERM aborts with a native trace.
+        with stopping.kept(), contextlib.nullcontext() if verbose else _hide_core_messages():
+            ray.init(
+                address=address,
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                **size,
+            )
+    except SystemExit as end:  # Ray's handler of SIGTERM, while Ray starts
+        raise Stopped(signal.SIGTERM) from end
     except Exception as error:  # Ray raises that itself where a node does not start in time
         if address == "local":
             raise C3LError(
                 f"Ray did not start on this machine: {error}. Run the same command again"
             ) from error
         raise PreflightError(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
-    configure_ray_data()
+    configure_ray_data(progress_bars=verbose)
+
+
+@contextlib.contextmanager
+def _hide_core_messages() -> Iterator[None]:
+    """Keeps back what Ray's core says of its own logging, on this process's very stderr."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            for line in caught:
+                if CORE_LOGGING not in line:
+                    os.write(2, line)
 
 
 def _cluster_address() -> str:
@@ -66,13 +103,13 @@ def find_log_files() -> str:
     return os.path.join(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", session, "logs", "worker-*")
 
 
-def configure_ray_data() -> None:
+def configure_ray_data(*, progress_bars: bool = False) -> None:
     """The settings under which a unit stays one block, and a slow start is no failure."""
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
     context.max_consecutive_actor_init_deaths = MAX_RETRIES
-    context.enable_progress_bars = sys.stderr.isatty()
+    context.enable_progress_bars = progress_bars
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False
 
@@ -83,7 +120,7 @@ def count_actors(pools: ScorerPool) -> int:
     return generators + (pools.scorers or 1)
 
 
-def with_gpu_shares(config: GenerateConfig) -> GenerateConfig:
+def with_gpu_shares(config: Generating) -> Generating:
     """The config with the sizes of its pools and every GPU share decided that the user left open.
 
     Raises:

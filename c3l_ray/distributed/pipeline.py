@@ -9,13 +9,15 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
   `map_batches_internal`, takes both.
 - Tasks that read and commit run in processes of their own. This module imports no model library, so
   that they start in a second and stay small; the actors import what they need.
-- An exception that leaves an actor ends the job. A dead engine or scorer therefore ends its
-  process: Ray starts another and gives it the units again, within the bounds below.
+- An exception that leaves a task or an actor ends the job: of the storage, or of our own kind. What
+  `unit_steps` and `_read_block` make of any other one, and of a process that dies, is failed rows.
 """
 
 import functools
 import logging
 import os
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,25 +27,29 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from c3l_ray.config import GenerateConfig, RecordsConfig
-from c3l_ray.distributed.cluster import MAX_RETRIES
-from c3l_ray.errors import C3LError, EngineFailure, ScorerFailure
+from c3l_ray.config import GeneratingConfig, RecordsConfig
+from c3l_ray.distributed.ledger import Ledger
+from c3l_ray.distributed.processes import (
+    UNITS_PER_GENERATOR,
+    GeneratorProcess,
+    ScorerProcess,
+)
+from c3l_ray.distributed.stop_flag import StopFlag
+from c3l_ray.distributed.unit_steps import Surroundings, write_errors
+from c3l_ray.errors import C3LError
 from c3l_ray.inputs.index import read_units, write_units
 from c3l_ray.inputs.joins import join_small_units
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.read import index_shard, read_unit
+from c3l_ray.inputs.read import damaged_unit, fail_unit, index_shard, read_unit
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.schema import replace_columns
+from c3l_ray.runs.retry import Retry, heal_unit, take_failed
+from c3l_ray.runs.state import PROGRESS, TERMINAL_EVERY_S
+from c3l_ray.schema import FATAL, STAGED_ROWS, replace_columns
 
-UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
-GENERATOR_RESTARTED = (
-    "a generating process died and was started again; the log files of Ray's workers say why"
-)
-SCORER_RESTARTED = (
-    "a scoring process failed and was started again; the log files of Ray's workers say why"
-)
+MAX_READ_DEATHS = 2
+"""Processes that may die while they read a unit or index a shard, before it is given up."""
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +69,19 @@ def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[U
             numbers = [{"number": number} for number in range(len(new_shards))]
             dataset = ray.data.from_items(numbers, override_num_blocks=len(new_shards))
 
+            key = StopFlag().key
+
             def index(row: dict[str, int]) -> dict[str, int]:
                 shard = new_shards[row["number"]]
-                write_units(folder, shard, index_shard(shard, layout))
+                write_units(folder, shard, _index_shard(shard, layout, key))
                 return row
 
-            dataset.map(index, num_cpus=0.5).materialize()
+            num_shards, last_line_s = len(new_shards), time.monotonic()
+            log.info("indexing %d shards", num_shards)
+            for done, _ in enumerate(dataset.map(index, num_cpus=0.5).iter_rows(), start=1):
+                if time.monotonic() - last_line_s >= TERMINAL_EVERY_S:
+                    last_line_s = time.monotonic()
+                    log.info("indexed %d of %d shards", done, num_shards, extra=PROGRESS)
             units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
     units = []
     for shard in shards:
@@ -91,17 +104,23 @@ def process_units(
     generates: bool,
     generator: type | None = None,
     scorer: type | None = None,
+    retry: Retry | None = None,
+    flag: StopFlag | None = None,
 ) -> Iterator[Manifest]:
     """Generates, scores and commits the units, and yields their manifests as they come.
 
+    Units that are not begun when the flag is put up are left out.
+
     Args:
-        config: of the job, with its GPU shares decided; a GenerateConfig where turns are generated.
+        config: of the job, with its GPU shares decided; a GeneratingConfig where it generates.
         folder: where the units are committed.
         units: those still to do.
         origin: of their rows.
-        generates: whether turns are generated; else the units have them.
-        generator: the generating actor's class, made from the config, if not TurnGenerator.
+        generates: whether turns are generated, or answers to the turns that the units have.
+        generator: the generating actor's class, made from the config, if not the job's.
         scorer: the scoring actor's class, made from the config, if not TurnScorer.
+        retry: of these units, which are committed, where only failed rows are to be done.
+        flag: that stops the job.
 
     Raises:
         ray.exceptions.RayError: the job cannot go on; what is committed stays.
@@ -112,28 +131,35 @@ def process_units(
     units = [unit for unit in units if unit.rows]
     if not units:
         return
+    surroundings = Surroundings(folder, flag or StopFlag())
     dataset = ray.data.read_datasource(
-        UnitSource(units, config.layout), override_num_blocks=len(units)
+        UnitSource(units, config.layout, surroundings), override_num_blocks=len(units)
     )
+    if retry is not None:
+        dataset = _map_units(dataset, functools.partial(take_block, folder, retry), num_cpus=0.5)
     if generates:
-        assert isinstance(config, GenerateConfig)
+        assert isinstance(config, GeneratingConfig)
+        num_generators = min(config.pools.generators or 1, len(units))
+        log.info("starting generators: %d", num_generators)
         dataset = _map_through_actors(
             dataset,
             GeneratorProcess,
-            [generator, config],
-            size=min(config.pools.generators or 1, len(units)),
+            [generator, config, surroundings],
+            size=num_generators,
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
+    num_scorers = min(config.pools.scorers or 1, len(units))
+    log.info("starting scorers: %d", num_scorers)
     dataset = _map_through_actors(
         dataset,
         ScorerProcess,
-        [scorer, config],
-        size=min(config.pools.scorers or 1, len(units)),
+        [scorer, config, surroundings, generates],
+        size=num_scorers,
         num_gpus=config.pools.scorer_gpus,
         units_at_once=1,
     )
-    commit = functools.partial(commit_block, config.keep_images, folder, origin)
+    commit = functools.partial(commit_block, config.keep_images, folder, origin, retry=retry)
     dataset = _map_units(dataset, commit, num_cpus=0.5)
     for row in dataset.iter_rows():
         yield Manifest.from_json(row["manifest"])
@@ -142,15 +168,16 @@ def process_units(
 class UnitSource(Datasource):
     """One read task and one block per unit."""
 
-    def __init__(self, units: list[Unit], layout: Layout) -> None:
+    def __init__(self, units: list[Unit], layout: Layout, surroundings: Surroundings) -> None:
         super().__init__()
         self._units = units
         self._layout = layout
+        self._surroundings = surroundings
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
         return [
             ReadTask(
-                functools.partial(_read_block, unit, self._layout),
+                functools.partial(_read_block, unit, self._layout, self._surroundings),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=unit.size,
@@ -165,72 +192,59 @@ class UnitSource(Datasource):
         return sum(unit.size for unit in self._units)
 
 
-class GeneratorProcess:
-    """A generating actor in a process that ends when its engine does.
-
-    The process that Ray starts in its place notes it, in the first unit that it generates.
-    """
-
-    def __init__(self, generator: type | None, config: GenerateConfig) -> None:
-        from c3l_ray.inference.turn_generator import TurnGenerator
-
-        self.generator = (generator or TurnGenerator)(config)
-        restarted = ray.get_runtime_context().was_current_actor_reconstructed
-        self._unsaid_notes = [GENERATOR_RESTARTED] if restarted else []
-
-    async def __call__(self, table: pa.Table) -> pa.Table:
-        try:
-            table = await self.generator(table)
-        except EngineFailure as error:
-            log.error("the engine died, and its process ends: %s", error)
-            os._exit(1)
-        notes, self._unsaid_notes = self._unsaid_notes, []
-        return add_notes(table, notes)
-
-
-class ScorerProcess:
-    """A scoring actor in a process that ends when its model fails on everything.
-
-    The process that Ray starts in its place notes it. Where that one fails on its first unit too,
-    the job ends with the reason.
-    """
-
-    def __init__(self, scorer: type | None, config: RecordsConfig) -> None:
-        from c3l_ray.inference.turn_scorer import TurnScorer
-
-        self.scorer = (scorer or TurnScorer)(config)
-        self._is_unproven = ray.get_runtime_context().was_current_actor_reconstructed
-        self._unsaid_notes = [SCORER_RESTARTED] if self._is_unproven else []
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        try:
-            scored: pa.Table = self.scorer(table)
-        except ScorerFailure as error:
-            if self._is_unproven:
-                raise
-            log.error("the scorer failed, and its process ends: %s", error)
-            os._exit(1)
-        self._is_unproven = False
-        notes, self._unsaid_notes = self._unsaid_notes, []
-        return add_notes(scored, notes)
+def _read_block(unit: Unit, layout: Layout, surroundings: Surroundings) -> list[pa.Table]:
+    """A unit, or nothing where the job is to stop; what cannot be read of it is failed rows."""
+    if surroundings.flag.is_up():
+        return [STAGED_ROWS.empty_table()]
+    failures: list[tuple[Unit, Exception]] = []
+    ledger = _reading_ledger(surroundings.flag.key)
+    deaths = ledger.begin(unit.name, unit.rows).deaths
+    if deaths < MAX_READ_DEATHS:
+        table = read_unit(unit, layout, failures)
+    else:
+        table = fail_unit(unit, f"{FATAL}: {deaths} processes died while they read it")
+    if failures:
+        entries = [
+            f"{failed.source}, rows {failed.start} to {failed.end}\n"
+            + "".join(traceback.format_exception(error))
+            for failed, error in failures
+        ]
+        write_errors(surroundings.folder, unit.name, "reading", entries)
+    ledger.end(unit.name)
+    return [table]
 
 
-def add_notes(table: pa.Table, notes: list[str]) -> pa.Table:
-    """The rows with these notes after those that they have."""
-    if not notes:
-        return table
-    noted = [[*(earlier or []), *notes] for earlier in table["notes"].to_pylist()]
-    return replace_columns(table, notes=noted)
+def _index_shard(shard: Shard, layout: Layout, key: str) -> list[Unit]:
+    """The units of a shard; one that kills its process is a damage."""
+    ledger = _reading_ledger(key)
+    deaths = ledger.begin(shard.name, 0).deaths
+    if deaths < MAX_READ_DEATHS:
+        units = index_shard(shard, layout)
+    else:
+        units = [damaged_unit(shard, f"its begin: {deaths} processes died while they read it")]
+    ledger.end(shard.name)
+    return units
 
 
-def _read_block(unit: Unit, layout: Layout) -> list[pa.Table]:
-    return [read_unit(unit, layout)]
+def _reading_ledger(key: str) -> Ledger:
+    return Ledger(f"{key}/reading", f"reading process {os.getpid()}")
+
+
+def take_block(folder: RunFolder, retry: Retry, staged: pa.Table) -> pa.Table:
+    """The rows of a block, which is a unit, that are done again."""
+    manifest = retry.manifests[staged["unit"][0].as_py()]
+    return take_failed(folder, manifest, retry.reasons, staged)
 
 
 def commit_block(
-    keep_images: bool, folder: RunFolder, origin: str, staged: pa.Table
+    keep_images: bool,
+    folder: RunFolder,
+    origin: str,
+    staged: pa.Table,
+    *,
+    retry: Retry | None = None,
 ) -> dict[str, list[Any]]:
-    """Commits a block, which must be exactly one unit."""
+    """Commits a block, which must be exactly one unit, or of a retry the rows of one."""
     units = set(zip(*(staged[name].to_pylist() for name in ("unit", "unit_rows")), strict=True))
     unit, num_rows = min(units)
     if len(units) != 1 or staged.num_rows != num_rows:
@@ -239,7 +253,10 @@ def commit_block(
         )
     if not keep_images:
         staged = replace_columns(staged, image=[None] * staged.num_rows)
-    manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    if retry is None:
+        manifest = commit_unit(folder, unit, staged["source"][0].as_py(), staged, origin)
+    else:
+        manifest = heal_unit(folder, retry.manifests[unit], retry.reasons, staged)
     return {"manifest": [manifest.to_json()]}
 
 
@@ -265,8 +282,8 @@ def _map_through_actors(
         fn_constructor_args=args,
         num_cpus=1,
         **({"num_gpus": num_gpus} if num_gpus else {}),
-        max_restarts=-1,  # the retries of a unit that kills its process are what is bounded
-        max_task_retries=MAX_RETRIES,
+        max_restarts=-1,  # the ledger bounds the deaths of a process and on a unit
+        max_task_retries=-1,
     )
 
 

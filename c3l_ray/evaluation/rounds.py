@@ -10,9 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from c3l_ray.config import SelectConfig, Within
 from c3l_ray.dataset.choose import choose_turns
-from c3l_ray.dataset.select import selected_tables
+from c3l_ray.dataset.chosen_records import read_chosen
 from c3l_ray.errors import PreflightError
 from c3l_ray.evaluation.differences import compare_true_shares
 from c3l_ray.evaluation.judgement import JudgedTurn, judge_run, judge_turns, true_share
@@ -21,9 +20,10 @@ from c3l_ray.methods.scores import RankedBy
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.truth import TRUE, question_form
+from c3l_ray.select_config import SelectConfig, Within
 
 RANKED_BY: tuple[RankedBy, ...] = (
-    *("i2c", "i2c_vocab", "gain", "visual_ifd"),
+    *("i2c", "i2c_vocab", "gain", "visual_ifd", "grounding"),
     *("image_logprob", "clip", "random"),
 )
 WITHIN: tuple[Within, ...] = ("dataset", "kind")
@@ -119,7 +119,8 @@ def judge_selection(
         choice = choose_turns(folder, manifests, config).choice
     except PreflightError:  # no turn has the score
         return []
-    return list(judge_turns(selected_tables(folder, manifests, choice)))
+    chosen = read_chosen(folder, manifests, choice)
+    return list(judge_turns(records.table for records in chosen))
 
 
 def reweighted_true_share(turns: Iterable[JudgedTurn], reference: Iterable[JudgedTurn]) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from c3l_ray.evaluation.judgement import JudgedTurn
 from c3l_ray.methods.scores import LOWER_IS_BETTER, SCORE_NAMES
+from c3l_ray.runs.turn_tables import format_table, format_turn, split_extremes
 from c3l_ray.scenes.truth import FALSE, TRUE, Truth
 
 GROUPS: dict[str, Truth | None] = {
@@ -12,7 +13,6 @@ GROUPS: dict[str, Truth | None] = {
     "scenes, false": FALSE,
     "photographs": None,
 }
-NUM_EXTREMES = 3
 
 
 def format_medians(turns: Sequence[JudgedTurn], run: str) -> str:
@@ -22,14 +22,14 @@ def format_medians(turns: Sequence[JudgedTurn], run: str) -> str:
         turns: of a run, each with every score.
         run: its name.
     """
-    lines = [f"{f'median of {run}':<24}" + "".join(f"{name:>16}" for name in GROUPS)]
+    rows: dict[str, list[float | None]] = {}
     for score in SCORE_NAMES:
-        cells = ""
-        for truth in GROUPS.values():
-            values = [_score_of(turn, score) for turn in turns if turn.truth == truth]
-            cells += f"{statistics.median(values):>16.3f}" if values else f"{'-':>16}"
-        lines.append(f"{score:<24}{cells}")
-    return "\n".join(lines)
+        values_by_group = (
+            [_score_of(turn, score) for turn in turns if turn.truth == truth]
+            for truth in GROUPS.values()
+        )
+        rows[score] = [statistics.median(values) if values else None for values in values_by_group]
+    return format_table(f"median of {run}", GROUPS, rows)
 
 
 def format_extremes(turns: Sequence[JudgedTurn], by: str) -> str:
@@ -40,23 +40,19 @@ def format_extremes(turns: Sequence[JudgedTurn], by: str) -> str:
         by: the score.
     """
     ranked = sorted(turns, key=lambda turn: _score_of(turn, by), reverse=by not in LOWER_IS_BETTER)
-    extremes = {"best": ranked[:NUM_EXTREMES], "worst": ranked[-NUM_EXTREMES:]}
     return "\n\n".join(
         "\n".join(
-            [f"three {name} turns by {by}", *(_format_turn(turn, by) for turn in extreme_turns)]
+            [f"three {name} turns by {by}", *(_format_judged(turn, by) for turn in extreme_turns)]
         )
-        for name, extreme_turns in extremes.items()
+        for name, extreme_turns in split_extremes(ranked).items()
     )
 
 
-def _format_turn(judged: JudgedTurn, by: str) -> str:
+def _format_judged(judged: JudgedTurn, by: str) -> str:
     turn = judged.turn
     scores = f"{by} {_score_of(judged, by):.3f}, i2c {_score_of(judged, 'i2c'):.3f}"
-    return (
-        f"  {judged.image} ({turn['kind']}, {judged.truth or 'photograph'}, {scores})\n"
-        f"    Q {turn['question']}\n"
-        f"    A {turn['answer']}"
-    )
+    facts = f"{turn['kind']}, {judged.truth or 'photograph'}, {scores}"
+    return format_turn(judged.image, facts, turn.get("question"), turn.get("answer"))
 
 
 def _score_of(turn: JudgedTurn, name: str) -> float:

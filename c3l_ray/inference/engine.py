@@ -133,7 +133,9 @@ class Engine:
         )
         if decoding.num_beams > 1:
             return await self._search(prompt, decoding, request.keep_special_tokens)
-        schema = request.json_schema
+        constraint = None
+        if request.json_schema or request.pattern:
+            constraint = StructuredOutputsParams(json=request.json_schema, regex=request.pattern)
         params = SamplingParams(
             temperature=decoding.temperature,
             top_p=decoding.top_p,
@@ -143,7 +145,7 @@ class Engine:
             include_stop_str_in_output=bool(decoding.stops),
             seed=request.seed,
             skip_special_tokens=not request.keep_special_tokens,
-            structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+            structured_outputs=constraint,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         output = await self._generate(prompt, params)

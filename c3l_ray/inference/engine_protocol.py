@@ -41,6 +41,7 @@ class GenerationRequest:
         image_key: a name for this image's content; requests that share it share its work.
         seed: of the sampling, below 2**31.
         json_schema: of the JSON that the reply must be; None leaves the reply free.
+        pattern: a regular expression that the whole reply must match, in place of a schema.
         decoding: of the reply; None takes the engine's own sampling.
         keep_special_tokens: whether special tokens stand in the reply's text.
     """
@@ -50,6 +51,7 @@ class GenerationRequest:
     image_key: str
     seed: int
     json_schema: dict[str, Any] | None = None
+    pattern: str | None = None
     decoding: Decoding | None = None
     keep_special_tokens: bool = False
 

@@ -5,7 +5,7 @@ from typing import Any
 from PIL import Image
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig
+from c3l_ray.config import GenerateConfig, GeneratingConfig
 
 LARGE_STEP, SMALL_STEP = 16_384, 8_192
 """Tokens of one step. An engine that is built without a server's context gets 2,048 from vLLM, one
@@ -58,20 +58,28 @@ def choose_max_len(
     return wanted if model_limit is not None and wanted < model_limit else None
 
 
-def longest_request(processor: Any, config: GenerateConfig) -> int:
+def longest_request(processor: Any, config: GeneratingConfig) -> int:
     """The tokens of the longest prompt and reply that a run can make, in its largest image.
+
+    Of questions that were asked elsewhere, only as many tokens as of a longest reply are foreseen.
 
     Args:
         processor: of the model.
         config: of the run.
     """
     longest_reply = config.sampling.max_tokens
-    if config.corrects:
+    longest_addition = 0  # to a prompt: the question, and the reply that a step goes on from
+    if isinstance(config, GenerateConfig) and config.corrects:
         rules = config.correction
         num_steps = max(rules.max_steps, rules.max_detail_steps)
-        # The question is in the prompt, and the reply that a step goes on from.
-        longest_reply += num_steps * rules.max_tokens
-    return PROMPT_TOKENS + _count_image_tokens(processor, config.max_pixels) + longest_reply
+        longest_addition = num_steps * rules.max_tokens
+    if config.answers:
+        longest_addition = max(longest_addition, config.sampling.max_tokens)
+    return (
+        PROMPT_TOKENS
+        + _count_image_tokens(processor, config.max_pixels)
+        + (longest_reply + longest_addition)
+    )
 
 
 def read_position_limit(path: str, *, trust_remote_code: bool) -> int | None:

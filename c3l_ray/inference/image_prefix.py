@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from c3l_ray.inference.model_inputs import ModelInputs, select_image_inputs
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.scoring_model import (
-    ModelInputs,
     ScoringModel,
     TokenizedTurn,
     TurnToScore,
-    select_image_inputs,
 )
 
 

@@ -1,15 +1,15 @@
 """Packed scoring: one forward pass for all turns of an image, with the image and without.
 
 The plain scorer pays for the image once for each turn. Here the image's tokens stand once at the
-root of a prefix tree (`packing`), every turn with the image branches off it, and the turns without
-the image are a tree of their own in the same row. The numbers are the plain scorer's up to
-rounding.
+root of a prefix tree (`packing`), every turn with the image branches off it, once after the bare
+question and once after the instruction that asked for it, and the turns without the image are a
+tree of their own in the same row. The numbers are the plain scorer's up to rounding.
 
 Tensor names carry shapes: B rows, L places of a row, T tokens, N answer tokens, D model's width.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 
 from c3l_ray.inference.image_prefix import ImagePrefix, read_image_prefix
+from c3l_ray.inference.model_inputs import ModelInputs, collate_rows
 from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packing import Ints, Pack, PackingError, pack_trees
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import (
-    ModelInputs,
     ScoringModel,
     TokenizedTurn,
     TurnToScore,
-    collate_rows,
 )
 from c3l_ray.methods.i2c import AnswerEvidence
 
@@ -46,21 +45,37 @@ class PackedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedAnswer:
+    """An answer in a pack.
+
+    Attributes:
+        row: its number among those of its group.
+        predicting_places: the places in the row whose outputs predict the answer.
+        ids: its tokens.
+    """
+
+    row: int
+    predicting_places: Ints
+    ids: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TurnGroup:
-    """Turns about one image, and the rows that hold both sides of all of them.
+    """Turns about one image, and the rows that hold all sides of all of them.
 
     Attributes:
         turn_numbers: the turns' numbers among those to score.
         rows: one, or two where the side without the image has an image too.
-        predicting_places: of each turn and side, the row, and the places in it whose outputs
-            predict the answer.
-        answers: of each turn, the answer's token ids.
+        with_image: of each turn, the answer after the bare question.
+        without_image: the same on the other side.
+        posed: by the number of a turn that an instruction asked for, the answer after it.
     """
 
     turn_numbers: list[int]
     rows: list[PackedRow]
-    predicting_places: list[tuple[tuple[int, Ints], tuple[int, Ints]]]
-    answers: list[list[int]]
+    with_image: list[PackedAnswer]
+    without_image: list[PackedAnswer]
+    posed: dict[int, PackedAnswer]
 
     @property
     def longest_row(self) -> int:
@@ -150,51 +165,84 @@ class PackedScorer:
     ) -> TurnGroup:
         unexpanded = [self.model.tokenize_turn(turn, with_image=True) for turn in turns.values()]
         image_side = [prefix.expand_turn(turn) for turn in unexpanded]
+        posed_side = {
+            i: prefix.expand_turn(self.model.tokenize_posed_turn(turn))
+            for i, turn in turns.items()
+            if turn.instruction
+        }
+        image_tree = [*image_side, *posed_side.values()]
         if baseline is None:
             text_side = [
                 self.model.tokenize_turn(turn, with_image=False) for turn in turns.values()
             ]
-            pack = pack_trees([_id_arrays(side) for side in (image_side, text_side)])
+            pack = pack_trees([_id_arrays(tree) for tree in (image_tree, text_side)])
             image_tree_length = int(pack.ends[pack.depths == 0][0])
             rows = [PackedRow(prefix=prefix, pack=pack, image_tree_length=image_tree_length)]
             paths = [(0, path) for path in pack.paths]
         else:
             text_side = [baseline.expand_turn(turn) for turn in unexpanded]
-            packs = [pack_trees([_id_arrays(side)]) for side in (image_side, text_side)]
+            packs = [pack_trees([_id_arrays(tree)]) for tree in (image_tree, text_side)]
             rows = [
                 PackedRow(prefix=side_prefix, pack=pack, image_tree_length=len(pack))
                 for side_prefix, pack in zip((prefix, baseline), packs, strict=True)
             ]
             paths = [(row, path) for row, pack in enumerate(packs) for path in pack.paths]
-        places = [
-            (row, path[turn.answer_start - 1 : turn.answer_end - 1])
-            for (row, path), turn in zip(paths, [*image_side, *text_side], strict=True)
+        answers = [
+            PackedAnswer(
+                row=row,
+                predicting_places=path[turn.answer_start - 1 : turn.answer_end - 1],
+                ids=turn.answer_ids,
+            )
+            for (row, path), turn in zip(paths, [*image_tree, *text_side], strict=True)
         ]
+        num_turns, num_with_image = len(turns), len(image_tree)
         return TurnGroup(
             turn_numbers=list(turns),
             rows=rows,
-            predicting_places=list(zip(places[: len(turns)], places[len(turns) :], strict=True)),
-            answers=[turn.answer_ids for turn in image_side],
+            with_image=answers[:num_turns],
+            without_image=answers[num_with_image:],
+            posed=dict(zip(posed_side, answers[num_turns:num_with_image], strict=True)),
         )
 
     @torch.inference_mode()
-    def _measure_batch(self, groups: list[TurnGroup]) -> Iterator[tuple[int, AnswerEvidence]]:
-        """The numbers of the groups' turns, each with the evidence in its answer."""
-        rows = [row for group in groups for row in group.rows]
-        hidden_BLD = self.model.hidden_states(self._model_inputs(rows))
-        sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-        first_row = 0
-        for group in groups:
-            for places_of_sides in group.predicting_places:
-                for states, (row, places) in zip(sides, places_of_sides, strict=True):
-                    states.append(hidden_BLD[first_row + row, torch.from_numpy(places)])
-            first_row += len(group.rows)
-        answers = [ids for group in groups for ids in group.answers]
+    def _measure_batch(self, groups: list[TurnGroup]) -> dict[int, AnswerEvidence]:
+        """The evidence in the answers of the groups' turns, by the turns' numbers."""
+        hidden_BLD = self.model.hidden_states(
+            self._model_inputs([row for group in groups for row in group.rows])
+        )
+        first_rows = np.cumsum([0, *(len(group.rows) for group in groups)])
+
+        def predicting_states(answers_of_groups: Iterable[Iterable[PackedAnswer]]) -> Tensor:
+            """The hidden states that predict the tokens of the answers, [N, D]."""
+            return torch.cat(
+                [
+                    hidden_BLD[first_row + answer.row, torch.from_numpy(answer.predicting_places)]
+                    for first_row, answers in zip(first_rows, answers_of_groups, strict=False)
+                    for answer in answers
+                ]
+            )
+
+        answers = [answer.ids for group in groups for answer in group.with_image]
+        numbers = [i for group in groups for i in group.turn_numbers]
+        measured = self.model.compute_evidence(
+            predicting_states(group.with_image for group in groups),
+            predicting_states(group.without_image for group in groups),
+            *self._flatten(answers),
+        )
+        evidence = dict(zip(numbers, measured, strict=True))
+        posed = {i: answer.ids for group in groups for i, answer in group.posed.items()}
+        if posed:
+            states_ND = predicting_states(group.posed.values() for group in groups)
+            logprobs = self.model.compute_logprobs(states_ND, *self._flatten(posed.values()))
+            for i, of_answer in zip(posed, logprobs, strict=True):
+                evidence[i] = replace(evidence[i], posed_logprobs=of_answer)
+        return evidence
+
+    def _flatten(self, answers: Iterable[list[int]]) -> tuple[Tensor, list[int]]:
+        """The tokens [N] of all answers one after the other, and the answers' lengths."""
+        answers = list(answers)
         ids_N = torch.tensor([token for ids in answers for token in ids], device=self.model.device)
-        image_ND, text_ND = (torch.cat(states) for states in sides)
-        lengths = [len(ids) for ids in answers]
-        evidence = self.model.compute_evidence(image_ND, text_ND, ids_N, lengths)
-        return zip((i for group in groups for i in group.turn_numbers), evidence, strict=True)
+        return ids_N, [len(ids) for ids in answers]
 
     def _model_inputs(self, rows: list[PackedRow]) -> ModelInputs:
         """The model's inputs; a place of padding attends to itself alone."""

@@ -1,18 +1,19 @@
 """Plain scoring, the reference: a row for each turn and side.
 
-It costs 2M forward passes and M image encodings for an image of M turns; `packed_scorer` does the
-same in one pass. Tensor names carry shapes: B rows, T tokens of a row, N answer tokens, D the
-model's width.
+It costs up to 3M forward passes and 2M image encodings for an image of M turns; `packed_scorer`
+does the same in one pass. Tensor names carry shapes: B rows, T tokens of a row, N answer tokens, D
+the model's width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from c3l_ray.inference.scoring_model import ModelInputs, ScoringModel, TurnToScore, collate_rows
+from c3l_ray.inference.model_inputs import ModelInputs, collate_rows
+from c3l_ray.inference.scoring_model import ScoringModel, TokenizedTurn, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence
 
 
@@ -30,6 +31,26 @@ class PlainRow:
     @property
     def answer_ids(self) -> Tensor:
         return self.inputs["input_ids"][0, self.answer_start : self.answer_end]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainTurn:
+    """The rows of one turn.
+
+    Attributes:
+        with_image: after the bare question.
+        without_image: the same on the other side.
+        posed: the turn as a reply to its instruction; None where none asked for it.
+    """
+
+    with_image: PlainRow
+    without_image: PlainRow
+    posed: PlainRow | None
+
+    @property
+    def longest_row(self) -> int:
+        rows = (self.with_image, self.without_image, self.posed)
+        return max(len(row) for row in rows if row is not None)
 
 
 class PlainScorer:
@@ -56,29 +77,42 @@ class PlainScorer:
         order = sorted(range(len(turns)), key=lambda i: _batching_key(turns[i]))
         evidence: dict[int, AnswerEvidence] = {}
         batch: list[int] = []
-        rows: list[tuple[PlainRow, PlainRow]] = []
+        rows_of_batch: list[PlainTurn] = []
 
         def flush() -> None:
-            if rows:
-                evidence.update(zip(batch, self._measure_batch(rows), strict=True))
+            if batch:
+                evidence.update(zip(batch, self._measure_batch(rows_of_batch), strict=True))
             batch.clear()
-            rows.clear()
+            rows_of_batch.clear()
 
         for i in order:
             turn = turns[i]
-            sides = (self._make_row(turn, turn.image), self._make_row(turn, turn.baseline_image))
-            longest = max(len(row) for pair in (sides, *rows) for row in pair)
+            rows = self._make_rows(turn)
+            longest = max(candidate.longest_row for candidate in (rows, *rows_of_batch))
             alike = batch and _batching_key(turns[batch[0]])[0] == _batching_key(turn)[0]
-            if not alike or longest * (len(rows) + 1) > self.max_tokens:
+            if not alike or longest * (len(batch) + 1) > self.max_tokens:
                 flush()
             batch.append(i)
-            rows.append(sides)
+            rows_of_batch.append(rows)
         flush()
         return [evidence[i] for i in range(len(turns))]
 
-    def _make_row(self, turn: TurnToScore, image: Image.Image | None) -> PlainRow:
+    def _make_rows(self, turn: TurnToScore) -> PlainTurn:
+        posed = None
+        if turn.instruction:
+            tokenized = self.model.tokenize_posed_turn(turn)
+            posed = self._make_row(tokenized, self.model.process_posed_turn(turn))
+        return PlainTurn(
+            with_image=self._make_bare_row(turn, turn.image),
+            without_image=self._make_bare_row(turn, turn.baseline_image),
+            posed=posed,
+        )
+
+    def _make_bare_row(self, turn: TurnToScore, image: Image.Image | None) -> PlainRow:
         tokenized = self.model.tokenize_turn(turn, with_image=image is not None)
-        inputs = self.model.process_turn(turn, image)
+        return self._make_row(tokenized, self.model.process_turn(turn, image))
+
+    def _make_row(self, tokenized: TokenizedTurn, inputs: ModelInputs) -> PlainRow:
         # The placeholder becomes image tokens before the answer, never inside it.
         num_added = inputs["input_ids"].shape[1] - len(tokenized.ids)
         row = PlainRow(
@@ -90,12 +124,22 @@ class PlainScorer:
         return row
 
     @torch.inference_mode()
-    def _measure_batch(self, rows: list[tuple[PlainRow, PlainRow]]) -> list[AnswerEvidence]:
-        image_ND, text_ND = (self._predicting_states(side) for side in zip(*rows, strict=True))
-        answers = [with_image.answer_ids for with_image, _ in rows]
+    def _measure_batch(self, turns: list[PlainTurn]) -> list[AnswerEvidence]:
+        image_ND, ids_N, lengths = self._predict_answers([turn.with_image for turn in turns])
+        text_ND, _, _ = self._predict_answers([turn.without_image for turn in turns])
+        evidence = self.model.compute_evidence(image_ND, text_ND, ids_N, lengths)
+        posed_rows = {i: turn.posed for i, turn in enumerate(turns) if turn.posed is not None}
+        if posed_rows:
+            posed = self._predict_answers(list(posed_rows.values()))
+            for i, logprobs in zip(posed_rows, self.model.compute_logprobs(*posed), strict=True):
+                evidence[i] = replace(evidence[i], posed_logprobs=logprobs)
+        return evidence
+
+    def _predict_answers(self, rows: Sequence[PlainRow]) -> tuple[Tensor, Tensor, list[int]]:
+        """The states [N, D] that predict the rows' answers, their tokens [N], and their lengths."""
+        answers = [row.answer_ids for row in rows]
         ids_N = torch.cat(answers).to(self.model.device)
-        lengths = [len(answer) for answer in answers]
-        return self.model.compute_evidence(image_ND, text_ND, ids_N, lengths)
+        return self._predicting_states(rows), ids_N, [len(answer) for answer in answers]
 
     def _predicting_states(self, rows: Sequence[PlainRow]) -> Tensor:
         """The hidden states that predict each answer token, row after row: [N, D]."""

@@ -83,6 +83,27 @@ class ReplyReader:
                 seen_questions.add(question.casefold())
         return turns
 
+    def read_answer(self, reply: Reply, reply_start: str) -> tuple[str, TurnStatus]:
+        """A sampled answer and its status, by the rules of a turn's own reply.
+
+        Where no answer can be read, the text is what the model wrote.
+
+        Args:
+            reply: what the model wrote after `reply_start`.
+            reply_start: what its reply begins with, the question in it (`c3l.begin_reply`); empty
+                where it was asked the bare question, so that all of its reply is the answer.
+        """
+        split = self.split(reply.text, begun=bool(reply_start))
+        if split.reply is None:
+            return reply.text, "thought"
+        reply = replace(reply, text=split.reply)
+        if reply_start:
+            question, answer = c3l.parse_reply(reply_start + reply.text) or (None, None)
+        else:
+            question, answer = "", reply.text.strip()
+        status = _reply_status(reply, question, answer, set(), self.special_tokens)
+        return (reply.text.strip() if answer is None else answer), status
+
 
 def _reply_status(
     reply: Reply,

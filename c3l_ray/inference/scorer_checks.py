@@ -2,7 +2,7 @@
 
 A wrong score looks like a right one, so each shortcut of the scorers is compared with the model's
 own computation: the output head with the model's own forward pass, batches with rows alone, the
-packs with plain rows, and the prompt that answers are scored after with the one that the model
+packs with plain rows, and the prompts that answers are scored after with those that the model
 answers after.
 """
 
@@ -23,16 +23,28 @@ from c3l_ray.inference.logit_transform import LogitTransform, declared_transform
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.rounding import perturb_rounding
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.methods import c3l
 from c3l_ray.methods.i2c import AnswerEvidence
 
 _IMAGE = Image.linear_gradient("L").resize((80, 64)).convert("RGB")
 _OTHER_IMAGE = _IMAGE.transpose(Image.Transpose.ROTATE_90)
+_WORDING = c3l.INSTRUCTIONS["short"][0]
 TRIAL_TURNS = (
-    TurnToScore(image=_IMAGE, question="What is in the image?", answer="A grey ramp."),
-    TurnToScore(image=_IMAGE, question="Is it dark?", answer="Yes, at the top it is."),
+    TurnToScore(
+        image=_IMAGE,
+        question="What is in the image?",
+        answer="A grey ramp.",
+        instruction=c3l.format_instruction(_WORDING, "text"),
+    ),
+    TurnToScore(
+        image=_IMAGE,
+        question="Is it dark?",
+        answer="Yes, at the top it is.",
+        instruction=c3l.format_instruction(_WORDING, "json"),
+    ),
     TurnToScore(image=_OTHER_IMAGE, question="What is it?", answer="It is a ramp on its side."),
 )
-SIDES = ("image_logprobs", "text_logprobs")
+SIDES = ("image_logprobs", "text_logprobs", "posed_logprobs")
 
 # The largest difference that rounding explains in float32: of a logit, or of a token's ln p.
 ROUNDING = 1e-3
@@ -140,7 +152,7 @@ def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
         PreflightError: what follows a token changes its probability, or the scorer cannot compute
             the trial turns at all.
     """
-    turn = TRIAL_TURNS[0]
+    turn = find_trial_turns(model)[0]
     longer_turn = replace(turn, answer=f"{turn.answer} It is darker at the top.")
     try:
         (short,), (long,) = scorer.measure([turn]), scorer.measure([longer_turn])
@@ -148,12 +160,12 @@ def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
         raise
     except Exception as error:  # whatever an unknown model's code or processor raises
         raise PreflightError(f"{model.name} cannot be scored with: {first_line(error)}") from error
-    ids, longer_ids = (
-        model.tokenize_turn(side, with_image=True).answer_ids for side in (turn, longer_turn)
-    )
-    num_shared = chat.count_shared(ids, longer_ids)
     is_half = torch.finfo(model.vlm.dtype).bits < 32
     for side in SIDES:
+        if side == "posed_logprobs" and not turn.instruction:
+            continue
+        ids, longer_ids = (_answer_ids(model, given, side) for given in (turn, longer_turn))
+        num_shared = chat.count_shared(ids, longer_ids)
         differences = np.abs(getattr(short, side)[:num_shared] - getattr(long, side)[:num_shared])
         if not differences.max() <= (ROUNDING_IN_HALF if is_half else ROUNDING):
             raise PreflightError(
@@ -163,8 +175,17 @@ def check_causality(model: ScoringModel, scorer: AnswerScorer) -> None:
             )
 
 
+def _answer_ids(model: ScoringModel, turn: TurnToScore, side: str) -> list[int]:
+    if side == "posed_logprobs":
+        return model.tokenize_posed_turn(turn).answer_ids
+    return model.tokenize_turn(turn, with_image=side == "image_logprobs").answer_ids
+
+
 def compare_prompts(model: ScoringModel) -> list[str]:
     """A note where the model answers after other tokens than its answers are scored after.
+
+    So is it noted where it is asked for a turn by other tokens than the turn is scored after as a
+    reply.
 
     Templates of models that think aloud open a thought where an answer is asked for, and leave it
     out, or an empty one in, where the answer is given. A blank of the template's own is no
@@ -181,7 +202,28 @@ def compare_prompts(model: ScoringModel) -> list[str]:
                     f"{model.name} continues after {asked!r} when it generates, but is scored "
                     f"after {scored!r}; its scores are of another prompt"
                 ]
+    for turn in find_trial_turns(model):
+        if not turn.instruction:
+            continue
+        reply = c3l.format_reply(turn.question, turn.answer, turn.instruction)
+        prompts = chat.compare_prompts(model.processor, turn.instruction, reply, with_image=True)
+        if prompts is not None:
+            asked, scored = prompts
+            return [
+                f"{model.name} poses a question after {asked!r}, but posed_logprob is computed "
+                f"after {scored!r}; posed_logprob and grounding are of another prompt"
+            ]
     return []
+
+
+def find_trial_turns(model: ScoringModel) -> list[TurnToScore]:
+    """The trial turns, without their instructions where the model cannot read them as replies."""
+    return [
+        replace(turn, instruction="")
+        if turn.instruction and model.unposable_status(turn) is not None
+        else turn
+        for turn in TRIAL_TURNS
+    ]
 
 
 def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer) -> None:
@@ -190,9 +232,12 @@ def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer
     Raises:
         PackingError: they differ by more than rounding.
     """
-    packed_evidence, plain_evidence = packed.measure(TRIAL_TURNS), plain.measure(TRIAL_TURNS)
+    turns = find_trial_turns(model)
+    packed_evidence, plain_evidence = packed.measure(turns), plain.measure(turns)
     differences = {side: _differences(packed_evidence, plain_evidence, side) for side in SIDES}
-    largest = max(float(values.max()) for values in differences.values())
+    differences = {side: values for side, values in differences.items() if len(values)}
+    # numpy's maximum is NaN where one of them is; Python's depends on the order
+    largest = float(np.concatenate(list(differences.values())).max())
     is_half = torch.finfo(model.vlm.dtype).bits < 32
     if not largest <= (ROUNDING_IN_HALF if is_half else ROUNDING):  # a difference may be NaN
         raise PackingError(f"its scores would differ by {largest:.2g} nats")
@@ -201,7 +246,7 @@ def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer
     perturbed_evidence = []
     for seed in range(NUM_PERTURBATIONS):
         with perturb_rounding(model.vlm, seed):
-            perturbed_evidence.append(plain.measure(TRIAL_TURNS))
+            perturbed_evidence.append(plain.measure(turns))
     for side, values in differences.items():
         changes = [
             _differences(perturbed, plain_evidence, side) for perturbed in perturbed_evidence
@@ -217,6 +262,15 @@ def check_packing(model: ScoringModel, packed: AnswerScorer, plain: AnswerScorer
 def _differences(
     left: Sequence[AnswerEvidence], right: Sequence[AnswerEvidence], side: str
 ) -> NDArray[np.floating[Any]]:
-    """By how much the ln p of each token of the answers differ on one side, in nats."""
-    pairs = zip(left, right, strict=True)
-    return np.concatenate([np.abs(getattr(a, side) - getattr(b, side)) for a, b in pairs])
+    """By how much the ln p of each token of the answers differ on one side, in nats.
+
+    A side that one of them has of an answer and the other has not differs by NaN.
+    """
+    differences: list[NDArray[np.floating[Any]]] = [np.empty(0)]
+    for pair in zip(left, right, strict=True):
+        a, b = (getattr(evidence, side) for evidence in pair)
+        if a is not None and b is not None:
+            differences.append(np.abs(a - b))
+        elif a is not None or b is not None:
+            differences.append(np.array([np.nan]))
+    return np.concatenate(differences)

@@ -5,7 +5,7 @@ V vocabulary.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +17,17 @@ from torch import Tensor
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
 from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
+from c3l_ray.inference.model_inputs import ModelInputs, move_values
 from c3l_ray.inference.placement import check_placement, choose_device_map
-from c3l_ray.methods.i2c import AnswerEvidence
+from c3l_ray.inference.token_evidence import gather_tokens, measure_tokens
+from c3l_ray.methods import c3l
+from c3l_ray.methods.i2c import AnswerEvidence, Floats
 from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import load_processor
 from c3l_ray.schema import TurnStatus
 
 # The most logits of one side that are computed at once: 128 MiB in float32.
 MAX_LOGITS = 2**25
-# What a processor returns for each token; everything else belongs to the images.
-TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-
-ModelInputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +38,7 @@ class TurnToScore:
         history: the turns before it.
         system: the system message; empty for none, or for the chat template's own.
         baseline_image: takes the image's place on the side without it; None leaves the image out.
+        instruction: that asked for the turn; empty for a turn that was made elsewhere.
     """
 
     image: Image.Image
@@ -47,6 +47,7 @@ class TurnToScore:
     history: chat.History = ()
     system: str = ""
     baseline_image: Image.Image | None = None
+    instruction: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +142,51 @@ class ScoringModel:
             return "empty"
         return "too_long" if len(tokenized.ids) > self.max_positions else None
 
+    def unposable_status(self, turn: TurnToScore) -> TurnStatus | None:
+        """As `unscorable_status`, of the turn as a reply to its instruction.
+
+        Args:
+            turn: with an instruction, that `unscorable_status` has nothing against.
+        """
+        if any(token in turn.instruction for token in self.special_tokens):
+            return "special_tokens"
+        try:
+            tokenized = self.tokenize_posed_turn(turn)
+        except ValueError:
+            return "altered_by_template"
+        return "too_long" if len(tokenized.ids) > self.max_positions else None
+
     def tokenize_turn(self, turn: TurnToScore, *, with_image: bool) -> TokenizedTurn:
         """The whole turn; an image is the one placeholder of the chat template, not yet expanded.
 
         Raises:
             ValueError: the chat template changes the answer.
         """
-        text, span = chat.render_turn(
+        return self._tokenize(*self._render_turn(turn, with_image=with_image))
+
+    def tokenize_posed_turn(self, turn: TurnToScore) -> TokenizedTurn:
+        """The turn as the reply that its instruction asks for, the image not yet expanded.
+
+        The answer's places are those of all that the model writes after the question: in JSON the
+        escaped answer and the end of the object, and what ends the reply.
+
+        Raises:
+            ValueError: the chat template changes the reply.
+        """
+        return self._tokenize(*self._render_posed_turn(turn))
+
+    def process_turn(self, turn: TurnToScore, image: Image.Image | None) -> ModelInputs:
+        """The processor's inputs for one turn, of one row, an image's placeholder expanded."""
+        text, _ = self._render_turn(turn, with_image=image is not None)
+        return self._process_text(text, image)
+
+    def process_posed_turn(self, turn: TurnToScore) -> ModelInputs:
+        """As `process_turn`, of the turn as a reply to its instruction."""
+        return self._process_text(self._render_posed_turn(turn)[0], turn.image)
+
+    def _render_turn(self, turn: TurnToScore, *, with_image: bool) -> tuple[str, tuple[int, int]]:
+        """The text of the turn, and the characters of its answer."""
+        return chat.render_turn(
             self.processor,
             turn.question,
             turn.answer,
@@ -155,19 +194,22 @@ class ScoringModel:
             history=turn.history,
             system=turn.system,
         )
+
+    def _render_posed_turn(self, turn: TurnToScore) -> tuple[str, tuple[int, int]]:
+        """As `_render_turn`, of the turn as a reply to its instruction."""
+        reply = c3l.format_reply(turn.question, turn.answer, turn.instruction)
+        text, (start, end) = chat.render_turn(
+            self.processor, turn.instruction, reply, with_image=True
+        )
+        text = chat.cut_after_reply(self.processor, text, end, self.special_tokens)
+        answer_start = start + c3l.find_answer_start(turn.question, turn.instruction)
+        return text, (answer_start, len(text))
+
+    def _tokenize(self, text: str, span: tuple[int, int]) -> TokenizedTurn:
         ids, start, end = chat.tokenize_with_span(self.processor.tokenizer, text, span)
         return TokenizedTurn(ids=ids, answer_start=start, answer_end=end)
 
-    def process_turn(self, turn: TurnToScore, image: Image.Image | None) -> ModelInputs:
-        """The processor's inputs for one turn, of one row, an image's placeholder expanded."""
-        text, _ = chat.render_turn(
-            self.processor,
-            turn.question,
-            turn.answer,
-            with_image=image is not None,
-            history=turn.history,
-            system=turn.system,
-        )
+    def _process_text(self, text: str, image: Image.Image | None) -> ModelInputs:
         inputs: ModelInputs = dict(
             self.processor(
                 text=[text],
@@ -181,7 +223,10 @@ class ScoringModel:
 
     def move_inputs(self, inputs: ModelInputs) -> ModelInputs:
         """Inputs on the device, the floating ones in the model's precision."""
-        return {name: _move(values, self.device, self.vlm.dtype) for name, values in inputs.items()}
+        return {
+            name: move_values(values, self.device, self.vlm.dtype)
+            for name, values in inputs.items()
+        }
 
     def hidden_states(self, inputs: ModelInputs) -> Tensor:
         """The last hidden states [B, T, D], which the head turns into logits."""
@@ -223,7 +268,7 @@ class ScoringModel:
         """
         tokens_at_once = max(1, MAX_LOGITS // len(self.head.weight))
         chunks = [
-            self._measure_tokens(*tensors)
+            measure_tokens(self.logits, *tensors)
             for tensors in zip(
                 *(tensor.split(tokens_at_once) for tensor in (image_ND, text_ND, ids_N)),
                 strict=True,
@@ -240,59 +285,15 @@ class ScoringModel:
             for i in range(len(lengths))
         ]
 
-    def _measure_tokens(self, image_ND: Tensor, text_ND: Tensor, ids_N: Tensor) -> ModelInputs:
-        """The fields of `AnswerEvidence` for these tokens, [N] each."""
-        ids_N = ids_N.to(image_ND.device)
-        ids_N1 = ids_N.unsqueeze(-1)
-        image_NV, text_NV = self.logits(image_ND), self.logits(text_ND)
-        image_logits_N, text_logits_N = (
-            x.gather(-1, ids_N1).squeeze(-1) for x in (image_NV, text_NV)
-        )
-        image_top1_N, text_top1_N = (x.argmax(-1) == ids_N for x in (image_NV, text_NV))
-        image_NV, text_NV = image_NV.log_softmax(-1), text_NV.log_softmax(-1)
-        image_N, text_N = (x.gather(-1, ids_N1).squeeze(-1) for x in (image_NV, text_NV))
-        # in place: the vocabulary is what costs memory here
-        kl_N = (text_NV.neg_().add_(image_NV).mul_(image_NV.exp_())).sum(-1)
-        return {
-            "image_logprobs": image_N,
-            "text_logprobs": text_N,
-            "image_logits": image_logits_N,
-            "text_logits": text_logits_N,
-            "top1_with_image": image_top1_N,
-            "top1_without_image": text_top1_N,
-            "token_kl": kl_N.clamp(min=0),
-        }
-
-
-def select_image_inputs(inputs: ModelInputs) -> ModelInputs:
-    """What a processor returned that belongs to the images and not to the tokens."""
-    return {name: values for name, values in inputs.items() if name not in TOKEN_INPUTS}
-
-
-def collate_rows(rows: Iterable[ModelInputs]) -> ModelInputs:
-    """Inputs of one row each as inputs of them all, padded on the right and with zeros."""
-    rows = list(rows)
-    return {name: _concatenate_padded([row[name] for row in rows]) for name in rows[0]}
-
-
-def _concatenate_padded(tensors: list[Tensor]) -> Tensor:
-    """Tensors along their first axis, the other axes padded with zeros to the longest."""
-    sizes = [max(tensor.shape[axis] for tensor in tensors) for axis in range(1, tensors[0].dim())]
-    if all(list(tensor.shape[1:]) == sizes for tensor in tensors):
-        return torch.cat(tensors)
-    padded = tensors[0].new_zeros(sum(len(tensor) for tensor in tensors), *sizes)
-    first = 0
-    for tensor in tensors:
-        inner = (slice(size) for size in tensor.shape[1:])
-        padded[(slice(first, first + len(tensor)), *inner)] = tensor
-        first += len(tensor)
-    return padded
-
-
-def _move(values: Any, device: str, dtype: torch.dtype) -> Any:
-    """Tensors on the device, the floating ones in the model's precision."""
-    if isinstance(values, dict):
-        return {name: _move(tensor, device, dtype) for name, tensor in values.items()}
-    if values.is_floating_point():
-        return values.to(device, dtype)
-    return values.to(device)
+    def compute_logprobs(
+        self, hidden_ND: Tensor, ids_N: Tensor, lengths: Sequence[int]
+    ) -> list[Floats]:
+        """ln p of each answer's tokens, in nats, as `compute_evidence` computes it."""
+        tokens_at_once = max(1, MAX_LOGITS // len(self.head.weight))
+        chunks = [
+            gather_tokens(self.logits(chunk).log_softmax(-1), ids).cpu().numpy()
+            for chunk, ids in zip(
+                hidden_ND.split(tokens_at_once), ids_N.split(tokens_at_once), strict=True
+            )
+        ]
+        return np.split(np.concatenate(chunks), np.cumsum(lengths)[:-1])

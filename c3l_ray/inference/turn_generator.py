@@ -3,44 +3,25 @@
 Where answers are corrected (`methods.vigc`), each is then asked anew sentence by sentence. No
 correction waits for another's step, so those of all images in the engine mix in its batches; and
 what a step adds to the prompt stands at its end, so that the rest is in the engine's prefix cache.
+Alternatives belong to the question, not to an answer: they are sampled beside the correction.
 """
 
 import asyncio
-import logging
-import time
 from typing import Any
 
-import pyarrow as pa
 from PIL import Image
 
 from c3l_ray import chat
 from c3l_ray.config import INSTRUCTIONS, GenerateConfig
-from c3l_ray.errors import RefusedRequest, UnusableImage
-from c3l_ray.images import decode_image
-from c3l_ray.inference.engine import Engine
+from c3l_ray.errors import RefusedRequest
 from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, GenerationRequest, Reply
-from c3l_ray.inference.engine_settings import longest_request
-from c3l_ray.inference.model_check import model_family, untested_family_notes
-from c3l_ray.inference.reply_reader import ReplyReader
+from c3l_ray.inference.generator import Generator
 from c3l_ray.methods import c3l, vigc
-from c3l_ray.processors import load_processor
-from c3l_ray.schema import Turn, replace_columns
-from c3l_ray.template_date import pin_date
-
-log = logging.getLogger(__name__)
+from c3l_ray.schema import Turn
 
 
-class TurnGenerator:
-    """Reads: image_id, image, error. Fills: turns, error, generate_s, notes.
-
-    Called for several units at once, so that the engine stays full while one of them drains.
-
-    Attributes:
-        notes: what the user should know about the turns, a sentence each.
-
-    Raises:
-        EngineFailure: out of a call; the process should end.
-    """
+class TurnGenerator(Generator[GenerateConfig]):
+    """Writes the turns of an image, corrects them where asked, and samples their alternatives."""
 
     def __init__(
         self,
@@ -48,75 +29,34 @@ class TurnGenerator:
         engine: GenerationEngine | None = None,
         processor: Any | None = None,
     ) -> None:
-        name = config.model.name
-        self.config = config
-        self.processor = processor or load_processor(
-            name,
-            config.model.template_args,
-            revision=config.model.revision,
-            trust_remote_code=config.model.trust_remote_code,
-        )
-        pin_date(self.processor, config.prompt_date)
+        super().__init__(config, engine, processor, requests_per_image=config.turns_per_image)
         self.reply_format = "json" if config.reply_format == "json" else "text"
         self.json_schema = c3l.REPLY_JSON_SCHEMA if self.reply_format == "json" else None
-        self.reader = ReplyReader(self.processor)
-        self.engine = engine or Engine(
-            config.model,
-            config.sampling,
-            longest_request=longest_request(self.processor, config),
-        )
-        # Decoded images are large; twice what the engine works on keeps it full.
-        num_decoded = max(2, 2 * config.model.max_seqs // config.turns_per_image)
-        self.decoded_slots = asyncio.Semaphore(num_decoded)
-        family = model_family(name, config.model.revision, config.model.trust_remote_code)
-        self.notes = [*self.engine.notes, *untested_family_notes(name, family)]
-        for note in self.notes:
-            log.warning(note)
 
-    async def __call__(self, table: pa.Table) -> pa.Table:
-        started = time.monotonic()
-        rows = table.select(["image_id", "image", "error"]).to_pylist()
-        turns_and_errors = await asyncio.gather(*(self.turns_of_image(**row) for row in rows))
-        seconds = time.monotonic() - started
-        turns, errors = zip(*turns_and_errors, strict=True)
-        return replace_columns(
-            table,
-            turns=turns,
-            error=errors,
-            generate_s=[seconds] * len(rows),
-            notes=[self.notes] * len(rows),
-        )
-
-    async def turns_of_image(
-        self, image_id: str, image: bytes | None, error: str | None
+    async def ask_about(
+        self, image: Image.Image, image_id: str, turns: list[Turn]
     ) -> tuple[list[Turn], str | None]:
-        """An image's turns, and why it failed if it did."""
-        if error is not None:
-            return [], error
-        async with self.decoded_slots:
-            try:
-                decoded = await asyncio.to_thread(decode_image, image, self.config.max_pixels)
-            except UnusableImage as unusable:
-                return [], str(unusable)
-            requests = c3l.plan_requests(
-                image_id,
-                self.config.turns_per_image,
-                self.reply_format,
-                INSTRUCTIONS[self.config.method],
-                seed=self.config.sampling.seed,
-            )
-            replies = await asyncio.gather(
-                *(self.ask_turn(request, decoded, image_id) for request in requests)
-            )
-            turns = self.reader.read_turns(requests, replies)
-            if self.config.corrects:  # every answer at its own pace, whatever image it is about
-                await asyncio.gather(
-                    *(
-                        self.correct_turn(turn, request, decoded, image_id)
-                        for turn, request in zip(turns, requests, strict=True)
-                        if turn["status"] == "ok"
-                    )
+        config = self.config
+        requests = c3l.plan_requests(
+            image_id,
+            config.turns_per_image,
+            self.reply_format,
+            INSTRUCTIONS[config.method],
+            seed=config.sampling.seed,
+        )
+        replies = await asyncio.gather(
+            *(self.ask_turn(request, image, image_id) for request in requests)
+        )
+        turns = self.reader.read_turns(requests, replies)
+        asking = []  # every answer at its own pace, whatever image it is about
+        for turn, request in zip(turns, requests, strict=True):
+            if turn["status"] == "ok" and config.corrects:
+                asking.append(self.correct_turn(turn, request, image, image_id))
+            if turn["status"] == "ok" and config.answers:
+                asking.append(
+                    self.sampler.sample_alternatives(turn, image, image_id, seed=request.seed)
                 )
+        await asyncio.gather(*asking)
         statuses = {turn["status"] for turn in turns}
         if "ok" in statuses:
             return turns, None

@@ -3,8 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import pyarrow as pa
 import torch
@@ -21,51 +20,38 @@ from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE, pair_with_other_p
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
+from c3l_ray.inference.score_targets import ScoreTarget, find_targets, mark_unscored
 from c3l_ray.inference.scorer_checks import (
-    TRIAL_TURNS,
     AnswerScorer,
     check_causality,
     check_packing,
     compare_prompts,
     find_logit_transform,
+    find_trial_turns,
 )
-from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
-from c3l_ray.methods import c3l
+from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.methods import alternatives
 from c3l_ray.methods.i2c import AnswerEvidence, compute_scores
-from c3l_ray.schema import FOLLOW_UP, Scores, Turn, replace_columns
+from c3l_ray.schema import Scores, Turn, replace_columns
 from c3l_ray.template_date import pin_date
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreTarget:
-    """A turn to score, and where its scores go.
-
-    Attributes:
-        row: of its image.
-        to_score: as the scorers take it.
-        turn: of the table.
-        column: of the turn.
-    """
-
-    row: int
-    to_score: TurnToScore
-    turn: Turn
-    column: Literal["scores", "draft_scores"]
-
-
 class TurnScorer:
     """Reads: image, turns, error, notes. Fills: turns, error, score_s, scoring, faults, notes.
 
-    Each turn of status "ok" is scored: its answer and its draft. A turn of the kind "follow_up" is
-    scored given the turns before it that came as "ok", and a turn made elsewhere given its system
-    message. A turn that the scoring model cannot read as it is gets the status that says why
-    (`ScoringModel.unscorable_status`). The turns of a block with one picture keep null scores where
-    the side without the image takes another picture.
+    Each turn of status "ok" is scored: its answer, its draft, and its alternatives of status "ok".
+    A turn of the kind "follow_up" is scored given the turns before it that came as "ok", and a turn
+    made elsewhere given its system message. An answer or alternative that the scoring model cannot
+    read as it is gets the status that says why (`ScoringModel.unscorable_status`); one that it
+    cannot read as a reply to the turn's instruction has no `posed_logprob`, which is noted. The
+    turns of a block with one picture keep null scores where the side without the image takes
+    another picture.
 
-    A turn that the model fails on, out of memory or by its processor's refusal, gets the status
-    "unscored"; one that CLIP fails on keeps a null `clip`. Either is a fault of its row.
+    A turn or an alternative that the model fails on, out of memory or by its processor's refusal,
+    gets the status "unscored"; one that CLIP fails on keeps a null `clip`. Either is a fault of its
+    row.
 
     Attributes:
         notes: what the user should know about the scores, a sentence each.
@@ -108,13 +94,12 @@ class TurnScorer:
         baseline_images = self.baseline_images(images)
         for row, baseline_image in baseline_images.items():
             try:
-                targets += self.find_targets(row, turns[row], images[row], baseline_image)
+                targets += find_targets(self.model, row, turns[row], images[row], baseline_image)
             except Exception as error:  # whatever a chat template raises
                 faults[row].append(Fault.from_error(error))
-                for turn in turns[row]:
-                    turn["status"] = "unscored" if turn["status"] == "ok" else turn["status"]
+                mark_unscored(turns[row])
         self.write_scores(targets, faults)
-        unit_notes = [*self.notes, *self.take_unpacked_notes()]
+        unit_notes = [*self.notes, *self.take_unpacked_notes(), *self.unposed_notes(targets)]
         if len(baseline_images) < len(images):
             unit_notes.append(NO_OTHER_PICTURE)
         if not self.takes_system_message and any(target.to_score.system for target in targets):
@@ -123,6 +108,7 @@ class TurnScorer:
                 "stands before the first question"
             )
         for row in images:
+            alternatives.keep_best_answers(turns[row], self.config.kept_by)
             errors[row] = row_error(turns[row], faults[row])
         seconds = time.monotonic() - started
         return replace_columns(
@@ -144,38 +130,6 @@ class TurnScorer:
             return {row: make_baseline_image(image, baseline) for row, image in images.items()}
         return pair_with_other_pictures(images)
 
-    def find_targets(
-        self, row: int, turns: list[Turn], image: Image.Image, baseline_image: Image.Image | None
-    ) -> list[ScoreTarget]:
-        """An image's answers and drafts to score; turns that cannot be scored get their status."""
-        targets: list[ScoreTarget] = []
-        history: list[tuple[str, str]] = []
-        for turn in turns:
-            question, answer, draft = turn["question"], turn["answer"], turn["draft"]
-            if turn["status"] != "ok" or question is None or answer is None:
-                continue
-            to_score = TurnToScore(
-                image=image,
-                question=question,
-                answer=answer,
-                history=tuple(history) if turn["kind"] == FOLLOW_UP else (),
-                system=c3l.system_message(turn["kind"], turn["instruction"]),
-                baseline_image=baseline_image,
-            )
-            history.append((question, answer))
-            if status := self.model.unscorable_status(to_score):
-                turn["status"] = status
-                continue
-            targets.append(ScoreTarget(row=row, to_score=to_score, turn=turn, column="scores"))
-            if draft is None:
-                continue
-            to_score = replace(to_score, answer=draft)
-            if self.model.unscorable_status(to_score) is None:
-                targets.append(
-                    ScoreTarget(row=row, to_score=to_score, turn=turn, column="draft_scores")
-                )
-        return targets
-
     def take_unpacked_notes(self) -> list[str]:
         """Notes on the images that did not fit packs since the last call."""
         if not isinstance(self.scorer, PackedScorer):
@@ -183,6 +137,15 @@ class TurnScorer:
         reasons, self.scorer.unpacked_reasons = self.scorer.unpacked_reasons, set()
         return [
             f"{self.model.name} scored some images without packing: {reason}"
+            for reason in sorted(reasons)
+        ]
+
+    def unposed_notes(self, targets: Sequence[ScoreTarget]) -> list[str]:
+        """Notes on the answers that are not scored as replies to their instruction."""
+        reasons = {target.unposed for target in targets if target.unposed is not None}
+        return [
+            f"{self.model.name} cannot read some turns as replies to their instruction ({reason}), "
+            "so that they have no posed_logprob"
             for reason in sorted(reasons)
         ]
 
@@ -199,8 +162,7 @@ class TurnScorer:
         for target, answer in zip(targets, evidence, strict=True):
             if isinstance(answer, Fault):
                 faults[target.row].append(answer)
-                if target.column == "scores":
-                    target.turn["status"] = "unscored"
+                target.mark_unscored()
         if self.fault_counts["model"].add(evidence):
             self.refuse_broken_model()
         cosines = measure_by_halves([target for target, _ in scored], self.cosines, _image_of)
@@ -210,8 +172,8 @@ class TurnScorer:
                 faults[target.row].append(Fault(f"clip_{cosine.reason}", cosine.detail))
             clip = None if isinstance(cosine, Fault) else cosine
             scores = cast(Scores, {**compute_scores(answer), "clip": clip})
-            target.turn[target.column] = scores
-            if self.config.token_gains and target.column == "scores":
+            target.write_scores(scores)
+            if self.config.token_gains and target.is_answer:
                 target.turn["token_gains"] = answer.token_gains.tolist()
 
     def measure_evidence(self, targets: Sequence[ScoreTarget]) -> list[AnswerEvidence]:
@@ -230,7 +192,7 @@ class TurnScorer:
             ScorerFailure: it fails on the trial turns, which it has scored at the start.
         """
         try:
-            self.scorer.measure(TRIAL_TURNS)
+            self.scorer.measure(find_trial_turns(self.model))
         except Exception as error:  # as of any other turn
             raise ScorerFailure(
                 f"{self.model.name} fails on every turn, also on those that it could score when it "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.units import Shard, Unit
@@ -17,12 +18,31 @@ def read_units(folder: RunFolder, shard: Shard) -> list[Unit] | None:
     noted = folder.read_json(_index_name(shard))
     if noted is None:
         return None
-    if (noted["size"], noted["etag"]) != (shard.size, shard.etag):
+    if _differs(noted, shard):
         raise PreflightError(
             f"--input {shard.address}: has changed since {folder.path} was begun "
             f"({noted['size']:,} bytes then, {shard.size:,} now). Choose another output for "
-            "the changed data."
+            "the changed data; --retry-failed takes images that were mended in place"
         )
+    return _make_units(noted, shard)
+
+
+def has_changed(folder: RunFolder, shard: Shard) -> bool:
+    """Whether a shard is noted and has changed since."""
+    noted = folder.read_json(_index_name(shard))
+    return noted is not None and _differs(noted, shard)
+
+
+def read_noted_units(folder: RunFolder, shard: Shard) -> list[Unit]:
+    """The units of a shard that is noted, also where it has changed since."""
+    return _make_units(folder.read_json(_index_name(shard)) or {"units": []}, shard)
+
+
+def _differs(noted: dict[str, Any], shard: Shard) -> bool:
+    return bool((noted["size"], noted["etag"]) != (shard.size, shard.etag))
+
+
+def _make_units(noted: dict[str, Any], shard: Shard) -> list[Unit]:
     return [Unit(**{**unit, "path": shard.path}) for unit in noted["units"]]
 
 

@@ -7,17 +7,22 @@ read, and a rerun reads nothing of the units that are done.
 """
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
 import pyarrow as pa
 
+from c3l_ray import storage
+from c3l_ray.errors import C3LError, first_line
 from c3l_ray.inputs.formats import folders, llava_json, parquet, tars
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit, digest_text
-from c3l_ray.schema import STAGED_ROWS, conform, replace_columns
+from c3l_ray.schema import EXCEPTION, STAGED_ROWS, conform, replace_columns
 from c3l_ray.storage import Location
+
+log = logging.getLogger(__name__)
 
 UNIT_ROWS = 256
 UNIT_BYTES = 64 * 2**20
@@ -43,14 +48,31 @@ FORMATS: dict[str, ShardFormat] = {
 }
 
 
-def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
+def index_shard(shard: Shard, layout: Layout, first_rows: int | None = None) -> list[Unit]:
     """The units of a shard; a damage ends the last one.
 
-    A shard without samples has one unit without rows.
+    A shard without samples has one unit without rows; one that cannot be indexed, in a way that
+    nobody expected, is a damage as a whole.
+
+    Args:
+        shard: to be read through.
+        layout: where an image is found in its file.
+        first_rows: after so many samples a unit ends, whatever its size.
 
     Raises:
+        C3LError: the layout cannot be used.
         OSError: the storage failed.
     """
+    try:
+        return _find_units(shard, layout, first_rows)
+    except (C3LError, *storage.FAULTS):
+        raise
+    except Exception as error:  # as of `read_unit`
+        log.warning("%s cannot be indexed", shard.address, exc_info=True)
+        return [damaged_unit(shard, f"its begin: {type(error).__name__}: {first_line(error)}")]
+
+
+def _find_units(shard: Shard, layout: Layout, first_rows: int | None) -> list[Unit]:
     units: list[Unit] = []
     num_seen: Counter[str] = Counter()
     pending: list[tuple[SampleStart, int]] = []  # with how often its key had come before
@@ -85,7 +107,7 @@ def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
                 finish_unit(len(pending), entry.end, entry.position, entry.damage)
             units[-1] = dataclasses.replace(units[-1], passed_over=entry.passed_over)
             break
-        is_full = len(pending) == UNIT_ROWS
+        is_full = len(pending) == UNIT_ROWS or num_seen.total() == first_rows
         if pending and (is_full or entry.position - pending[0][0].position >= UNIT_BYTES):
             finish_unit(len(pending), entry.start, entry.position)
         pending.append((entry, num_seen[entry.key]))
@@ -93,22 +115,78 @@ def index_shard(shard: Shard, layout: Layout) -> list[Unit]:
     return units
 
 
-def read_unit(unit: Unit, layout: Layout) -> pa.Table:
+def damaged_unit(shard: Shard, damage: str) -> Unit:
+    """The only unit of a shard of which nothing can be read."""
+    return Unit(
+        name=f"{shard.name}-00000",
+        format=shard.format,
+        path=shard.path,
+        source=shard.source,
+        start=0,
+        end=0,
+        rows=1,
+        damage=damage,
+    )
+
+
+def read_unit(
+    unit: Unit, layout: Layout, failures: list[tuple[Unit, Exception]] | None = None
+) -> pa.Table:
     """The images of a unit, in the shard's order, as one table of the schema STAGED_ROWS.
+
+    Args:
+        unit: to read.
+        layout: of the input.
+        failures: takes the parts that raise what nobody expected, with it; their rows fail.
 
     Raises:
         OSError: the storage failed.
+        Exception: what nobody expected, where there is no list for it.
     """
     if unit.members:
-        table = pa.concat_tables([read_unit(member, layout) for member in unit.members])
-        return replace_columns(
-            table, unit=[unit.name] * unit.rows, unit_rows=[unit.rows] * unit.rows
-        )
+        return _as_one_unit(unit, [read_unit(part, layout, failures) for part in unit.members])
+    try:
+        return _read_samples(unit, layout)
+    except storage.FAULTS:
+        raise
+    except Exception as error:  # of a reader, on bytes made by strangers
+        if failures is None:
+            raise
+        failures.append((unit, error))
+        return fail_unit(unit, describe_exception(error))
+
+
+def fail_unit(unit: Unit, error: str) -> pa.Table:
+    """The rows of a unit that cannot be read, as failed rows."""
+    if unit.members:
+        return _as_one_unit(unit, [fail_unit(part, error) for part in unit.members])
+    samples = [Sample(key=f"{unit.name} {row:05d}", error=error) for row in range(unit.rows)]
+    return _make_table(unit, samples)
+
+
+def describe_exception(error: BaseException) -> str:
+    """What a row's error says of an exception that nobody expected."""
+    return f"{EXCEPTION}: {type(error).__name__}: {first_line(error)}"
+
+
+def _as_one_unit(unit: Unit, parts: list[pa.Table]) -> pa.Table:
+    return replace_columns(
+        pa.concat_tables(parts), unit=[unit.name] * unit.rows, unit_rows=[unit.rows] * unit.rows
+    )
+
+
+def _read_samples(unit: Unit, layout: Layout) -> pa.Table:
     location = Location.connect(unit.path)
     samples = list(FORMATS[unit.format].read_samples(location, unit, layout))
+    if len(samples) != unit.num_found:
+        raise ValueError(f"{len(samples)} samples where indexing found {unit.num_found}")
     if unit.damage is not None:
         error = f"damaged_shard: {unit.source or '.'} at {unit.damage}"
         samples.append(Sample(key=f"damage at {unit.damage}", error=error))
+    return _make_table(unit, samples)
+
+
+def _make_table(unit: Unit, samples: list[Sample]) -> pa.Table:
     columns = {
         name: [getattr(sample, name) for sample in samples]
         for name in ("key", "image", "caption", "meta", "error", "turns")

@@ -23,6 +23,7 @@ REPLY_JSON_SCHEMA = {
     "required": ["question", "answer"],
     "additionalProperties": False,
 }
+QUESTION_LABEL = "Question:"
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "dialogue": (
@@ -110,17 +111,17 @@ def plan_requests(
     """
     kinds = tuple(instructions)
     drawn_from = f"{image_id} seed {seed}" if seed else image_id
-    first = _draw_number(drawn_from, "kind") % len(kinds)
+    first = draw_number(drawn_from, "kind") % len(kinds)
     requests = []
     for number in range(num_turns):
         kind = kinds[(first + number) % len(kinds)]
         wordings = instructions[kind]
-        wording = wordings[(_draw_number(drawn_from, kind) + number // len(kinds)) % len(wordings)]
+        wording = wordings[(draw_number(drawn_from, kind) + number // len(kinds)) % len(wordings)]
         requests.append(
             TurnRequest(
                 kind=kind,
                 instruction=format_instruction(wording, reply_format),
-                seed=_draw_number(drawn_from, f"turn {number}") % 2**31,
+                seed=draw_number(drawn_from, f"turn {number}") % 2**31,
             )
         )
     return requests
@@ -154,7 +155,8 @@ def asking_instruction(kind: str, instruction: str) -> str:
     return instruction if kind in KINDS else ""
 
 
-def _draw_number(drawn_from: str, purpose: str) -> int:
+def draw_number(drawn_from: str, purpose: str) -> int:
+    """A number below 2**64 that is always the same for what it is drawn from, and its purpose."""
     digest = hashlib.blake2b(f"{drawn_from} {purpose}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
@@ -209,14 +211,36 @@ def _parse_json(text: str) -> tuple[str, str] | None:
     return _strip_pair(question, answer)
 
 
+def begin_reply(question: str, instruction: str) -> str:
+    """The beginning of the reply that an instruction asks for, with the question, up to the answer.
+
+    It ends before the blank that stands before the answer, or before its quotation mark in JSON:
+    there every tokenizer begins a token, so that a model goes on as in a reply all of its own.
+    """
+    return format_reply(question, "", instruction).removesuffix(' ""}').rstrip()
+
+
 def format_reply(question: str, answer: str, instruction: str) -> str:
     """A turn as the reply that its instruction asks for; `parse_reply` reads it back.
 
     This is the text that a tuned generator is taught to write.
     """
-    if instruction.endswith(FORMAT_REQUESTS["json"]):
+    if _asks_for_json(instruction):
         return json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
     return f"Question: {question} Answer: {answer}"
+
+
+def find_answer_start(question: str, instruction: str) -> int:
+    """Where the answer begins in `format_reply`'s text, in characters; it goes on to the end.
+
+    In JSON it begins after its quotation mark, is escaped, and the end of the object follows it.
+    """
+    without_answer = format_reply(question, "", instruction)
+    return len(without_answer) - (len('"}') if _asks_for_json(instruction) else 0)
+
+
+def _asks_for_json(instruction: str) -> bool:
+    return instruction.endswith(FORMAT_REQUESTS["json"])
 
 
 def _strip_pair(question: str, answer: str) -> tuple[str, str] | None:

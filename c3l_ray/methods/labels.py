@@ -9,13 +9,11 @@ of turns differ whatever the image says (`within`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
-
-import numpy as np
+from typing import Annotated, Literal
 
 from c3l_ray.methods.i2c import Floats
 from c3l_ray.methods.ranking import percentile_among, uniform_from
-from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy
+from c3l_ray.methods.scores import RankedBy, value_of
 from c3l_ray.ranges import Range
 from c3l_ray.schema import FOLLOW_UP, Turn
 
@@ -100,17 +98,11 @@ def ranking_value(turn: Turn, by: RankedBy) -> float | None:
 
     Random ranks the turns that have an i2c, so that it competes with the others on equal terms.
     """
-    score = _score_of(turn, "i2c" if by == "random" else by)
-    if turn["status"] != "ok" or score is None or not np.isfinite(score):
+    if turn["status"] != "ok":
         return None
-    return -score if by in LOWER_IS_BETTER else score
+    return value_of(turn["scores"], "i2c" if by == "random" else by)
 
 
 def _is_refuted(turn: Turn) -> bool:
-    gain = _score_of(turn, "gain")
+    gain = value_of(turn["scores"], "gain")
     return gain is not None and gain < 0
-
-
-def _score_of(turn: Turn, name: str) -> float | None:
-    scores = cast(Mapping[str, float | None], turn["scores"] or {})
-    return scores.get(name)

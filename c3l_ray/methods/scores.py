@@ -10,8 +10,10 @@ was written after: the instruction, then the question as the reply's beginning. 
 natural: values are in nats.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 RankedBy = Literal[
     "image_logprob",
@@ -149,3 +151,20 @@ SCORES = (
 
 SCORE_NAMES = tuple(score.name for score in SCORES)
 LOWER_IS_BETTER = frozenset(score.name for score in SCORES if not score.higher_is_better)
+
+BEST_SCORE: RankedBy = "visual_ifd"
+"""The score that told true turns from false ones best, as the page on methods shows: what runs show
+their best and worst turns by, and what they advise to select by."""
+
+
+def value_of(scores: Mapping[str, Any] | None, name: str) -> float | None:
+    """A score as a value that is higher for a better answer, or None where there is none.
+
+    Args:
+        scores: of an answer.
+        name: of the score.
+    """
+    score = (scores or {}).get(name)
+    if score is None or not math.isfinite(score):
+        return None
+    return -float(score) if name in LOWER_IS_BETTER else float(score)

@@ -71,7 +71,7 @@ OUTCOMES = (
     "no_sentence",
 )
 MAX_BEAMS = 10  # the engine tells the 20 likeliest tokens, two for each beam
-_QUESTION_LABEL = "Question:"
+_QUESTION_LABEL = c3l.QUESTION_LABEL
 _REQUESTS_PER_STEP = 4  # a sentence full of abbreviations is asked for in so many pieces at most
 
 

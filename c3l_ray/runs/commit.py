@@ -2,9 +2,11 @@
 
 A writer puts `records/<unit>-<attempt>.parquet`, then `manifests/<unit>.json` where none is yet.
 That second put is the commit: whoever loses the race has written a file that no manifest names.
-Readers trust manifests only.
+A unit whose failed rows are healed is committed again, as another edition: `<unit>.1` in both
+names, then `<unit>.2`. Readers trust manifests only, and of a unit that of its latest edition.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -23,6 +25,9 @@ from c3l_ray.errors import C3LError
 from c3l_ray.runs.counts import Counts, count_records
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import IMAGES, RECORDS, TEXT_ONLY, RecordStatus, conform, error_reason
+from c3l_ray.storage import Location
+
+BATCH_ROWS = 16  # of which each may hold an image of many megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,7 @@ class Manifest:
         origin: of its rows.
         attempt: the writer's own name; it tells a lost response from a lost race.
         version: of c3l-ray that wrote it.
+        edition: how often the unit was committed before.
         file: of records, relative to the run folder; None for a unit without rows.
         digest: of the file.
         counts: of its rows.
@@ -43,8 +49,9 @@ class Manifest:
     unit: str
     source: str
     origin: str
-    attempt: str
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     version: str = __version__
+    edition: int = 0
     file: str | None = None
     digest: str | None = None
     counts: Counts = field(default_factory=Counts)
@@ -74,36 +81,70 @@ def commit_unit(
         OSError: the storage failed.
         C3LError: the folder, or this unit, is of another origin.
     """
-    attempt = uuid.uuid4().hex[:12]
-    manifest = Manifest(unit=unit, source=source, origin=origin, attempt=attempt)
-    if staged is not None:
-        records = make_records(staged, origin)
+    if staged is None:
+        return commit_records(folder, Manifest(unit=unit, source=source, origin=origin), None)
+    records = make_records(staged, origin)
+    counts = count_staged(staged, records)
+    manifest = Manifest(unit=unit, source=source, origin=origin, counts=counts)
+    return commit_records(folder, manifest, records)
+
+
+def commit_records(folder: RunFolder, manifest: Manifest, records: pa.Table | None) -> Manifest:
+    """Writes a unit's records, and returns the manifest that counts: another's if it came first.
+
+    Args:
+        folder: of the run.
+        manifest: of the unit and its edition, without a file.
+        records: in the schema RECORDS, or None for a unit without rows.
+
+    Raises:
+        OSError: the storage failed.
+        C3LError: the folder, or this unit, is of another origin.
+    """
+    name = name_edition(manifest.unit, manifest.edition)
+    manifest_name = f"manifests/{name}.json"
+    if records is not None:
         buffer = io.BytesIO()
         pq.write_table(records, buffer, compression="zstd")
         content = buffer.getvalue()
-        file = f"records/{unit}-{attempt}.parquet"
-        stages = ("generate", "score")
-        notes = {note for notes in staged["notes"].to_pylist() for note in notes or []}
-        manifest = dataclasses.replace(
-            manifest,
-            file=file,
-            digest=_digest(content),
-            counts=count_records(
-                records,
-                notes=sorted(notes),
-                seconds={stage: staged[f"{stage}_s"][0].as_py() or 0.0 for stage in stages},
-                scoring={how for how in staged["scoring"].to_pylist() if how is not None},
-                faults=staged["faults"].to_pylist(),
-            ),
-        )
-        folder.write(file, content)
-    folder.check_owner(origin)
-    name = f"manifests/{unit}.json"
-    if folder.write_if_absent(name, manifest.to_json().encode()):
+        file = f"records/{name}-{manifest.attempt}.parquet"
+        manifest = dataclasses.replace(manifest, file=file, digest=_digest(content))
+        try:
+            folder.write(file, content)
+        except FileNotFoundError:
+            # Another command has committed the unit, and deleted what this one had begun to write.
+            if not (folder.location / manifest_name).exists():
+                raise
+    folder.check_owner(manifest.origin)
+    if folder.write_if_absent(manifest_name, manifest.to_json().encode()):
         return manifest
-    first = Manifest.from_json((folder.location / name).read())
-    check_origin(folder, first, origin)
+    first = Manifest.from_json((folder.location / manifest_name).read())
+    check_origin(folder, first, manifest.origin)
     return first
+
+
+def count_staged(staged: pa.Table, records: pa.Table) -> Counts:
+    """Counts a unit's rows: its records, and what only the staged rows know of them."""
+    stages = ("generate", "score")
+    notes = {note for notes in staged["notes"].to_pylist() for note in notes or []}
+    return count_records(
+        records,
+        notes=sorted(notes),
+        seconds={stage: staged[f"{stage}_s"][0].as_py() or 0.0 for stage in stages},
+        scoring={how for how in staged["scoring"].to_pylist() if how is not None},
+        faults=staged["faults"].to_pylist(),
+    )
+
+
+def name_edition(unit: str, edition: int) -> str:
+    """What the files of a unit's edition begin with; the first has the unit's name."""
+    return f"{unit}.{edition}" if edition else unit
+
+
+def parse_edition(name: str) -> tuple[str, int]:
+    """The unit and the edition that `name_edition` named."""
+    unit, _, edition = name.partition(".")
+    return unit, int(edition or 0)
 
 
 def check_origin(folder: RunFolder, manifest: Manifest, origin: str) -> None:
@@ -120,13 +161,23 @@ def check_origin(folder: RunFolder, manifest: Manifest, origin: str) -> None:
 
 
 def read_manifests(folder: RunFolder) -> Iterator[Manifest]:
-    """Every committed unit's manifest, in the order of their names.
+    """Every committed unit's manifest, of its latest edition, in the order of their names.
 
     Raises:
         C3LError: a file among them is no manifest.
         OSError: the storage failed.
     """
-    files = folder.list_json("manifests")
+    latest: dict[str, tuple[int, storage.Location]] = {}
+    for file in folder.list_json("manifests"):
+        try:
+            unit, edition = parse_edition(file.name.removesuffix(".json"))
+        except ValueError as error:
+            raise C3LError(
+                f"{file.address} is not a manifest of this version: {error!r}"
+            ) from error
+        if unit not in latest or latest[unit][0] < edition:
+            latest[unit] = edition, file
+    files = [file for _, file in latest.values()]
     with ThreadPoolExecutor(16) as readers:
         for file, content in zip(files, readers.map(storage.Location.read, files), strict=True):
             try:
@@ -138,22 +189,28 @@ def read_manifests(folder: RunFolder) -> Iterator[Manifest]:
 
 
 def delete_lost_files(folder: RunFolder) -> int:
-    """Deletes the data files that lost their race, and returns how many there were.
+    """Deletes the data files that lost their race or are healed, and returns how many there were.
 
-    Only a file whose unit is committed under another name is touched, so that a job still
-    writing into the same folder loses nothing.
+    Only a file whose unit is committed under another name, in this edition or a later one, is
+    touched, so that a job still writing into the same folder loses nothing.
     """
-    committed = {manifest.unit: manifest.file for manifest in read_manifests(folder)}
+    committed = {manifest.unit: manifest for manifest in read_manifests(folder)}
     lost = []
     for file in (folder.location / "records").list_children():
         # A writer that was killed leaves `.<unit>-<attempt>.parquet-<random>`.
         is_temporary = file.name.startswith(".")
         whole_name = file.name[1:].rpartition("-")[0] if is_temporary else file.name
-        unit = whole_name.rpartition("-")[0]
-        if unit in committed and committed[unit] != f"records/{file.name}":
+        try:
+            unit, edition = parse_edition(whole_name.rpartition("-")[0])
+        except ValueError:  # no file of ours
+            continue
+        manifest = committed.get(unit)
+        is_named = manifest is not None and manifest.file == f"records/{file.name}"
+        if manifest is not None and edition <= manifest.edition and not is_named:
             lost.append(file)
     for file in lost:
-        file.remove()
+        with contextlib.suppress(FileNotFoundError):  # another command on this folder was first
+            file.remove()
     return len(lost)
 
 
@@ -167,6 +224,25 @@ def read_records(
     """
     assert manifest.file is not None
     return read_file(folder, manifest.file, manifest.digest, columns)
+
+
+def iterate_records(
+    folder: RunFolder, manifest: Manifest, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a committed unit that has a file, in order, a few at a time.
+
+    No batch holds over 2 GiB, as an array of the whole unit might have to.
+
+    Raises:
+        C3LError: as `read_file`.
+    """
+    assert manifest.file is not None
+    if columns is not None:
+        yield from read_file(folder, manifest.file, manifest.digest, columns).to_batches()
+        return
+    content = _read_content(folder.location / manifest.file, manifest.digest)
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    yield from file.iter_batches(BATCH_ROWS, use_threads=False)
 
 
 def read_file(
@@ -192,12 +268,20 @@ def read_file(
                 if not parquet.schema_arrow.equals(RECORDS):
                     raise C3LError(f"{location.address} is no file of records of this version")
                 return parquet.read(columns)
-        content = location.read()
     except (*storage.ERRORS, pa.ArrowException) as error:
+        raise C3LError(f"{location.address} cannot be read: {error}") from error
+    return pq.read_table(io.BytesIO(_read_content(location, digest)), schema=RECORDS)
+
+
+def _read_content(location: Location, digest: str | None) -> bytes:
+    """The bytes of a committed file, which are those that its manifest names."""
+    try:
+        content = location.read()
+    except storage.ERRORS as error:
         raise C3LError(f"{location.address} cannot be read: {error}") from error
     if _digest(content) != digest:
         raise C3LError(f"{location.address} is damaged: it is not what its manifest says")
-    return pq.read_table(io.BytesIO(content), schema=RECORDS)
+    return content
 
 
 def make_records(staged: pa.Table, origin: str) -> pa.Table:

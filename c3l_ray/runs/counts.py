@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from c3l_ray.methods.alternatives import has_differing_answers, is_replaced
 from c3l_ray.schema import Record, error_reason
 
 
@@ -26,9 +27,15 @@ class Counts:
         scoring: units by how they were scored: "packed" or "plain".
         faults: what scoring failed with on some turns, by the exception's type.
         fault_examples: for each of these, one image and its whole message.
-        tokens: generated, those of corrections included.
+        tokens: generated, those of corrections and alternatives included.
         correction_outcomes: corrected turns by how that ended.
         correction_tokens: "generated" for corrections, and "kept" of them in answers.
+        sampled_questions: to which more answers were sampled.
+        sampled_answers: to all of them.
+        alternative_status: alternatives, equal answers to a question being one, by status.
+        differing_questions: questions with two usable answers that are not the same text, the
+            turn's own included.
+        replaced_answers: turns whose first answer a better alternative took the place of.
         notes: what processes wanted the user to know, and for how many units.
         seconds: spent by each stage.
     """
@@ -46,6 +53,11 @@ class Counts:
     tokens: int = 0
     correction_outcomes: dict[str, int] = field(default_factory=dict)
     correction_tokens: dict[str, int] = field(default_factory=dict)
+    sampled_questions: int = 0
+    sampled_answers: int = 0
+    alternative_status: dict[str, int] = field(default_factory=dict)
+    differing_questions: int = 0
+    replaced_answers: int = 0
     notes: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,6 +113,7 @@ def count_records(
     ]
     turns = [turn for row in rows for turn in row["turns"]]
     corrections = [turn["correction"] for turn in turns if turn["correction"] is not None]
+    alternatives = [other for turn in turns for other in turn["alternatives"] or ()]
     return Counts(
         images=len(rows),
         status=dict(Counter(row["status"] for row in rows)),
@@ -118,6 +131,11 @@ def count_records(
             "generated": sum(correction["generated_tokens"] for correction in corrections),
             "kept": sum(correction["kept_tokens"] for correction in corrections),
         },
+        sampled_questions=sum(turn["alternatives"] is not None for turn in turns),
+        sampled_answers=sum(other["num_samples"] for other in alternatives),
+        alternative_status=dict(Counter(other["status"] for other in alternatives)),
+        differing_questions=sum(map(has_differing_answers, turns)),
+        replaced_answers=sum(map(is_replaced, turns)),
         notes=dict.fromkeys(notes, 1),
         seconds=seconds,
     )

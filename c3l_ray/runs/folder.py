@@ -3,8 +3,10 @@
 import json
 import logging
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from c3l_ray import __version__, schema, storage
@@ -17,7 +19,7 @@ SELECTION = "selection.json"
 
 _STAGE = re.compile(r"(round|train)-\d+")  # folders of jobs.c3l
 _RESULTS = {"manifests": "", "model": "", "checkpoints": "checkpoint_"}  # folder, name in it
-_INDEXES = ("shards", "joins")  # of the input that the folder was claimed for
+_OF_INPUT = ("shards", "joins", "errors")  # of what the folder was claimed for
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class RunFolder:
         if theirs.get("job") == job and not _holds_results(self.location):
             log.info("%s holds no results yet; it is begun anew with other settings", self.path)
             self.write_json(REPORT, mine)
-            self._remove_indexes()
+            self._remove_what_is_of_input()
             return identity
         before = Identity(theirs.get("identity", {}))
         changes = _list_changes(before.content, identity.content)
@@ -98,6 +100,41 @@ class RunFolder:
             f"origin {identity.origin}. Choose another folder, or run as before{advice}. They "
             "differ in\n  " + "\n  ".join(changes.values())
         )
+
+    def check_free(self, job: str) -> None:
+        """Refuses what `claim` will refuse whatever the identity: that is known at once.
+
+        Args:
+            job: by its name.
+
+        Raises:
+            PreflightError: the folder holds something else, is of another job or version, or
+                cannot be read or written.
+        """
+        try:
+            report = self.read_json(REPORT)
+            if report is None:
+                self._refuse_other_content()
+        except storage.ERRORS as error:
+            raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
+        if isinstance(report, dict):
+            self._refuse_other_version(report)
+            if report.get("job") != job:
+                raise PreflightError(
+                    f"{self.flag} {self.path}: is the output of jobs.{report.get('job')}; choose "
+                    "another folder"
+                )
+        if self.location.is_local:
+            there = Path(self.location.path)
+            while not there.exists():
+                there = there.parent
+            try:
+                with tempfile.TemporaryDirectory(prefix=".c3l-ray-", dir=there):
+                    pass
+            except OSError as error:
+                raise PreflightError(
+                    f"{self.flag} {self.path}: {there} cannot be written to: {error.strerror}"
+                ) from error
 
     def check_owner(self, origin: str) -> None:
         """Makes sure that the folder was not claimed by another job since.
@@ -174,9 +211,9 @@ class RunFolder:
         if (self.location / "manifests").list_children():
             raise PreflightError(f"{self.flag} {self.path}: has manifests but no {REPORT}")
 
-    def _remove_indexes(self) -> None:
+    def _remove_what_is_of_input(self) -> None:
         for child in self.location.list_children():
-            if child.name in _INDEXES:
+            if child.name in _OF_INPUT:
                 child.remove(recursive=True)
 
     def _refuse_other_version(self, report: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What the turns of a run are like: how many, how varied, how they score."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from c3l_ray.methods import ranking
-from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER, SCORE_NAMES
 from c3l_ray.runs.commit import Manifest, read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.turn_tables import split_extremes
 
 MAX_SAMPLED_FILES = 200
+SCORED_TURN = ("kind", "question", "answer", "scores")  # fields that are read of one
 NUM_EXAMPLES = 5  # corrected answers beside their drafts
 
 
@@ -25,12 +28,17 @@ def sample_turns(
         manifests: of its files.
         fields: of a turn.
     """
-    step = max(1, -(-len(manifests) // MAX_SAMPLED_FILES))
     columns = [f"turns.list.element.{name}" for name in fields]
     return [
         pc.list_flatten(read_records(folder, manifest, columns)["turns"]).combine_chunks()
-        for manifest in manifests[::step]
+        for manifest in spread_evenly(manifests)
     ]
+
+
+def spread_evenly(manifests: Sequence[Manifest]) -> Sequence[Manifest]:
+    """At most MAX_SAMPLED_FILES of the manifests, spread evenly over them."""
+    step = max(1, -(-len(manifests) // MAX_SAMPLED_FILES))
+    return manifests[::step]
 
 
 def describe_turns(folder: RunFolder) -> dict[str, Any]:
@@ -88,22 +96,84 @@ def measure_correction(folder: RunFolder, manifests: Sequence[Manifest]) -> dict
     }
 
 
-def measure_length_correlation(
-    folder: RunFolder, manifests: Sequence[Manifest]
-) -> dict[str, float | None]:
+def sample_scored_turns(folder: RunFolder, manifests: Sequence[Manifest]) -> pa.Table | None:
+    """The scored turns of a sample of files, or None where there is none.
+
+    Args:
+        folder: of the run.
+        manifests: of its files.
+
+    Returns:
+        A table with the columns source and key of the image, kind, question, answer and scores.
+    """
+    columns = [f"turns.list.element.{name}" for name in SCORED_TURN]
+    tables = []
+    for manifest in spread_evenly(manifests):
+        records = read_records(folder, manifest, ["source", "key", *columns])
+        turns = records["turns"].combine_chunks()
+        images = records.select(["source", "key"]).take(pc.list_parent_indices(turns))
+        turns = pc.list_flatten(turns)
+        arrays = [pc.struct_field(turns, name) for name in SCORED_TURN]
+        table = pa.table([*images.columns, *arrays], names=["source", "key", *SCORED_TURN])
+        tables.append(table.filter(pc.is_valid(table["scores"])))
+    return pa.concat_tables(tables).combine_chunks() if any(map(len, tables)) else None
+
+
+def summarize_scores(turns: pa.Table | None) -> dict[str, Any]:
+    """Medians of the scores by kind, and the best and the worst turns by BEST_SCORE.
+
+    Args:
+        turns: as `sample_scored_turns` returns them.
+
+    Returns:
+        What run.json says: "by", the score; "turns", how many were looked at; "medians", by kind,
+        of "turns" and each score; "best" and "worst", turns with "image", "kind", "question",
+        "answer" and "scores".
+    """
+    summary: dict[str, Any] = {"by": BEST_SCORE, "turns": 0, "medians": {}, "best": [], "worst": []}
+    if turns is None:
+        return summary
+    scores = turns["scores"].combine_chunks()
+    for kind in pc.unique(turns["kind"]).to_pylist():
+        of_kind = scores.filter(pc.equal(turns["kind"], kind).combine_chunks())
+        medians = {name: _median(pc.struct_field(of_kind, name)) for name in SCORE_NAMES}
+        summary["medians"][kind] = {"turns": len(of_kind), **medians}
+    values = pc.struct_field(scores, BEST_SCORE)
+    places = pc.indices_nonzero(pc.fill_null(pc.is_finite(values), False))
+    order = "ascending" if BEST_SCORE in LOWER_IS_BETTER else "descending"
+    ranked = places.take(pc.array_sort_indices(values.take(places), order=order))
+    for name, extremes in split_extremes(ranked.to_pylist()).items():
+        rows = turns.take(pa.array(extremes, pa.uint64())).to_pylist()
+        for row in rows:
+            row["image"] = f"{row.pop('source')} {row.pop('key')}"
+            row["scores"] = {
+                name: value if value is not None and math.isfinite(value) else None
+                for name, value in row["scores"].items()
+            }
+        summary[name] = rows
+    return {**summary, "turns": turns.num_rows}
+
+
+def _median(values: pa.Array) -> float | None:
+    finite = values.filter(pc.fill_null(pc.is_finite(values), False))
+    if not len(finite):
+        return None
+    return float(pc.quantile(finite, 0.5)[0].as_py())
+
+
+def measure_length_correlation(turns: pa.Table | None) -> dict[str, float | None]:
     """Spearman's correlation of each score with the answer's length in characters.
 
-    Over the scored turns of a sample of files where there are many; None for a score that has
-    no values, or only one. A score that follows length ranks long answers, not grounded ones.
+    None for a score that has no values, or only one. A score that follows length ranks long
+    answers, not grounded ones.
+
+    Args:
+        turns: as `sample_scored_turns` returns them.
     """
-    lengths, scores = [], []
-    for turns in sample_turns(folder, manifests, ("answer", "scores")):
-        scored = turns.filter(pc.is_valid(pc.struct_field(turns, "scores")))
-        lengths.append(pc.utf8_length(pc.struct_field(scored, "answer")))
-        scores.append(pc.struct_field(scored, "scores"))
-    if not scores:
+    if turns is None:
         return dict.fromkeys(SCORE_NAMES)
-    length, score = pa.concat_arrays(lengths), pa.concat_arrays(scores)
+    length = pc.utf8_length(turns["answer"]).combine_chunks()
+    score = turns["scores"].combine_chunks()
     correlations = {}
     for name in SCORE_NAMES:
         values = pc.struct_field(score, name)

@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.exceptions
 import ray.train
 import torch
 from ray.train import (
@@ -32,21 +30,22 @@ from ray.train import (
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
+from c3l_ray.distributed.stop_flag import StopFlag
+from c3l_ray.train.held_out import HeldOut
 from c3l_ray.train.learning import export
 from c3l_ray.train.learning.metrics import MeasurementLine, MeasurementLog, MetricAccumulator
 from c3l_ray.train.learning.trainer import Trainer, learning_rate_at
 from c3l_ray.train.reading import stream
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.order import count_images
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 ADAPTER_FOLDER = "adapter"
-DEVICE_TIMEOUT_S = 60
 NOTES = "notes.json"
 POSITION = "position.json"
+STOPPED = "stopped.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +71,32 @@ class TrainingRun:
         config: of the run, with the GPUs decided.
         data: to learn from.
         write: writes a whole file of the output, by its name.
+        flag: at which the workers save a checkpoint and end.
     """
 
     config: TrainConfig
     data: TrainingData
     write: Callable[[str, bytes], None]
+    flag: StopFlag = field(default_factory=StopFlag)
 
     @property
     def num_steps(self) -> int:
         optim = self.config.optim
-        images = count_images(self.data.files)
-        return optim.steps or max(1, round(optim.epochs * images / optim.batch_size))
+        examples = self.data.epoch_size
+        return optim.steps or max(1, round(optim.epochs * examples / optim.batch_size))
 
 
-def fit(run: TrainingRun, storage_path: str) -> None:
+def fit(run: TrainingRun, storage_path: str) -> int:
     """Trains, and writes model/, the measurements and the notes through `run.write`.
+
+    Where the flag is put up it ends after the step under way, with a checkpoint and no model.
 
     Args:
         run: what to do.
         storage_path: where Ray Train keeps its checkpoints: an absolute path or s3://.
+
+    Returns:
+        The steps done.
 
     Raises:
         ray.train.TrainingFailedError: more deaths than the config allows, or an error in a worker.
@@ -112,26 +118,8 @@ def fit(run: TrainingRun, storage_path: str) -> None:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
-    ray_trainer.fit()
-
-
-def find_device_bytes(gpus: float) -> int | None:
-    """The memory of a worker's GPU, or of its part of one; None where there is none to ask.
-
-    Args:
-        gpus: of a worker.
-    """
-    if not gpus:
-        return None
-    read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device_bytes)
-    try:
-        return int(min(1.0, gpus) * ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S))
-    except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
-        return None
-
-
-def _read_device_bytes() -> int:
-    return torch.cuda.get_device_properties(0).total_memory
+    metrics = ray_trainer.fit().metrics or {}
+    return int(metrics.get("step", 0))
 
 
 def run_worker(loop_config: dict[str, Any]) -> None:
@@ -147,14 +135,20 @@ def run_worker(loop_config: dict[str, Any]) -> None:
     position = _restore_checkpoint(trainer)
     first_step = position.step
     accumulation_steps = config.optim.count_accumulation_steps(trainer.num_workers)
-    batches = _prepare_trainer(
-        trainer, run, _open_batches(run, trainer, first_step, accumulation_steps)
+    batches, notes = _prepare_trainer(
+        trainer, _open_batches(run, trainer, first_step, accumulation_steps)
     )
-    held_out = _open_held_out(run, trainer)
+    held_out = HeldOut(config, run.data, trainer, position.measurements)
     metrics = MetricAccumulator(trainer, position.skipped)
     measurement_log = None
+    first_line = held_out.measure_first_share()
     if trainer.rank == 0:
         measurement_log = MeasurementLog(run.write, position.measurements, first_step)
+        if first_line:
+            measurement_log.add({"step": first_step, **first_line})
+        if first_step < run.num_steps:  # else nothing was proved again
+            run.write(NOTES, json.dumps([*notes, *held_out.notes]).encode())
+    saved_step = first_step
 
     for step in range(first_step, run.num_steps):
         started = time.monotonic()
@@ -180,19 +174,32 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         if log_now:
             learning_rate = learning_rate_at(config, step, run.num_steps)
             line, report_now = metrics.take_line(steps_done, learning_rate)
-        if held_out and (is_last or steps_done % config.progress.evaluate_every == 0):
-            means = trainer.evaluate(stream.iter_batches(held_out, accumulation_steps))
-            line |= {"step": steps_done}
-            line |= {f"held_out_{name}": value for name, value in means.items()}
+        evaluate_now = is_last or steps_done % config.progress.evaluate_every == 0
+        save_now = is_last or steps_done % config.progress.checkpoint_every == 0
+        measured = held_out.evaluate(accumulation_steps) if evaluate_now else {}
+        measured |= held_out.measure_share() if evaluate_now or save_now else {}
+        line |= {"step": steps_done, **measured} if measured else {}
         if measurement_log and line:
             measurement_log.add(line)
-        if is_last or steps_done % config.progress.checkpoint_every == 0:
+        if reason := held_out.explain_stop(measured):
+            if measurement_log:
+                measurement_log.close()
+                stop = {"reason": reason, "step": steps_done, "saved_step": saved_step}
+                run.write(STOPPED, json.dumps(stop).encode())
+            return
+        stops = trainer.agree(trainer.rank == 0 and run.flag.is_up())
+        if save_now or stops:
             started = time.monotonic()
+            line |= {"step": steps_done}
             _save_checkpoint(trainer, metrics, steps_done, line, measurement_log)
             metrics.checkpoint_s = time.monotonic() - started
+            saved_step = steps_done
+            if stops and not is_last:
+                break
         elif report_now:
             _report(line)
-    _write_model(trainer, run)
+    else:
+        _write_model(trainer, run)
     if measurement_log:
         measurement_log.close()
 
@@ -227,26 +234,14 @@ def _open_batches(
 
 
 def _prepare_trainer(
-    trainer: Trainer, run: TrainingRun, batches: Iterator[tuple[MicroBatch, ...]]
-) -> Iterator[tuple[MicroBatch, ...]]:
-    """The same batches, after the trainer has been proved on the first."""
+    trainer: Trainer, batches: Iterator[tuple[MicroBatch, ...]]
+) -> tuple[Iterator[tuple[MicroBatch, ...]], list[str]]:
+    """The same batches, after the trainer has been proved on the first, and notes on that."""
     first_batch = next(batches, None)
     if first_batch is None:
-        return iter(())
+        return iter(()), []
     notes = trainer.share_prefixes(first_batch[0])
-    if trainer.rank == 0:
-        run.write(NOTES, json.dumps(notes).encode())
-    return chain([first_batch], batches)
-
-
-def _open_held_out(run: TrainingRun, trainer: Trainer) -> Any | None:
-    """What to iterate over at an evaluation, or None where nothing is held out."""
-    if not run.data.held_out:
-        return None
-    iterators = None
-    if trainer.rank == 0:
-        iterators = stream.stream_held_out(run.config, run.data, num_workers=trainer.num_workers)
-    return broadcast_from_rank_zero(iterators)[trainer.rank]
+    return chain([first_batch], batches), notes
 
 
 def _save_checkpoint(

@@ -30,7 +30,7 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
         "input_digest": digest_json(sorted(source.digests())),
         "model": initial_model,
         "tuning": _list_tuning(config),
-        **{name: dataclasses.asdict(getattr(config, name)) for name in spec.settings},
+        **{name: _list_settings(config, name) for name in spec.settings},
         "optim": _list_optimization(config),
         "held_out": config.progress.held_out,
         "max_pixels": config.image_pixels,
@@ -40,6 +40,14 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
         del layout["image_root"]  # where the data lies is not what it says
         content["layout"] = layout
     return Identity(content)
+
+
+def _list_settings(config: TrainConfig, name: str) -> dict[str, Any]:
+    """The settings of an objective that define the weights."""
+    settings = dataclasses.asdict(getattr(config, name))
+    if name == "answers":  # when to stop is no part of what is learnt up to there
+        del settings["min_readable"], settings["readable_replies"]
+    return settings
 
 
 def _list_tuning(config: TrainConfig) -> dict[str, Any]:

@@ -8,11 +8,13 @@ are not public; [CG] our reading of CG-VLM; [L] the LLaVA-1.5 recipes.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from c3l_ray.methods.answers import AnswerRules
 from c3l_ray.ranges import Conflicts, Range
 
-ObjectiveName = Literal["c3l", "cgvlm", "vigc", "conversations"]
+ObjectiveName = Literal["c3l", "cgvlm", "vigc", "conversations", "answers"]
 DatasetContent = Literal["turns", "captions"]
 TuneMode = Literal["lora", "full", "adapter"]
+PairLoss = Literal["dpo", "ipo"]
 
 _CONTRAST_PARTS = (
     "contrastive",
@@ -21,6 +23,8 @@ _CONTRAST_PARTS = (
     "negative_similarity",
     "temperature",
 )
+REFERENCE_PARTS = ("pair", "margin_gain")
+READABLE = "held_out_readable"  # the measured share of replies that can be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,36 @@ class Alignment:
             yield "min_temperature", f"must be at most the initial temperature {self.temperature}"
 
 
+# The likelihood beside DPO is as in Iterative RPO (arXiv 2404.19733). Defaults are what
+# was best on scenes: the likelihood alone is safe, with the pair some seeds lost their language.
+@dataclass(frozen=True, kw_only=True)
+class Answers(AnswerRules):
+    """The objective answers: learn the best answer to a question, perhaps against the worst."""
+
+    pair_weight: Annotated[float, Range(min=0)] = 0.0
+    """Weight of the loss on best against worst, beside the likelihood of the best; needs LoRA."""
+    pair_loss: PairLoss = "dpo"
+    """Loss on best against worst: DPO (arXiv 2305.18290) or IPO (arXiv 2310.12036)."""
+    beta: Annotated[float, Range(above=0)] = 0.3
+    """Strength of the pair's loss: of DPO the slope, of IPO one half over the margin it aims at."""
+    anchor: Annotated[float, Range(min=0)] = 0.0
+    """Weight of a loss on a best answer less likely than before (mDPO, arXiv 2406.11839)."""
+    min_readable: Annotated[float, Range(min=0, max=1)] = 0.9
+    """Stop below this share of the start's readable replies to held-out images; 0 never stops."""
+    readable_replies: Annotated[int, Range(min=0)] = 64
+    """Replies that are sampled to measure that share, at evaluations and checkpoints; 0: none."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss compares with the model that training began with."""
+        return self.pair_weight > 0 or self.anchor > 0
+
+    def conflicts(self) -> Conflicts:
+        yield from super().conflicts()
+        if self.pair_loss == "ipo" and not self.pair_weight:
+            yield "pair_loss", "has no effect without a pair weight; add one, such as 1"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec:
     """What an objective asks of the rest of the training.
@@ -97,8 +131,8 @@ class ObjectiveSpec:
             it needs the scores of a run.
         settings: fields of the training's config that define what this objective learns, and that
             no other one looks at.
-        draws_single_turns: it learns turns drawn from a mixture of sets, in place of whole records
-            in their order.
+        draws_single_turns: it learns turns drawn from sets, in place of whole records in their
+            order.
     """
 
     tune_mode: TuneMode
@@ -107,11 +141,6 @@ class ObjectiveSpec:
     settings: tuple[str, ...] = ()
     dataset_content: DatasetContent | None = None
     draws_single_turns: bool = False
-
-    @property
-    def sum_names(self) -> tuple[str, ...]:
-        """All sums that a forward pass returns; `images` counts what was summed over."""
-        return ("loss", *self.loss_parts, "images")
 
 
 OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
@@ -146,5 +175,13 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
         requirement="a turn that is ok, and at most one system message",
         loss_parts=("nll",),
         dataset_content="turns",
+    ),
+    # Two answers to one question differ in nothing but what they say of the image.
+    "answers": ObjectiveSpec(
+        tune_mode="lora",
+        requirement="a turn with several different answers that have the score of --answers.by",
+        loss_parts=("nll", "margin", "pair_accuracy", *REFERENCE_PARTS),
+        settings=("answers",),
+        draws_single_turns=True,
     ),
 }

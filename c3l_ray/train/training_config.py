@@ -12,11 +12,14 @@ from c3l_ray.flags import optional
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_args import find_faults
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
     OBJECTIVES,
+    REFERENCE_PARTS,
     Alignment,
+    Answers,
     Contrast,
     ObjectiveName,
     ObjectiveSpec,
@@ -33,7 +36,7 @@ DEFAULT_MAX_PIXELS = 1_048_576  # where no run says how large its images were
 class TuningOptions:
     """How much of a model is tuned."""
 
-    # auto is lora for the objectives c3l and vigc, and adapter for cgvlm. VIGC trains a Q-Former
+    # auto is adapter for the objective cgvlm, and lora for the others. VIGC trains a Q-Former
     # that reads the prompt, and its projection; other models have no such part, so that lora is our
     # reading.
     tune: Literal["auto", TuneMode] = "auto"
@@ -76,11 +79,11 @@ class Optimization:
     """How the weights are optimised: the same for any number of workers."""
 
     batch_size: Annotated[int, Range(min=1)] = 32
-    """Images in a step, over all workers [C-com]; 256 is usual for cgvlm [L]."""
+    """Images, or questions, in a step, over all workers [C-com]; 256 is usual for cgvlm [L]."""
     micro_batch: Annotated[int, Range(min=1)] = 4
     """Images that a worker computes at once; gradients are accumulated until the batch is done."""
     epochs: Annotated[float, Range(above=0)] = 1.0
-    """Passes over the images."""
+    """Passes over the images; for the objective answers over the questions."""
     steps: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Steps to train, whatever the number of epochs."""
     learning_rate: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
@@ -153,6 +156,7 @@ class TrainingOptions:
     labels: LabelRules = field(default_factory=LabelRules)
     contrast: Contrast = field(default_factory=Contrast)
     alignment: Alignment = field(default_factory=Alignment)
+    answers: Answers = field(default_factory=Answers)
     export: Literal["model", "adapter"] = "model"
     """Write the tuned model, or beside it also the LoRA matrices as files of peft (adapter)."""
     verify: bool = True
@@ -180,12 +184,12 @@ class TrainingTask:
     """What is trained, on what, and where the result is written."""
 
     input: tuple[str, ...]
-    """Output folder of a run; but for c3l also LLaVA JSON, Parquet, tars, folders, as they lie."""
+    """Output of a run; but for c3l and answers also LLaVA JSON, Parquet, tars, folders, as is."""
     output: str
     """Folder for model/, checkpoints and run.json, local or s3://. The same command resumes."""
     model: ModelToTune
     objective: ObjectiveName = "c3l"
-    """Learn to tell good turns (c3l), align captions (cgvlm), write turns (vigc), or converse."""
+    """Tell good turns (c3l) or answers, align captions (cgvlm), write turns (vigc), or converse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +200,8 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     layout: ConversationLayout = field(default_factory=ConversationLayout)
     max_pixels: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
+    grace: Annotated[float, Range(min=0)] = GRACE_S
+    """Seconds after SIGTERM or Ctrl-C in which the steps so far are saved in a checkpoint."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -204,11 +210,31 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
         yield from super().conflicts()
         if self.export == "adapter" and self.tune_mode != "lora":
             yield "export", f"--model.tune {self.tune_mode} has no LoRA matrices"
+        if self.compares_with_reference and self.tune_mode != "lora":
+            name = "pair_weight" if self.answers.pair_weight else "anchor"
+            yield (
+                f"answers.{name}",
+                f"--model.tune {self.tune_mode} changes the model that it compares with; use "
+                "--model.tune lora, or the weight 0",
+            )
 
     @property
     def objective_spec(self) -> ObjectiveSpec:
         """What the objective asks of the rest of the training."""
         return OBJECTIVES[self.objective]
+
+    @property
+    def compares_with_reference(self) -> bool:
+        """Whether the loss needs what the model that training begins with computes."""
+        return self.objective == "answers" and self.answers.needs_reference
+
+    @property
+    def sum_names(self) -> tuple[str, ...]:
+        """All sums that a forward pass returns; `images` counts what was summed over."""
+        parts = self.objective_spec.loss_parts
+        if not self.compares_with_reference:
+            parts = tuple(part for part in parts if part not in REFERENCE_PARTS)
+        return ("loss", *parts, "images")
 
     @property
     def tune_mode(self) -> TuneMode:

@@ -1,6 +1,8 @@
 """C3L whole (arXiv 2405.12752): images in, a dataset of their best turns out.
 
 Each stage is a folder of the output and a workflow of its own: round-0, train-0, round-1, dataset.
+Between two rounds the generator is tuned as in the paper, by contrasting the turns of an image, or
+by learning the best of several answers to a question (`methods.answers`).
 """
 
 import dataclasses
@@ -8,25 +10,23 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from c3l_ray import __version__, schema
-from c3l_ray.config import (
-    SHARE_OR_COUNT,
-    GenerateConfig,
-    SelectConfig,
-    Within,
-    is_share_or_count,
-)
+from c3l_ray import schema
+from c3l_ray.config import GenerateConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
+from c3l_ray.inputs.find import find_shards
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import RecordsReport, now
+from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.state import CommandLog, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
+from c3l_ray.select_config import SHARE_OR_COUNT, SelectConfig, Within, is_share_or_count
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.generate import generate_records
 from c3l_ray.workflows.prompts import settle_generation
 from c3l_ray.workflows.records import check_failures, make_paths_absolute
@@ -45,6 +45,8 @@ class C3LConfig(GenerateConfig):
     """Folder for the stages, local or s3://. The same command resumes there."""
     rounds: Annotated[int, Range(min=0)] = 1
     """Trainings; a generation with the tuned model follows each."""
+    objective: Literal["c3l", "answers"] = "c3l"
+    """Learn an image's best turn against its others, or (answers) a question's best answer."""
     top: Annotated[float, Range(above=0)] = 5000
     """Turns to keep (the paper's 5k), from 1 on, or a share of them below 1."""
     by: RankedBy = "i2c"
@@ -57,6 +59,13 @@ class C3LConfig(GenerateConfig):
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
     def conflicts(self) -> Conflicts:
+        yield from super().conflicts()
+        if self.objective == "answers" and self.rounds and not self.answers:
+            yield "objective", "has no answers to choose from; ask for some, such as --answers 6"
+        if self.limit is not None:
+            yield "limit", "later stages are made from whole rounds; name an input of fewer images"
+        if self.retry_failed is not None:
+            yield "retry_failed", "later stages are made from the rounds as they are"
         if not self.keep_images:
             yield "keep_images", "training needs the images in the records"
         if self.training.contrast.token_weights == "vig" and not self.token_gains:
@@ -65,30 +74,6 @@ class C3LConfig(GenerateConfig):
             yield "top", SHARE_OR_COUNT
         if self.model.trust_remote_code:
             yield "model.trust_remote_code", "training does not load models with code of their own"
-
-
-@dataclass(frozen=True, kw_only=True)
-class C3LReport:
-    """What run.json at the top of the output says.
-
-    Attributes:
-        job: "c3l".
-        version: of c3l-ray.
-        origin: digest of the identity.
-        identity: what defines the first round; each stage's own is in its run.json.
-        config: of the latest command.
-        stages: by folder: each one's origin, the time it finished and its seconds; of a round what
-            its turns are like; of the dataset its selection.json.
-        finished: when, or None while stages are left to do.
-    """
-
-    job: str = "c3l"
-    version: str = __version__
-    origin: str
-    identity: dict[str, Any]
-    config: dict[str, Any]
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    finished: str | None = None
 
 
 def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None = None) -> C3LReport:
@@ -103,15 +88,19 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
-    folder = RunFolder.open(config.output)
-    from c3l_ray.inference.model_check import check_tunable
-    from c3l_ray.workflows.models import pin_generation
-
     if config.model.revision is not None:
         raise PreflightError(
             f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
             "download the revision, and name its folder"
         )
+    folder = RunFolder.open(config.output)
+    folder.check_free("c3l")
+    log.info("looking for the input")
+    find_shards(config.input, config.layout)
+    log.info("checking the models")
+    from c3l_ray.inference.model_check import check_tunable
+    from c3l_ray.workflows.models import pin_generation
+
     run = pin_generation(config, folder)
     check_tunable("--model.name", config.model.name)
     config = settle_generation(run.config)
@@ -119,14 +108,39 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
     check_stages(config, run.identities)
     from c3l_ray.distributed import cluster
+
+    commands = CommandLog(folder, identity.origin)
+    with note_failure(commands.note):
+        commands.note("running")
+        workers, pools = config.training.workers, config.pools
+        num_actors = max(cluster.count_actors(pools), workers.num + workers.readers)
+        cluster.connect(num_actors, verbose=config.verbose)
+        return _run_stages(config, folder, identity, commands, on_stage_end)
+
+
+def _run_stages(
+    config: C3LConfig,
+    folder: RunFolder,
+    identity: Identity,
+    commands: CommandLog,
+    on_stage_end: Callable[[str, Any], None] | None,
+) -> C3LReport:
+    """The stages that are left to do, on the cluster we have joined, in a folder that is claimed.
+
+    Raises:
+        C3LError: as `run_c3l`.
+    """
     from c3l_ray.train.fit import MODEL_FOLDER
     from c3l_ray.workflows.train import train_model
 
-    workers, pools = config.training.workers, config.pools
-    cluster.connect(max(cluster.count_actors(pools), workers.num + workers.readers))
     report = C3LReport(
         origin=identity.origin, identity=identity.content, config=dataclasses.asdict(config)
     )
+
+    def write_report(state: State) -> C3LReport:
+        written = dataclasses.replace(report, **commands.describe(state))
+        folder.write_json(REPORT, dataclasses.asdict(written))
+        return written
 
     def run_stage(name: str, run: Callable[[], Any]) -> None:
         """Runs a stage that no earlier command finished, and notes it in run.json."""
@@ -145,7 +159,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         report.stages[name] = {
             key: stage_report.get(key) for key in ("origin", "finished", "seconds")
         }
-        folder.write_json(REPORT, dataclasses.asdict(report))
+        write_report("running")
 
     model = config.model.name
     for number in range(config.rounds + 1):
@@ -164,8 +178,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
     report.stages["dataset"] = dataclasses.asdict(select_turns(_selection_config(config)))
     report = dataclasses.replace(report, finished=now())
-    folder.write_json(REPORT, dataclasses.asdict(report))
-    return report
+    return write_report("finished")
 
 
 def c3l_identity(generation: Identity) -> Identity:
@@ -259,12 +272,14 @@ def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
             **_fields_of(TrainingOptions, config.training),
             "input": (f"{config.output}/round-{number}",),
             "output": f"{config.output}/train-{number}",
+            "objective": config.objective,
             "model": ModelToTune(
                 name=model,
                 template_args=config.model.template_args,
                 **_fields_of(TuningOptions, config.tuning),
             ),
             "max_pixels": config.max_pixels,
+            "grace": config.grace,
         }
     )
 

@@ -6,7 +6,8 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.identity import generation_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.state import note_failure
 from c3l_ray.workflows.prompts import settle_generation
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
@@ -21,10 +22,13 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
-    shards = find_shards(config.input, config.layout)
     folder = RunFolder.open(config.output)
+    folder.check_free("generate")
+    log.info("looking for the input")
+    shards = find_shards(config.input, config.layout)
     if config.scorer.name is None:
         log.info("the scorer is %s, the generator itself (--scorer.name)", config.scorer_name)
+    log.info("checking the models")
     from c3l_ray.workflows.models import pin_generation
 
     run = pin_generation(config, folder)
@@ -33,6 +37,9 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     identity = folder.claim(identity, "generate", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(cluster.count_actors(config.pools))
-    config = cluster.with_gpu_shares(config)
-    return write_records(config, shards, identity, folder, job="generate", generates=True)
+    progress = RunProgress(folder, config, identity, "generate")
+    with note_failure(progress.note):
+        progress.begin()
+        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
+        config = cluster.with_gpu_shares(config)
+        return write_records(config, shards, progress, generates=True)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from c3l_ray.config import (
     ClipModel,
     Dtype,
-    GenerateConfig,
+    GeneratingConfig,
     RecordsConfig,
     ScoreConfig,
     ScorerModel,
@@ -22,7 +22,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.runs.folder import REPORT, RunFolder
 
 Config = TypeVar("Config", bound=RecordsConfig)
-GenerationConfig = TypeVar("GenerationConfig", bound=GenerateConfig)
+Generating = TypeVar("Generating", bound=GeneratingConfig)
 Scorer = TypeVar("Scorer", bound=ScorerModel)
 
 log = logging.getLogger(__name__)
@@ -34,14 +34,14 @@ class PinnedRun(Generic[Config]):
 
     Attributes:
         config: with the scorer named, and revisions, precisions and the date decided.
-        identities: of the "model" where turns are generated, the "scorer" and "clip".
+        identities: of the "model" where one generates, the "scorer" and "clip".
     """
 
     config: Config
     identities: dict[str, str]
 
 
-def pin_generation(config: GenerationConfig, folder: RunFolder) -> PinnedRun[GenerationConfig]:
+def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generating]:
     """The run with its three models pinned.
 
     Args:
@@ -104,7 +104,7 @@ def pin_scoring(config: ScoreConfig, folder: RunFolder) -> PinnedRun[ScoreConfig
     )
 
 
-def name_scorer(config: GenerateConfig) -> ScorerModel:
+def name_scorer(config: GeneratingConfig) -> ScorerModel:
     """The scorer by its name, which is the generator where the user named none.
 
     Raises:

@@ -5,7 +5,13 @@ import logging
 from typing import Any, TypeVar
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig, GeneratorModel, ScoreConfig, ScorerModel
+from c3l_ray.config import (
+    GenerateConfig,
+    GeneratingConfig,
+    GeneratorModel,
+    ScoreConfig,
+    ScorerModel,
+)
 from c3l_ray.errors import PreflightError
 from c3l_ray.processors import (
     THINKING_SWITCH,
@@ -17,21 +23,21 @@ from c3l_ray.processors import (
 )
 from c3l_ray.train.training_config import TrainConfig
 
-Generating = TypeVar("Generating", bound=GenerateConfig)
+Generating = TypeVar("Generating", bound=GeneratingConfig)
+WritingTurns = TypeVar("WritingTurns", bound=GenerateConfig)
 
 MODEL_FLAG, SCORER_FLAG = "--model.template-args", "--scorer.template-args"
 
 log = logging.getLogger(__name__)
 
 
-def settle_generation(config: Generating) -> Generating:
-    """The config with all template arguments, and with the format of replies.
+def settle_template_args(config: Generating) -> Generating:
+    """The config with all template arguments.
 
     The scorer takes those of the generator that it knows, unless it has its own.
 
     Raises:
-        PreflightError: a template does not know an argument, or JSON is asked of a model that
-            thinks first: the engine holds a reply to JSON from its first token on.
+        PreflightError: a template does not know one of them.
     """
     name = config.model.name
     source, scorer_source = _source_of(config.model), _source_of(config.scorer)
@@ -42,12 +48,23 @@ def settle_generation(config: Generating) -> Generating:
         )
     else:
         scorer_args = keep_known_args(config.scorer_name, args, **scorer_source)
-    config = dataclasses.replace(
+    return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, template_args=args),
         scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
     )
-    processor = load_processor(name, args, **source)
+
+
+def settle_generation(config: WritingTurns) -> WritingTurns:
+    """The config with all template arguments, and with the format of replies.
+
+    Raises:
+        PreflightError: as `settle_template_args`, or JSON is asked of a model that thinks first:
+            the engine holds a reply to JSON from its first token on.
+    """
+    config = settle_template_args(config)
+    name, source = config.model.name, _source_of(config.model)
+    processor = load_processor(name, config.model.template_args, **source)
     thinks = is_thinking_on(processor) or chat.opens_thought(processor)
     if config.reply_format == "auto":
         from c3l_ray.inference.model_check import choose_reply_format

@@ -2,23 +2,29 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from c3l_ray.config import RecordsConfig
-from c3l_ray.errors import C3LError, PreflightError, TooManyFailures, last_line
-from c3l_ray.identity import Identity
+from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures, last_line
+from c3l_ray.inputs.first_units import plan_first_units
+from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
-from c3l_ray.runs.commit import check_origin, delete_lost_files, read_manifests
-from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.commit import Manifest, check_origin, delete_lost_files, read_manifests
 from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.retry import Retry, plan_retry
+from c3l_ray.schema import EXCEPTION, FATAL
 from c3l_ray.train.training_config import TrainConfig
 
 Config = TypeVar("Config", bound=RecordsConfig | TrainConfig)
 
 LOCAL_PATHS = {"layout": "image_root", "scorer": "name", "clip": "name", "model": "name"}
 """Concerns of a config, and the field of each that may be a local path."""
+
+MIN_UNEXPECTED = 64
+"""Rows that may raise an exception or kill a process in a run of any size before it stops."""
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +48,8 @@ def make_paths_absolute(config: Config) -> Config:
 def write_records(
     config: RecordsConfig,
     shards: list[Shard],
-    identity: Identity,
-    folder: RunFolder,
+    progress: RunProgress,
     *,
-    job: str,
     generates: bool,
 ) -> RecordsReport:
     """Makes the records of these shards that are not there yet, on the cluster we have joined.
@@ -53,43 +57,72 @@ def write_records(
     Args:
         config: with its GPU shares decided.
         shards: the whole input.
-        identity: what defines a row's content.
-        folder: claimed for it.
-        job: that runs.
-        generates: whether turns are generated; else the input has them.
+        progress: of a folder that is claimed.
+        generates: whether turns are generated, or answers to those that the input has.
 
     Raises:
         PreflightError: the input has no image at all.
         C3LError: the job cannot go on.
+        TooManyFailures: the rows that fail so that nobody expected it are too many.
+        Stopped: a signal asked the job to end; what is committed stays.
     """
     from ray.exceptions import RayError
 
     from c3l_ray.distributed import cluster, pipeline
+    from c3l_ray.distributed.stop_flag import StopFlag, follow
 
-    progress = RunProgress(folder, config, identity, job)
+    folder, origin = progress.folder, progress.identity.origin
+    progress.config = config
     try:
-        units = pipeline.plan_units(shards, config.layout, folder)
+        done = {manifest.unit: manifest for manifest in read_manifests(folder)}
+        retry = None
+        if config.retry_failed is not None:
+            retry = plan_retry(done.values(), config.retry_failed)
+            accept_mended_shards(shards, config.layout, folder, retry.manifests)
+        is_whole = True
+        if config.limit is None:
+            units = pipeline.plan_units(shards, config.layout, folder)
+        else:
+            units, is_whole = plan_first_units(shards, config.layout, folder, config.limit)
         check_images_found(config.input, units)
         progress.total_images = sum(unit.rows for unit in units)
-        done = set()
-        for manifest in read_manifests(folder):
-            check_origin(folder, manifest, identity.origin)
+        for manifest in done.values():
+            check_origin(folder, manifest, origin)
             progress.add(manifest, new=False)
-            done.add(manifest.unit)
         remaining = [unit for unit in units if unit.name not in done]
         log.info(
             "%d images in %d shards, %d units; %d of these are done",
             *(progress.total_images, len(shards), len(units), len(units) - len(remaining)),
         )
+        num_gone = len(done.keys() - {unit.name for unit in units})
+        if num_gone and config.limit is None:
+            log.warning(
+                "%d committed units are of files that the input no longer holds, such as those of "
+                "a run whose failed images were healed since; their images are still counted",
+                num_gone,
+            )
         passed_over = sum(unit.num_passed_over for unit in units)
         if passed_over:
             log.info("images in tars passed over: %d, hidden or of other endings", passed_over)
         progress.write()
-        progress.follow(
-            pipeline.process_units(config, folder, remaining, identity.origin, generates=generates)
-        )
+
+        def process(units: list[Unit], retry: Retry | None = None) -> None:
+            flag = StopFlag()
+            manifests = pipeline.process_units(
+                config, folder, units, origin, generates=generates, flag=flag, retry=retry
+            )
+            with closing(follow(manifests, flag, config.grace)) as followed, _counted(progress):
+                progress.follow(bound_failures(followed, progress, config.max_failed_share))
+
+        process(remaining)
+        if retry is not None:
+            failed = [unit for unit in units if unit.name in retry.manifests]
+            progress.expect(retry, [unit.name for unit in failed])
+            num_failed = progress.counts.status.get("failed", 0)
+            process(failed, retry)
+            num_healed = num_failed - progress.counts.status.get("failed", 0)
+            log.info("%d of %d failed images are healed", num_healed, num_failed)
     except RayError as error:
-        progress.write()
         raise C3LError(
             f"the job stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
@@ -97,7 +130,64 @@ def write_records(
             f"{config.output}; run the same command again to go on from there"
         ) from error
     delete_lost_files(folder)
-    return progress.write(finished=True)
+    if is_whole or (progress.was_finished and not remaining):
+        return progress.write("finished")
+    return progress.write("stopped", measures_scores=True)
+
+
+def check_turns_readable(shards: Sequence[Shard]) -> None:
+    """Refuses shards whose format holds images and no turns.
+
+    Raises:
+        PreflightError: names the first of them.
+    """
+    for shard in shards:
+        if shard.format not in ("llava", "parquet"):
+            raise PreflightError(
+                f"--input {shard.address}: a {shard.format} of images holds "
+                "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
+                "for images"
+            )
+
+
+@contextmanager
+def _counted(progress: RunProgress) -> Iterator[None]:
+    """Says what is committed where a signal stops the work within."""
+    try:
+        yield
+    except Stopped as stop:
+        raise Stopped(
+            stop.signal,
+            f"{progress.counts.images} of {progress.total_images} images are committed in "
+            f"{progress.folder.path}",
+        ) from stop
+
+
+def bound_failures(
+    manifests: Iterable[Manifest], progress: RunProgress, max_failed_share: float
+) -> Iterator[Manifest]:
+    """The manifests, as long as not too many rows fail so that nobody expected it.
+
+    The model or the machine may be at fault, and not the rows: then what is left is better done
+    when that is mended.
+
+    Raises:
+        TooManyFailures: after the manifest with the row that is too many.
+    """
+    total = progress.total_images or 0
+    allowed = max(MIN_UNEXPECTED, max_failed_share * total)
+    for manifest in manifests:
+        yield manifest
+        reasons = progress.counts.reasons
+        unexpected = {name: reasons[name] for name in (EXCEPTION, FATAL) if reasons.get(name)}
+        if sum(unexpected.values()) > allowed:
+            example = progress.counts.failure_examples[next(iter(unexpected))]
+            raise TooManyFailures(
+                f"the job stops at {progress.counts.images} of {total} images, since "
+                f"{sum(unexpected.values())} failed in a way that is no fault of an image's, for "
+                f"example {example}. Folder errors of {progress.folder.path} has the traces; what "
+                "was written stays"
+            )
 
 
 def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:

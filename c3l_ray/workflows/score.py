@@ -1,13 +1,17 @@
 """Turns that were made elsewhere in, records of scored turns out."""
 
+import logging
+
 from c3l_ray.config import ScoreConfig
-from c3l_ray.errors import PreflightError
 from c3l_ray.identity import scoring_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.report import RecordsReport
+from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.state import note_failure
 from c3l_ray.workflows.prompts import settle_scoring
-from c3l_ray.workflows.records import make_paths_absolute, write_records
+from c3l_ray.workflows.records import check_turns_readable, make_paths_absolute, write_records
+
+log = logging.getLogger(__name__)
 
 
 def score_turns(config: ScoreConfig) -> RecordsReport:
@@ -18,15 +22,12 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
         C3LError: it cannot go on; run again, it resumes.
     """
     config = make_paths_absolute(config)
-    shards = find_shards(config.input, config.layout)
-    for shard in shards:
-        if shard.format not in ("llava", "parquet"):
-            raise PreflightError(
-                f"--input {shard.address}: a {shard.format} of images holds "
-                "no turns; this job reads LLaVA .json and Parquet, and jobs.generate writes turns "
-                "for images"
-            )
     folder = RunFolder.open(config.output)
+    folder.check_free("score")
+    log.info("looking for the input")
+    shards = find_shards(config.input, config.layout)
+    check_turns_readable(shards)
+    log.info("checking the models")
     from c3l_ray.workflows.models import pin_scoring
 
     run = pin_scoring(config, folder)
@@ -35,6 +36,9 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     identity = folder.claim(identity, "score", mix_versions=config.mix_versions)
     from c3l_ray.distributed import cluster
 
-    cluster.connect(cluster.count_actors(config.pools))
-    config = cluster.with_scorer_gpus(config)
-    return write_records(config, shards, identity, folder, job="score", generates=False)
+    progress = RunProgress(folder, config, identity, "score")
+    with note_failure(progress.note):
+        progress.begin()
+        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
+        config = cluster.with_scorer_gpus(config)
+        return write_records(config, shards, progress, generates=False)

@@ -5,15 +5,21 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from c3l_ray.dataset.select import SelectionReport
-from c3l_ray.methods.scores import LOWER_IS_BETTER
+from c3l_ray.dataset.card import CARD
+from c3l_ray.dataset.report import SelectionReport
+from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
+from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
-from c3l_ray.workflows.c3l import C3LReport
+from c3l_ray.runs.turn_tables import format_table, format_turn, make_printable
+from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.train import TrainingReport
 
 CONFOUNDED_FROM = 0.5  # a rank correlation with answer length that a user should know of
-SIMILARITIES = ("positive_similarity", "negative_similarity")
+LOSSES = ("loss", "contrastive", "nll", "pair")
+COMPARISONS = ("positive_similarity", "negative_similarity", "margin", "pair_accuracy")
+SHOWN_SCORES = ("grounding", "visual_ifd", "i2c", "image_logprob")
+"""Scores whose medians are shown: ours, the two of the papers, and plain confidence."""
 
 
 def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
@@ -25,24 +31,84 @@ def summarize_stage(report: RecordsReport | TrainingReport, output: str) -> str:
 
 def summarize_records(report: RecordsReport, output: str) -> str:
     """What a finished run made, what failed and why, and where it lies."""
+    limit = report.config.get("limit")
+    did = f"did the first {limit} images" if report.state == "stopped" else "finished"
     lines = [
-        f"finished in {report.seconds['wall']:.0f} s",
+        f"{did} in {report.seconds['wall']:.0f} s",
         f"  images   {report.images}: {_list_counts(report.status)}",
         f"  turns    {report.turns}: {_list_counts(report.turn_status)}",
+        *_list_cures_of_turns(report),
         *([f"  tokens   {report.tokens}"] if report.tokens else []),
         *_describe_correction(report),
-        f"  failed   {_list_counts(report.reasons)}",
-        *(f"           for example {example}" for example in report.failure_examples.values()),
+        *_describe_alternatives(report),
+        *_describe_failures(report, output),
         *([f"  faults   of scoring: {_list_counts(report.faults)}"] if report.faults else []),
         *(f"           for example {example}" for example in report.fault_examples.values()),
         *(f"  note     {note} ({count} units)" for note, count in report.notes.items()),
         *_describe_length_correlation(report.length_correlation or {}),
+        *_describe_scores(report),
         f"  records  {os.path.join(output, 'records')}",
         f"  report   {os.path.join(output, REPORT)}",
-        f"  next     python -m jobs.select --input {shlex.quote(output)} --output DATASET "
-        "--top 0.1 --by visual_ifd --within kind",
+        *_advise_selection(report, output),
+        *(["  go on    by the same command without --limit"] if report.state == "stopped" else []),
     ]
     return "\n".join(lines)
+
+
+def _list_cures_of_turns(report: RecordsReport) -> list[str]:
+    return [
+        f"           cure of {status}: {CURES_OF_TURNS[status]}"
+        for status in report.turn_status
+        if status in CURES_OF_TURNS
+    ]
+
+
+def _describe_failures(report: RecordsReport, output: str) -> list[str]:
+    """What failed, with an example and a cure of each reason, and how to list them all."""
+    lines = [f"  failed   {_list_counts(report.reasons)}"]
+    for reason, example in report.failure_examples.items():
+        lines.append(f"           for example {make_printable(example)}")
+        if reason in CURES_OF_IMAGES:
+            lines.append(f"           cure: {CURES_OF_IMAGES[reason]}")
+    if report.reasons:
+        lines.append(f"           all: python -m jobs.failed {shlex.quote(output)}")
+    return lines
+
+
+def _describe_scores(report: RecordsReport) -> list[str]:
+    """Medians by kind of some scores, and the best and the worst turns, each in lines."""
+    summary = report.score_summary
+    if not summary or not summary["turns"]:
+        return []
+    scored = report.turn_status.get("ok", 0)
+    sample = f", of {summary['turns']} sampled turns" if summary["turns"] < scored else ""
+    medians = {
+        kind: [of_kind["turns"], *(of_kind[score] for score in SHOWN_SCORES)]
+        for kind, of_kind in sorted(summary["medians"].items())
+    }
+    table = format_table("kind", ("turns", *SHOWN_SCORES), medians, first_width=12)
+    lines = ["", f"  medians{sample}", *(f"  {line}" for line in table.splitlines())]
+    by = summary["by"]
+    direction = " (lower is better)" if by in LOWER_IS_BETTER else ""
+    for name in ("best", "worst"):
+        if summary[name]:
+            lines += ["", f"  {name} turns by {by}{direction}{sample}"]
+        for turn in summary[name]:
+            facts = f"{turn['kind']}, {by} {turn['scores'][by]:.3f}"
+            text = format_turn(turn["image"], facts, turn["question"], turn["answer"])
+            lines += [f"  {line}" for line in text.splitlines()]
+    return [*lines, ""]
+
+
+def _advise_selection(report: RecordsReport, output: str) -> list[str]:
+    """The command that keeps the best turns, as it can be pasted; none where none is scored."""
+    if not report.turn_status.get("ok"):
+        return []
+    folder, dataset = shlex.quote(output), shlex.quote(f"{output.rstrip('/')}-best")
+    return [
+        f"  next     python -m jobs.select --input {folder} --output {dataset} "
+        f"--top 0.1 --by {BEST_SCORE} --within kind"
+    ]
 
 
 def summarize_selection(report: SelectionReport) -> str:
@@ -56,8 +122,10 @@ def summarize_selection(report: SelectionReport) -> str:
         f"selected {report.turns} of {report.scored_turns} scored turns "
         f"({report.images} images) by {report.by}{threshold}",
         *_describe_exported_images(report),
+        *_describe_pairs(report),
         f"  dataset  {report.output}/part-*.parquet",
-        f"  LLaVA    {report.output}/llava.json",
+        *([] if report.llava == "none" else [f"  LLaVA    {report.output}/llava.json"]),
+        f"  card     {report.output}/{CARD}",
         f"  report   {report.output}/{SELECTION}",
     ]
     return "\n".join(lines)
@@ -72,6 +140,13 @@ def _describe_exported_images(report: SelectionReport) -> list[str]:
     return [f"  images   {', '.join(fates)}"] if fates else []
 
 
+def _describe_pairs(report: SelectionReport) -> list[str]:
+    if report.export != "preference":
+        return []
+    unpaired = _list_counts(report.unpaired_turns)
+    return [f"  pairs    {_list_counts(report.pairs)}; turns without a pair: {unpaired}"]
+
+
 def summarize_training(report: TrainingReport, output: str) -> str:
     """What was trained, how it went, and where it lies."""
     measurements = report.last_measurements
@@ -83,8 +158,8 @@ def summarize_training(report: TrainingReport, output: str) -> str:
             if measurements.get(name) is not None
         )
 
-    losses = ("loss", "contrastive", "nll")
-    similarities = list_values(SIMILARITIES)
+    comparisons = list_values(COMPARISONS)
+    held_out = (f"held_out_{name}" for name in (*LOSSES, "pair_accuracy", "readable"))
     model = os.path.join(output, "model")
     is_vigc = report.objective == "vigc"
     lines = [
@@ -93,11 +168,16 @@ def summarize_training(report: TrainingReport, output: str) -> str:
         f"{report.steps} steps",
         *_describe_mixture(report.mixture),
         *([f"  left out {report.left_out_images} images"] if report.left_out_images else []),
+        *(
+            [f"  left out turns: {_list_counts(report.left_out_turns)}"]
+            if report.left_out_turns
+            else []
+        ),
         *([f"  skipped  {_list_counts(report.skipped)}"] if report.skipped else []),
         *(f"  note     {note}" for note in report.notes),
-        f"  last     {list_values(losses)}",
-        *([f"           {similarities}"] if similarities else []),
-        f"  held out {list_values(f'held_out_{name}' for name in losses) or 'none'}",
+        f"  last     {list_values(LOSSES)}",
+        *([f"           {comparisons}"] if comparisons else []),
+        f"  held out {list_values(held_out) or 'none'}",
         f"  speed    {list_values(('tokens_per_s', 'seconds_per_step', 'data_wait_share', 'mfu'))}",
         *([] if report.verified_reply is None else [f"  in vLLM  {report.verified_reply!r}"]),
         f"  model    {model}",
@@ -127,7 +207,7 @@ def summarize_c3l(report: C3LReport, output: str) -> str:
         f"\nkept {selection['turns']} of {selection['scored_turns']} scored turns of the last "
         f"round by {selection['by']} ({selection['images']} images)",
         f"  dataset  {dataset}/part-*.parquet",
-        f"  LLaVA    {dataset}/llava.json",
+        f"  card     {dataset}/{CARD}",
         f"  report   {os.path.join(output, REPORT)}",
     ]
     return "\n".join(lines)
@@ -163,6 +243,20 @@ def _describe_correction(report: RecordsReport) -> list[str]:
         f"           before    {example['draft']}",
         f"           after     {example['answer']}",
     ]
+
+
+def _describe_alternatives(report: RecordsReport) -> list[str]:
+    """How many more answers were sampled, how many of them differ, and what was done with them."""
+    if not report.sampled_questions:
+        return []
+    lines = [
+        f"  answers  {report.sampled_answers} sampled to {report.sampled_questions} questions; "
+        f"distinct: {_list_counts(report.alternative_status)}",
+        f"           {report.differing_questions} questions have answers that differ",
+    ]
+    if report.replaced_answers:
+        lines.append(f"           {report.replaced_answers} turns have a better one in its place")
+    return lines
 
 
 def _describe_length_correlation(correlation: Mapping[str, float | None]) -> list[str]:

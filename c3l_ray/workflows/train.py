@@ -3,25 +3,30 @@
 import dataclasses
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from c3l_ray import __version__
-from c3l_ray.errors import C3LError, PreflightError, last_line
+from c3l_ray.errors import C3LError, PreflightError, Stopped, last_line
+from c3l_ray.identity import Identity
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import now
+from c3l_ray.runs.state import PROGRESS, CommandLog, RunState, note_failure, now
 from c3l_ray.train.reading.sources import Source, open_source
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.prompts import settle_training
 from c3l_ray.workflows.records import make_paths_absolute
 
+if TYPE_CHECKING:
+    from c3l_ray.train.reading.training_data import TrainingData
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What run.json says of a training.
+class TrainingReport(RunState):
+    """What run.json says of a training, and where it stands.
 
     Attributes:
         job: "train".
@@ -29,10 +34,11 @@ class TrainingReport:
         images: to learn from.
         held_out_images: to evaluate on.
         left_out_images: of the input, with nothing for the objective to learn.
+        left_out_turns: usable turns that the objective answers does not learn, by reason.
         mixture: by set of turns, their number and the share of the draws; empty where records are
             learnt whole.
         steps: of the optimizer.
-        objective: "c3l", "cgvlm", "vigc" or "conversations".
+        objective: "c3l", "cgvlm", "vigc", "conversations" or "answers".
         tune: which weights learn: "lora", "full" or "adapter".
         model: identities of the weights: "initial" ones, and "tuned" ones once they are written.
         origin: digest of the identity.
@@ -52,6 +58,7 @@ class TrainingReport:
     images: int
     held_out_images: int
     left_out_images: int = 0
+    left_out_turns: dict[str, int] = field(default_factory=dict)
     mixture: dict[str, dict[str, Any]]
     steps: int
     objective: str
@@ -85,11 +92,14 @@ def train_model(config: TrainConfig) -> TrainingReport:
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.encode import check_takes_text
     from c3l_ray.train.reading.length_check import check_lengths
-    from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
+    from c3l_ray.train.reading.training_data import load_training_data
 
+    folder = RunFolder.open(config.output)
+    folder.check_free("train")
+    log.info("reading what there is to learn from")
     source = open_source(config)
     config, notes = _take_max_pixels(config, source)
-    folder = RunFolder.open(config.output)
+    log.info("checking the model")
     initial_model = check_model("--model.name", config.model.name)
     check_tunable("--model.name", config.model.name)
     check_exportable(config.model.name)
@@ -106,26 +116,56 @@ def train_model(config: TrainConfig) -> TrainingReport:
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
 
-    from ray.exceptions import RayError
-    from ray.train import TrainingFailedError
-
     from c3l_ray.distributed import cluster
-    from c3l_ray.train import fit
+    from c3l_ray.train.devices import find_device_bytes
     from c3l_ray.train.learning.memory import check_memory
-    from c3l_ray.train.reading.order import count_images
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
-    check_memory(config, first_images, fit.find_device_bytes(gpus))
+    check_memory(config, first_images, find_device_bytes(gpus))
     folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
+    commands = CommandLog(folder, identity.origin)
+    with note_failure(commands.note):
+        return _fit_and_verify(
+            config, data, folder, identity, commands, initial_model, notes, started
+        )
+
+
+def _fit_and_verify(
+    config: TrainConfig,
+    data: "TrainingData",
+    folder: RunFolder,
+    identity: Identity,
+    commands: CommandLog,
+    initial_model: str,
+    notes: list[str],
+    started: float,
+) -> TrainingReport:
+    """Trains in a folder that is claimed, and asks the tuned model in vLLM.
+
+    Raises:
+        C3LError: as `train_model`.
+    """
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    from c3l_ray.distributed import cluster
+    from c3l_ray.distributed.stop_flag import follow
+    from c3l_ray.inference.model_check import check_model
+    from c3l_ray.train import fit
+    from c3l_ray.train.learning.metrics import MEASUREMENTS
+    from c3l_ray.train.reading.order import count_images
+    from c3l_ray.train.reading.training_data import summarize_mixture
+
     run = fit.TrainingRun(config=config, data=data, write=partial(folder.write_as, identity.origin))
     report = TrainingReport(
         images=count_images(data.files),
         held_out_images=count_images(data.held_out),
         left_out_images=data.num_left_out,
+        left_out_turns=data.left_out_turns,
         mixture=summarize_mixture(data, config),
         follow_ups=data.num_follow_ups,
         steps=run.num_steps,
@@ -136,21 +176,39 @@ def train_model(config: TrainConfig) -> TrainingReport:
         identity=identity.content,
         config=dataclasses.asdict(config),
         notes=notes,
+        **commands.describe("running"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
+    if folder.read_json(fit.STOPPED):
+        folder.write_json(fit.STOPPED, {})  # of the command before this one
+
+    def say() -> None:
+        line = _format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps)
+        log.info(line, extra=PROGRESS)
+
+    commands.begin(lambda: commands.note("running"), say)
     log.info(
         "%d images to learn from, %d held out, %d left out; %d steps of %d images",
         *(report.images, report.held_out_images, report.left_out_images),
         *(run.num_steps, config.optim.batch_size),
     )
+    steps_done = 0
     try:
-        fit.fit(run, folder.location.address)
+        steps_by_fit = (fit.fit(run, folder.location.address) for _ in range(1))
+        with closing(follow(steps_by_fit, run.flag, config.grace)) as followed:
+            for steps in followed:
+                steps_done = steps
+    except Stopped as stop:
+        saved = f"{steps_done} of {run.num_steps} steps are" if steps_done else "The latest are"
+        raise Stopped(stop.signal, f"{saved} saved in {config.output}") from stop
     except (RayError, TrainingFailedError) as error:
         raise C3LError(
             f"the training stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
             "run the same command again to go on from the latest checkpoint"
         ) from error
+    log.info(_format_line(folder.read_json(MEASUREMENTS) or [], run.num_steps))
+    _raise_if_stopped(folder.read_json(fit.STOPPED))
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
@@ -158,7 +216,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
     worker_notes: list[str] = folder.read_json(fit.NOTES) or []
     for note in worker_notes:
         log.warning(note)
-    measurements = _last_measurements(folder.read_json("measurements.json") or [])
+    measurements = _last_measurements(folder.read_json(MEASUREMENTS) or [])
     report = dataclasses.replace(
         report,
         model={"initial": initial_model, "tuned": tuned_model},
@@ -168,6 +226,7 @@ def train_model(config: TrainConfig) -> TrainingReport:
         notes=[*report.notes, *worker_notes],
         verified_reply=reply,
         finished=now(),
+        **commands.describe("finished"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     return report
@@ -196,6 +255,27 @@ def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     return TrainingReport(**content)
 
 
+def _raise_if_stopped(stop: dict[str, Any] | None) -> None:
+    """Says that a training stopped itself.
+
+    Raises:
+        C3LError: it did, and there is no tuned model.
+    """
+    if not stop:
+        return
+    kept = (
+        f"the checkpoint of step {stop['saved_step']} is kept"
+        if stop["saved_step"]
+        else "no checkpoint was written before it"
+    )
+    raise C3LError(
+        f"the training stopped itself at step {stop['step']}: {stop['reason']}\n"
+        f"{kept}, and no model is written; train with a lower --optim.learning-rate or "
+        "--answers.pair-weight, or fewer --optim.steps, into another output\n"
+        "the same command with a lower --answers.min-readable goes on from where it was kept"
+    )
+
+
 def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
     """Asks the tuned model in vLLM for a turn that it has learnt."""
     from c3l_ray.train.reading.training_data import choose_prompt
@@ -214,6 +294,24 @@ def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
         template_args=config.model.template_args,
         max_pixels=config.image_pixels,
         gpus=config.workers.gpus or 0,
+    )
+
+
+def _format_line(measurements: list[dict[str, float | None]], num_steps: int) -> str:
+    """One greppable line: how far, how fast, how much longer."""
+    latest = _last_measurements(measurements)
+    step, seconds_per_step = int(latest.get("step") or 0), latest.get("seconds_per_step")
+    minutes_left = None
+    if seconds_per_step is not None:
+        minutes_left = (num_steps - step) * seconds_per_step / 60
+    values = {
+        "loss": (latest.get("loss"), ".4g"),
+        "tokens_per_s": (latest.get("tokens_per_s"), ".0f"),
+        "minutes_left": (minutes_left, ".1f"),
+    }
+    return f"progress steps={step}/{num_steps} " + " ".join(
+        f"{name}={'?' if value is None else format(value, spec)}"
+        for name, (value, spec) in values.items()
     )
 
 

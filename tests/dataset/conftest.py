@@ -21,8 +21,9 @@ def write_run(tmp_path: Path, encoded: EncodeImage) -> WriteRun:
         keep_images: bool = True,
         meta: str | None = None,
         images: list[bytes] | None = None,
+        image_ids: list[str] | None = None,
     ) -> Path:
-        """`images` are those of each unit; else an image of a format by its row."""
+        """`images` and their ids are those of each unit; else an image of a format by its row."""
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         folder = RunFolder.open(str(tmp_path / "run"))
         folder.write_json("run.json", make_report())
@@ -32,7 +33,7 @@ def write_run(tmp_path: Path, encoded: EncodeImage) -> WriteRun:
             encoded_images = images or [encoded(format_=name) for name in formats]
             staged = conform(
                 {
-                    "image_id": [f"{unit}-{row}" for row in range(num_rows)],
+                    "image_id": image_ids or [f"{unit}-{row}" for row in range(num_rows)],
                     "key": [str(row) for row in range(num_rows)],
                     "source": ["a.tar"] * num_rows,
                     "image": [image if keep_images else None for image in encoded_images],

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.schema import RECORDS
 from tests.examples import RECORD
 
 ALL_TURNS = 1_000_000
@@ -26,12 +24,13 @@ def make_turn(
     return {**example, "question": f"q {i2c}", "status": status, "scores": scores}
 
 
-def read_chosen_turns(dataset: Path) -> list[dict[str, Any]]:
-    table = pa.concat_tables(map(pq.read_table, sorted(dataset.glob("part-*.parquet"))))
-    assert table.schema.equals(RECORDS)
-    return [turn for row in table["turns"].to_pylist() for turn in row]
+def read_rows(dataset: Path) -> list[dict[str, Any]]:
+    """The rows of a dataset, in their order."""
+    files = sorted(dataset.glob("part-*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def read_questions(dataset: Path) -> list[str]:
     """The questions of the chosen turns."""
-    return [turn["question"] for turn in read_chosen_turns(dataset)]
+    messages = [message for row in read_rows(dataset) for message in row["messages"]]
+    return [message["content"] for message in messages if message["role"] == "user"]

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.identity import Identity
 from c3l_ray.inputs.find import find_shards
@@ -15,6 +14,7 @@ from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import RECORDS, VERSION, conform, replace_columns
+from c3l_ray.select_config import SelectConfig
 from tests.dataset.runs import ALL_TURNS
 from tests.examples import RECORD, EncodeImage
 
@@ -52,7 +52,12 @@ def commit_and_select(folder: Path, staged: pa.Table) -> Path:
     scored = replace_columns(staged, turns=[RECORD["turns"]] * staged.num_rows)
     commit_unit(run, "u-00000", "a.parquet", scored, identity.origin)
     select_turns(
-        SelectConfig(input=str(folder / "run"), output=str(folder / "dataset"), top=ALL_TURNS)
+        SelectConfig(
+            input=str(folder / "run"),
+            output=str(folder / "dataset"),
+            top=ALL_TURNS,
+            llava="images",
+        )
     )
     return folder / "dataset"
 

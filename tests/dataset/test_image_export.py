@@ -5,16 +5,15 @@ import zlib
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.image_export import export_image
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import C3LError
 from c3l_ray.images import decode_image
-from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
+from c3l_ray.select_config import SelectConfig
+from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, read_rows
 from tests.examples import EncodeImage
 from tests.test_png_chunks import LARGE, insert, make_chunk
 
@@ -122,11 +121,12 @@ def test_a_dataset_has_the_same_images_in_parquet_and_beside(
 ) -> None:
     images = [DIFFERENT["a rotated JPEG"], ALIKE["a PNG"], DIFFERENT["floats"]]
     path = write_run([[make_turn(0.3)], [make_turn(0.2)], [make_turn(0.1)]], images=images)
-    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
     assert (report.images, report.rewritten_images, report.unusable_images) == (3, 2, 0)
-    table = pq.read_table(path / "dataset" / "part-00000.parquet")
     expected = [export_image(image) for image in images]
-    assert table["image"].to_pylist() == expected
+    assert [row["images"] for row in read_rows(path / "dataset")] == [
+        [{"bytes": image, "path": None}] for image in expected
+    ]
     files = {file.suffix: file.read_bytes() for file in (path / "dataset" / "images").iterdir()}
     assert files[".jpg"] == expected[0]
     assert sorted(file.name[-4:] for file in (path / "dataset" / "images").iterdir()) == [

@@ -3,15 +3,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
-from c3l_ray.config import SelectConfig
-from c3l_ray.dataset import select
-from c3l_ray.dataset.llava_export import LlavaWriter
+from c3l_ray.dataset import parquet_export
 from c3l_ray.dataset.select import select_turns
+from c3l_ray.dataset.write import DatasetWriter
 from c3l_ray.errors import C3LError, PreflightError
-from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, read_chosen_turns, read_questions
+from c3l_ray.select_config import SelectConfig
+from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, read_questions, read_rows
 
 
 def test_the_top_share_of_all_turns_is_kept_with_its_images(write_run: WriteRun) -> None:
@@ -99,7 +98,7 @@ def test_within_a_kind_each_kind_gives_its_share(write_run: WriteRun) -> None:
     detail = [make_turn_of_kind("detail", 5 + i) for i in range(10)]
     path = write_run([[turn] for turn in (*short, *detail)])
     select_turns(SelectConfig(input=str(path), top=0.2))
-    assert {turn["kind"] for turn in read_chosen_turns(path / "dataset")} == {"detail"}
+    assert {row["kind"] for row in read_rows(path / "dataset")} == {"detail"}
     report = select_turns(SelectConfig(input=str(path), top=0.2, within="kind"))
     assert sorted(read_questions(path / "dataset")) == ["q 0.08", "q 0.09", "q 13", "q 14"]
     assert report.within == "kind" and report.threshold == pytest.approx(0.85)
@@ -109,7 +108,9 @@ def test_within_lengths_short_answers_are_kept_beside_long_ones(write_run: Write
     turns = [make_turn_of_kind("short", i, "x" * (i + 1)) for i in range(16)]
     path = write_run([[turn] for turn in turns])
     select_turns(SelectConfig(input=str(path), top=0.25, within="kind_and_length"))
-    assert [len(turn["answer"]) for turn in read_chosen_turns(path / "dataset")] == [4, 8, 12, 16]
+    assert [len(row["messages"][1]["content"]) for row in read_rows(path / "dataset")] == [
+        *(4, 8, 12, 16)
+    ]
 
 
 @pytest.mark.parametrize("within", ["dataset", "kind"])
@@ -200,28 +201,33 @@ def test_a_random_choice_depends_on_the_seed_alone(write_run: WriteRun) -> None:
 def test_ties_fall_the_same_way_each_time(write_run: WriteRun) -> None:
     path = write_run([[make_turn(0.0), make_turn(0.0)]], [[make_turn(0.0), make_turn(0.0)]])
     select_turns(SelectConfig(input=str(path), top=0.5))
-    table = pq.read_table(path / "dataset" / "part-00000.parquet")
-    assert table["image_id"].to_pylist() == ["u-00000-0"]
-    assert len(table["turns"].to_pylist()[0]) == 2
+    rows = read_rows(path / "dataset")
+    assert [row["turn_id"] for row in rows] == ["u-00000-0-0", "u-00000-0-1"]
 
 
 def test_many_small_units_become_few_files(
     write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_run(*[[[make_turn(0.5)], [make_turn(0.4)]] for _ in range(5)])
-    monkeypatch.setattr(select, "FILE_ROWS", 4)
+    monkeypatch.setattr(parquet_export, "FILE_ROWS", 4)
     assert select_turns(SelectConfig(input=str(path), top=ALL_TURNS)).files == 3
-    assert len(read_chosen_turns(path / "dataset")) == 10
+    assert len(read_rows(path / "dataset")) == 10
 
 
 def test_a_selection_replaces_a_selection_and_nothing_else(
     write_run: WriteRun, tmp_path: Path
 ) -> None:
     path = write_run([[make_turn(0.1)], [make_turn(0.2)]])
-    for top in (ALL_TURNS, 1):
-        select_turns(SelectConfig(input=str(path), top=top))
-    assert len(read_chosen_turns(path / "dataset")) == 1
-    assert len(list((path / "dataset" / "images").iterdir())) == 1
+    runs: list[tuple[Any, int]] = [("images", ALL_TURNS), ("images", 1), ("none", 1)]
+    for llava, top in runs:
+        select_turns(SelectConfig(input=str(path), top=top, llava=llava))
+        assert len(read_rows(path / "dataset")) == min(top, 2)
+        images = path / "dataset" / "images"
+        assert images.exists() == (llava == "images")
+        assert not images.exists() or len(list(images.iterdir())) == min(top, 2)
+    assert {file.name for file in (path / "dataset").iterdir()} == {
+        *("README.md", "part-00000.parquet", "selection.json")
+    }
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
     with pytest.raises(PreflightError, match="something other than an earlier selection"):
@@ -233,13 +239,13 @@ def test_a_selection_that_was_cut_short_is_made_again(
     write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_run([[make_turn(0.1)], [make_turn(0.2)]])
-    monkeypatch.setattr(LlavaWriter, "close", lambda self: 1 / 0)
+    monkeypatch.setattr(DatasetWriter, "close", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
     assert json.loads((path / "dataset" / "selection.json").read_text())["finished"] is None
     monkeypatch.undo()
     assert select_turns(SelectConfig(input=str(path), top=ALL_TURNS)).finished is not None
-    assert len(read_chosen_turns(path / "dataset")) == 2
+    assert len(read_rows(path / "dataset")) == 2
 
 
 def test_a_refusal_leaves_the_earlier_selection(write_run: WriteRun) -> None:
@@ -249,7 +255,7 @@ def test_a_refusal_leaves_the_earlier_selection(write_run: WriteRun) -> None:
         file.unlink()
     with pytest.raises(PreflightError):
         select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
-    assert len(read_chosen_turns(path / "dataset")) == 1
+    assert len(read_rows(path / "dataset")) == 1
 
 
 @pytest.mark.parametrize("position", [10, -100])

@@ -1,13 +1,15 @@
 """Generators and a scorer without models, as the pipeline's actors."""
 
 import asyncio
+import os
 import random
+import signal
 from pathlib import Path
 
 import pyarrow as pa
 
 from c3l_ray.config import GenerateConfig, RecordsConfig
-from c3l_ray.errors import EngineFailure, ScorerFailure
+from c3l_ray.errors import C3LError, EngineFailure, ScorerFailure
 from c3l_ray.schema import replace_columns
 from tests.examples import RECORD
 
@@ -21,6 +23,20 @@ class Pretend:
     async def __call__(self, table: pa.Table) -> pa.Table:
         await asyncio.sleep(self.random.random() / 5)
         return replace_columns(table, turns=[RECORD["turns"]] * table.num_rows)
+
+
+class RefusesUntilMended:
+    """Refuses the images whose keys end with 1, until a file says that they are mended."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self.mark = Path(config.output) / "mended"
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        errors = [
+            "refused: too many tokens" if key.endswith("1") and not self.mark.exists() else None
+            for key in table["key"].to_pylist()
+        ]
+        return replace_columns(table, error=errors, turns=[RECORD["turns"]] * table.num_rows)
 
 
 class DiesOnce:
@@ -44,6 +60,53 @@ class DiesAlways:
         raise EngineFailure("the unit kills it every time")
 
 
+def keys_of_good_rows(table: pa.Table) -> list[str]:
+    """The keys of rows that no earlier stage or attempt has failed."""
+    rows = table.select(["key", "error"]).to_pylist()
+    return [row["key"] for row in rows if row["error"] is None]
+
+
+class IsKilled:
+    """A generator whose process is killed by two images, as by a decoder's fault."""
+
+    POISON = ("1-03", "1-05")
+
+    def __init__(self, _: GenerateConfig) -> None:
+        pass
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        await asyncio.sleep(0.05)
+        if {*self.POISON} & {*keys_of_good_rows(table)}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace_columns(table, turns=[RECORD["turns"]] * table.num_rows)
+
+
+class IsKilledWhileScoring:
+    """A scorer whose process one image kills."""
+
+    POISON = "1-07"
+
+    def __init__(self, _: RecordsConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self.POISON in keys_of_good_rows(table):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return table
+
+
+class Stumbles:
+    """A scorer that raises at one image."""
+
+    def __init__(self, _: RecordsConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if "2-01" in keys_of_good_rows(table):
+            raise ValueError("no model reads this\nTo change that, write another")
+        return table
+
+
 class FailsOnce:
     """A scorer whose GPU fails at the first unit that any process of it gets."""
 
@@ -65,6 +128,16 @@ class FailsAlways:
         raise ScorerFailure("CUDA error: no kernel image is available")
 
 
+class GivesUp:
+    """A scorer that ends the job."""
+
+    def __init__(self, _: RecordsConfig) -> None:
+        pass
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        raise C3LError("no model reads this\nTo change that, write another")
+
+
 class PassOn:
     """A scorer that scores nothing."""
 
@@ -73,13 +146,3 @@ class PassOn:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return table
-
-
-class Complains:
-    """A scorer that raises what it says in two lines."""
-
-    def __init__(self, _: RecordsConfig) -> None:
-        pass
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        raise ValueError("no model reads this\nTo change that, write another")

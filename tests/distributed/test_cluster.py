@@ -1,5 +1,6 @@
 """Joining a cluster, and the GPUs that each actor is given on one that has a GPU."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import ray
 
 from c3l_ray.config import GeneratorModel, Pools
 from c3l_ray.distributed import cluster
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
 from tests.distributed.configs import make_score_config
 from tests.examples import MakeConfig
 
@@ -40,6 +41,36 @@ def test_a_cluster_that_does_not_come_is_one_message(
     with pytest.raises(C3LError, match=message) as raised:
         cluster.connect(2)
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_rays_core_says_of_its_logging_is_shown_on_demand(
+    verbose: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = b"[2030-01-01 00:00:00,000 I 1 1] logging.cc:303: Set ray log level from environment\n"
+
+    def write_and_fail(**_: Any) -> None:
+        os.write(2, line + b"a warning that matters\n")
+        raise Exception("late")
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", write_and_fail)
+    with pytest.raises(C3LError):
+        cluster.connect(2, verbose=verbose)
+    shown = capfd.readouterr().err
+    assert "a warning that matters\n" in shown
+    assert ("logging.cc" in shown) == verbose
+
+
+def test_a_signal_while_ray_starts_stops_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(**_: Any) -> None:
+        raise SystemExit(15)  # as Ray's handler does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", end)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        cluster.connect(2)
 
 
 def test_a_scorer_without_generators_has_a_gpu_of_its_own(tmp_path: Path) -> None:

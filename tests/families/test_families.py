@@ -5,6 +5,7 @@ The checkpoints are tiny and random (`checkpoints.py`); their classes, files and
 
 import asyncio
 import logging
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import AnswerScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.inference.turn_scorer import choose_scorer
+from c3l_ray.methods import c3l
 from tests.families.checkpoints import FAMILIES, Family, stable_token_ids, write_checkpoint
 from tests.families.conftest import Checkpoint
 from tests.families.table import Row, check_page
@@ -71,6 +73,10 @@ def test_the_checkpoint_is_accepted_and_known(checkpoint: Checkpoint, tmp_path: 
     assert choose_reply_format(folder) == expected
 
 
+ASKING = [
+    "",
+    *(c3l.format_instruction(c3l.INSTRUCTIONS["short"][0], name) for name in ("text", "json")),
+]
 ODD_ANSWERS = [
     "red",
     "3 dogs and 12 cats.",
@@ -158,6 +164,32 @@ def test_plain_scoring_is_the_models_own(
         assert np.allclose(evidence.image_logprobs, logprobs_A, atol=1e-4)
     if checkpoint.family.vllm_fails:  # whose replies would be measured too
         row.scores = True
+
+
+@pytest.mark.parametrize("reply_format", ["text", "json"])
+def test_a_posed_answer_is_scored_with_its_end(model: ScoringModel, reply_format: str) -> None:
+    turn = TurnToScore(
+        image=IMAGES[0],
+        question="What is it?",
+        answer="a red square",
+        instruction=ASKING[1] if reply_format == "text" else ASKING[2],
+    )
+    tokenized = model.tokenize_posed_turn(turn)
+    *written, end = tokenized.answer_ids
+    assert tokenized.answer_end == len(tokenized.ids)
+    closing = "" if reply_format == "text" else '"}'
+    assert model.processor.tokenizer.decode(written).strip() == f"{turn.answer}{closing}"
+    assert model.processor.tokenizer.convert_ids_to_tokens(end) in model.special_tokens
+    inputs = model.process_posed_turn(turn)
+    with torch.inference_mode():
+        logits_TV = model.vlm(**model.move_inputs(inputs)).logits[0].cpu()
+    ids = inputs["input_ids"][0, -len(tokenized.answer_ids) :].tolist()
+    assert ids == tokenized.answer_ids
+    places = range(len(logits_TV) - len(ids) - 1, len(logits_TV) - 1)
+    expected = logits_TV.log_softmax(-1)[places, ids]
+    (evidence,) = plain_scorer(model).measure([turn])
+    assert evidence.posed_logprobs is not None
+    assert np.allclose(evidence.posed_logprobs, expected, atol=1e-4)
 
 
 def test_generated_and_scored_tokens_are_the_same(
@@ -280,15 +312,18 @@ def test_packed_scoring_equals_plain(
                 answer=answer,
                 history=history,
                 baseline_image=baseline_image,
+                instruction="" if history else instruction,
             )
             for image in (*IMAGES, noise_image(33, 100))
             for question, history in QUESTIONS
-            for answer in ODD_ANSWERS
+            for answer, instruction in zip(ODD_ANSWERS, cycle(ASKING), strict=False)
         ]
-        for left, right in zip(packed.measure(turns), plain.measure(turns), strict=True):
+        for turn, left, right in zip(
+            turns, packed.measure(turns), plain.measure(turns), strict=True
+        ):
+            names = [name for name in vars(left) if turn.instruction or name != "posed_logprobs"]
             assert all(
-                np.allclose(getattr(left, name), getattr(right, name), atol=5e-5)
-                for name in vars(left)
+                np.allclose(getattr(left, name), getattr(right, name), atol=5e-5) for name in names
             )
     row.packs = True
 

@@ -1,6 +1,7 @@
 """JSON from the real engine: a model of random weights that can spell, held to a schema."""
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from transformers import PreTrainedTokenizerFast as Fast
 from c3l_ray import chat
 from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
-from c3l_ray.inference.engine_protocol import GenerationRequest
-from c3l_ray.methods import c3l
+from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest
+from c3l_ray.methods import alternatives, c3l
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
 
+QUESTION = "What is it?"
 SPECIALS = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 
 
@@ -74,7 +76,7 @@ def test_a_reply_under_the_schema_is_json_that_parses(spelling_model: Path) -> N
     short = {"type": "string", "minLength": 1, "maxLength": 8, "pattern": "^[a-z]+$"}
     schema = {**c3l.REPLY_JSON_SCHEMA, "properties": {"question": short, "answer": short}}
 
-    async def ask() -> list[str]:
+    async def ask() -> tuple[list[str], list[str]]:
         model = GeneratorModel(name=str(spelling_model), dtype="float32", max_len=512, max_seqs=8)
         engine = Engine(model, Sampling(max_tokens=200, temperature=1.0))
         processor = LlavaProcessor.from_pretrained(spelling_model)
@@ -90,10 +92,32 @@ def test_a_reply_under_the_schema_is_json_that_parses(spelling_model: Path) -> N
             for seed in range(4)
         ]
         replies = await asyncio.gather(*map(engine.ask, requests))
+        instruction = c3l.format_instruction("Ask.", "json")
+        continuing = chat.continuation_prompt(
+            processor, instruction, c3l.begin_reply(QUESTION, instruction), with_image=True
+        )
+        # Bounded, as the texts above; most of what random weights write must be escaped.
+        pattern = alternatives.JSON_ANSWER_PATTERN.replace("*", "{1,8}")
+        requests = [
+            dataclasses.replace(
+                request,
+                prompt_ids=chat.tokenize(processor.tokenizer, continuing),
+                json_schema=None,
+                pattern=pattern,
+                decoding=Decoding(temperature=1.0, max_tokens=200),
+            )
+            for request in requests
+        ]
+        rests = await asyncio.gather(*map(engine.ask, requests))
         engine.close()
-        return [reply.text for reply in replies]
+        return [reply.text for reply in replies], [reply.text for reply in rests]
 
-    for text in asyncio.run(ask()):
+    texts, rests = asyncio.run(ask())
+    for rest in rests:
+        pair = c3l.parse_reply(f'{{"question": "{QUESTION}", "answer":{rest}')
+        assert pair is not None and pair[0] == QUESTION
+    assert len(set(rests)) == 4
+    for text in texts:
         content = json.loads(text)
         assert set(content) == {"question", "answer"}
         assert c3l.parse_reply(text) == (content["question"], content["answer"])

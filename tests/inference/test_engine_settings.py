@@ -69,6 +69,10 @@ def test_the_longest_request_holds_image_prompt_reply_and_correction(config: Mak
     rules = CorrectionRules(max_steps=2, max_detail_steps=3, max_tokens=100)
     corrected = config(correct=True, correction=rules)
     assert longest_request(processor, corrected) == plain + 300
+    asked_again = config(answers=2)  # the question stands in the prompt
+    assert longest_request(processor, asked_again) == plain + config().sampling.max_tokens
+    both = config(answers=2, correct=True, correction=rules)
+    assert longest_request(processor, both) == plain + 300
     longer = dataclasses.replace(config().sampling, max_tokens=1_000)
     assert longest_request(processor, config(sampling=longer)) == plain + 1_000 - 96
 

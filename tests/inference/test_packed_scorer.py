@@ -15,10 +15,12 @@ from transformers import AutoModelForImageTextToText
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
 from c3l_ray.images import make_baseline_image
+from c3l_ray.inference.model_inputs import ModelInputs
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
-from c3l_ray.inference.scoring_model import ModelInputs, ScoringModel, TurnToScore
+from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.methods import c3l
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
@@ -47,7 +49,10 @@ WORDS = [
 
 Baseline = Literal["grey", "blur", "mismatched"] | None
 Texts = tuple[str, str, chat.History]  # question, answer, history
-DrawnTurn = tuple[Image.Image, Texts, Baseline]
+INSTRUCTIONS = {
+    name: c3l.format_instruction(c3l.INSTRUCTIONS["short"][0], name) for name in ("text", "json")
+}
+DrawnTurn = tuple[Image.Image, Texts, Baseline, str | None]
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +82,22 @@ def texts(max_words: int) -> st.SearchStrategy[str]:
 
 
 HISTORY = st.lists(st.tuples(texts(4), texts(4)), max_size=2).map(tuple)
-TEXTS = st.tuples(texts(6), st.one_of(st.just("red"), texts(40)), HISTORY)
+ANSWERS = st.lists(st.one_of(st.just("red"), texts(40)), min_size=1, max_size=3)
 BASELINES = st.sampled_from([None, None, "grey", "blur", "mismatched"])
-TURNS = st.lists(st.tuples(st.sampled_from(IMAGES), TEXTS, BASELINES), min_size=1, max_size=16)
+ASKED_BY = st.sampled_from([None, "text", "json"])
+QUESTIONS = st.tuples(st.sampled_from(IMAGES), texts(6), HISTORY, BASELINES, ASKED_BY, ANSWERS)
+
+
+def list_turns(questions: list[Any]) -> list[DrawnTurn]:
+    """A turn for each answer to each of the questions."""
+    return [
+        (image, (question, answer, history), baseline, asked_by)
+        for image, question, history, baseline, asked_by, answers in questions
+        for answer in answers
+    ]
+
+
+TURNS = st.lists(QUESTIONS, min_size=1, max_size=6).map(list_turns)
 BUDGETS = st.sampled_from([1, 100, 400, 8192])
 # One object for an image and baseline, since turns are grouped by the identity of theirs.
 BASELINE_IMAGES = {
@@ -88,7 +106,9 @@ BASELINE_IMAGES = {
 }
 
 
-def make_turn(image: Image.Image, texts: Texts, baseline: Baseline = None) -> TurnToScore:
+def make_turn(
+    image: Image.Image, texts: Texts, baseline: Baseline = None, asked_by: str | None = None
+) -> TurnToScore:
     question, answer, history = texts
     baseline_image: Image.Image | None
     if baseline == "mismatched":
@@ -101,14 +121,19 @@ def make_turn(image: Image.Image, texts: Texts, baseline: Baseline = None) -> Tu
         answer=answer,
         history=history,
         baseline_image=baseline_image,
+        instruction=INSTRUCTIONS[asked_by] if asked_by else "",
     )
 
 
 def largest_difference(packed: Sequence[AnswerEvidence], plain: Sequence[AnswerEvidence]) -> float:
+    pairs = list(zip(packed, plain, strict=True))
+    for left, right in pairs:
+        assert (left.posed_logprobs is None) == (right.posed_logprobs is None)
     return max(
         float(np.abs(getattr(left, name) - getattr(right, name)).max())
-        for left, right in zip(packed, plain, strict=True)
-        for name in ("image_logprobs", "text_logprobs")
+        for left, right in pairs
+        for name in ("image_logprobs", "text_logprobs", "posed_logprobs")
+        if getattr(left, name) is not None
     )
 
 
@@ -145,7 +170,8 @@ def test_where_half_precision_errs_packed_errs_no_more_than_plain(
     """A sharp model's bfloat16 is up to 0.4 nats off, by how its sums happen to be ordered."""
     rng = random.Random(0)
     turns: list[DrawnTurn] = [
-        (image, ("what ?", " ".join(rng.choices(WORDS, k=30)), ()), None) for image in IMAGES * 8
+        (image, ("what ?", " ".join(rng.choices(WORDS, k=30)), ()), None, None)
+        for image in IMAGES * 8
     ]
     truth, packed, plain = (
         np.concatenate([answer.image_logprobs for answer in evidence])
@@ -161,7 +187,7 @@ def test_where_half_precision_errs_packed_errs_no_more_than_plain(
 def test_packed_equals_the_models_own_logits_of_padded_batches(
     exact: ScoringModel, drawn_turns: list[DrawnTurn], padding_side: str
 ) -> None:
-    turns = [make_turn(image, texts) for image, texts, _ in drawn_turns]
+    turns = [make_turn(image, texts) for image, texts, *_ in drawn_turns]
     rendered = [
         chat.render_turn(
             exact.processor, turn.question, turn.answer, with_image=True, history=turn.history
@@ -203,13 +229,27 @@ def record_inputs(model: ScoringModel, monkeypatch: pytest.MonkeyPatch) -> list[
     return passes
 
 
-def test_turns_that_fit_the_budget_take_one_forward_pass_for_both_sides(
+def test_turns_that_fit_the_budget_take_one_forward_pass_for_all_sides(
     exact: ScoringModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = record_inputs(exact, monkeypatch)
-    turns = [make_turn(IMAGES[0], (f"{word} ?", "red", ())) for word in WORDS[:5]]
+    turns = [make_turn(IMAGES[0], (f"{word} ?", "red", ()), asked_by="text") for word in WORDS[:5]]
     PackedScorer(exact).measure(turns)
     assert len(passes) == 1 and passes[0].shape[0] == 1
+
+
+def test_answers_to_a_question_share_its_tokens_and_those_of_its_instruction(
+    exact: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer more costs its own tokens on each of the sides, and the posed side's end."""
+    passes = record_inputs(exact, monkeypatch)
+    answers = ["red", "blue", "two", "large"]
+    turns = [make_turn(IMAGES[0], ("what ?", word, ()), asked_by="text") for word in answers]
+    PackedScorer(exact).measure(turns[:1])
+    PackedScorer(exact).measure(turns)
+    lengths = [ids.shape[1] for ids in passes]
+    template_end = 1  # </s>, that also ends the bare turns
+    assert lengths[1] - lengths[0] == 3 * 3 * (1 + template_end)
 
 
 def test_no_forward_pass_is_larger_than_the_budget_unless_one_turn_is(

@@ -4,6 +4,8 @@ Each test also stands for a defect that other scoring code has had.
 """
 
 import itertools
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import AnswerScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
-from c3l_ray.methods import i2c
+from c3l_ray.methods import c3l, i2c
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
@@ -29,7 +31,14 @@ TEXTS = [
     ("What does the image show?", describe_scene(SCENES[2])),
     ("Is there a blue star?", "No, there is no blue star."),
 ]
-TURNS = [scene_turn(scene, *texts) for scene, texts in itertools.product(SCENES, TEXTS)]
+WORDING = c3l.INSTRUCTIONS["dialogue"][0]
+INSTRUCTIONS = ["", *(c3l.format_instruction(WORDING, name) for name in ("text", "json"))]
+TURNS = [
+    replace(scene_turn(scene, *texts), instruction=instruction)
+    for (scene, texts), instruction in zip(
+        itertools.product(SCENES, TEXTS), itertools.cycle(INSTRUCTIONS), strict=False
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +66,37 @@ def answer_logits(model: ScoringModel, turn: TurnToScore, *, with_image: bool) -
     return logits[num_prompt - 1 : num_prompt - 1 + num_answer]
 
 
+def posed_logprobs(model: ScoringModel, turn: TurnToScore) -> np.ndarray | None:
+    """ln q of all that the model writes after the question, its end included, by its own pass."""
+    if not turn.instruction:
+        return None
+    processor, answer = model.processor, turn.answer
+    prompt = chat.answer_prompt(processor, turn.instruction, with_image=True)
+    if turn.instruction.endswith("Answer:"):
+        begun, rest = f" Question: {turn.question} Answer:", f" {answer}"
+    else:
+        begun, rest = f' {{"question": "{turn.question}", "answer": "', json.dumps(answer)[1:] + "}"
+    images = [turn.image]
+    num_begun = processor(text=prompt + begun, images=images)["input_ids"]
+    inputs = processor(text=f"{prompt}{begun}{rest}</s>", images=images, return_tensors="pt")
+    first = len(num_begun[0])
+    ids = inputs["input_ids"][0, first:].tolist()
+    assert ids[-1] == processor.tokenizer.eos_token_id
+    with torch.inference_mode():
+        logprobs = model.vlm(**inputs).logits[0, first - 1 : -1].log_softmax(-1).numpy()
+    values: np.ndarray = logprobs[np.arange(len(ids)), ids]
+    return values
+
+
 def mean_gain(evidence: AnswerEvidence) -> float:
     return float(np.mean(evidence.image_logprobs) - np.mean(evidence.text_logprobs))
 
 
 def is_close(left: AnswerEvidence, right: AnswerEvidence) -> bool:
     return all(
-        np.allclose(getattr(left, name), getattr(right, name), atol=5e-5) for name in vars(left)
+        (getattr(left, name) is None and getattr(right, name) is None)
+        or np.allclose(getattr(left, name), getattr(right, name), atol=5e-5)
+        for name in vars(left)
     )
 
 
@@ -83,7 +116,9 @@ def test_batches_equal_one_forward_per_turn_and_side(
             top1_with_image=image.argmax(-1) == ids,
             top1_without_image=text.argmax(-1) == ids,
             token_kl=(np.exp(image) * (image - text)).sum(-1),
+            posed_logprobs=posed_logprobs(model, turn),
         )
+        assert (evidence.posed_logprobs is None) == (turn.instruction == "")
         assert len(evidence.image_logprobs) == len(ids)
         assert is_close(evidence, expected)
 
@@ -97,6 +132,27 @@ def test_batch_mates_and_padding_do_not_change_a_score(scorer: AnswerScorer) -> 
 def test_the_order_of_the_turns_is_kept(scorer: AnswerScorer) -> None:
     forwards, backwards = scorer.measure(TURNS), scorer.measure(TURNS[::-1])
     assert all(is_close(left, right) for left, right in zip(forwards, backwards[::-1], strict=True))
+
+
+def test_escaped_answers_count_as_the_model_writes_them(
+    scorer: AnswerScorer, model: ScoringModel
+) -> None:
+    turn = replace(TURNS[0], answer='It is "red",\nand large.', instruction=INSTRUCTIONS[2])
+    (evidence,) = scorer.measure([turn])
+    expected = posed_logprobs(model, turn)
+    assert evidence.posed_logprobs is not None and expected is not None
+    assert np.allclose(evidence.posed_logprobs, expected, atol=5e-5)
+
+
+def test_the_posed_side_is_the_same_whatever_takes_the_images_place(
+    scorer: AnswerScorer,
+) -> None:
+    turns = [turn for turn in TURNS if turn.instruction][:6]
+    other = [replace(turn, baseline_image=TURNS[-1].image) for turn in turns]
+    for bare, baseline in zip(scorer.measure(turns), scorer.measure(other), strict=True):
+        assert bare.posed_logprobs is not None and baseline.posed_logprobs is not None
+        assert np.allclose(bare.posed_logprobs, baseline.posed_logprobs, atol=5e-5)
+        assert not np.allclose(bare.text_logprobs, baseline.text_logprobs, atol=1e-2)
 
 
 def test_the_answer_is_forced_whatever_the_model_would_say(scorer: AnswerScorer) -> None:

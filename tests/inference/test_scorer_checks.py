@@ -1,6 +1,7 @@
 """What is proved at the start: the logits are the model's own, packs err no more than rounding."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from torch import Tensor
 from c3l_ray.config import ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.inference.model_inputs import ModelInputs
 from c3l_ray.inference.packed_scorer import PackedScorer
+from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.rounding import perturb_rounding
 from c3l_ray.inference.scorer_checks import (
@@ -20,9 +23,11 @@ from c3l_ray.inference.scorer_checks import (
     check_packing,
     compare_prompts,
     find_logit_transform,
+    find_trial_turns,
 )
-from c3l_ray.inference.scoring_model import ModelInputs, ScoringModel
+from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
+from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.scenes import world
 from tests.inference.builders import MakeConfig
 
@@ -123,6 +128,63 @@ def test_the_scoring_actor_does_not_start_with_an_unproved_model(
 
 
 def test_a_blank_before_the_answer_is_no_other_prompt(model: ScoringModel) -> None:
+    assert compare_prompts(model) == []
+
+
+def test_another_prompt_for_posed_questions_is_noted(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_template = model.processor.apply_chat_template
+
+    def ask_for_turns_otherwise(messages: Any, **options: Any) -> str:
+        text: str = apply_template(messages, **options)
+        asks_for_turn = "Write it as" in text and options["add_generation_prompt"]
+        return text.replace("ASSISTANT:", "ANSWERER:") if asks_for_turn else text
+
+    monkeypatch.setattr(model.processor, "apply_chat_template", ask_for_turns_otherwise)
+    (note,) = compare_prompts(model)
+    assert note.startswith(f"{world.LLAVA} poses a question after ")
+    assert note.endswith("posed_logprob and grounding are of another prompt")
+
+
+@pytest.mark.parametrize("fault", ["shifted", "missing", "nan"])
+def test_packs_whose_posed_side_is_another_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    model = ScoringModel(ScorerModel(dtype="float32"), str(world.LLAVA))
+    measure = PackedScorer.measure
+
+    def measure_otherwise(self: PackedScorer, turns: Any) -> list[AnswerEvidence]:
+        first, *others = measure(self, turns)
+        assert first.posed_logprobs is not None
+        posed = {
+            "shifted": first.posed_logprobs + 0.01,
+            "missing": None,
+            "nan": first.posed_logprobs * np.nan,
+        }[fault]
+        return [replace(first, posed_logprobs=posed), *others]
+
+    check_packing(model, PackedScorer(model), PlainScorer(model))
+    monkeypatch.setattr(PackedScorer, "measure", measure_otherwise)
+    with pytest.raises(PackingError, match="its scores would differ by"):
+        check_packing(model, PackedScorer(model), PlainScorer(model))
+
+
+def test_trial_turns_that_cannot_be_replies_are_scored_after_their_questions_alone(
+    model: ScoringModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a chat template reads JSON as a call of a tool."""
+    apply_template = model.processor.apply_chat_template
+
+    def drop_objects(messages: Any, **options: Any) -> str:
+        text: str = apply_template(messages, **options)
+        return text.replace('{"question"', "{")
+
+    monkeypatch.setattr(model.processor, "apply_chat_template", drop_objects)
+    has_instruction = [bool(turn.instruction) for turn in find_trial_turns(model)]
+    assert has_instruction == [True, False, False]
+    scorer, notes = choose_scorer(model, pack=True)
+    assert isinstance(scorer, PackedScorer) and notes == []
     assert compare_prompts(model) == []
 
 

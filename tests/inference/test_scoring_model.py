@@ -4,11 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
-from c3l_ray.inference.scoring_model import ScoringModel, collate_rows, select_image_inputs
+from c3l_ray.inference.model_inputs import select_image_inputs
+from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from tests.inference.builders import scene_turn
@@ -81,14 +81,3 @@ def test_tokens_and_inputs_of_a_turn_agree(model: ScoringModel) -> None:
     assert inputs["input_ids"][0, answer].tolist() == tokenized.answer_ids
     assert model.processor.tokenizer.decode(tokenized.answer_ids).strip() == turn.answer
     assert set(select_image_inputs(inputs)) == {"pixel_values"}
-
-
-def test_rows_are_padded_with_zeros_on_the_right() -> None:
-    rows = [
-        {"input_ids": torch.tensor([[1, 2, 3]]), "pixel_values": torch.ones(1, 2, 2)},
-        {"input_ids": torch.tensor([[4]]), "pixel_values": torch.ones(2, 1, 2)},
-    ]
-    inputs = collate_rows(rows)
-    assert inputs["input_ids"].tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert inputs["pixel_values"].shape == (3, 2, 2)
-    assert inputs["pixel_values"][1:, 1].tolist() == [[0, 0], [0, 0]]

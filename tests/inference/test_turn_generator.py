@@ -148,7 +148,7 @@ def test_notes_reach_every_row(
     assert [row["notes"] for row in rows] == [[], []]
 
     engine.notes.append("the engine's replies are short")
-    monkeypatch.setattr("c3l_ray.inference.turn_generator.model_family", lambda *_: "newvlm")
+    monkeypatch.setattr("c3l_ray.inference.generator.model_family", lambda *_: "newvlm")
     (rows,) = generate(config(), engine, stage_images([encoded(), b""]))
     name = config().model.name
     untested = f"{name} is of family newvlm, which is untested; compare a few answers by eye"

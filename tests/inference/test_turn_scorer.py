@@ -20,7 +20,7 @@ from c3l_ray.methods import i2c
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
-from c3l_ray.schema import STAGED_ROWS, Turn, TurnStatus, replace_columns
+from c3l_ray.schema import STAGED_ROWS, Alternative, Turn, TurnStatus, replace_columns
 from tests import thinking
 from tests.inference.builders import EncodeImage, MakeConfig, stage_turns
 from tests.train.records import encode_png
@@ -65,6 +65,29 @@ def test_good_turns_are_scored_and_the_rest_is_left_alone(
     assert failed["error"].startswith("empty") and failed["turns"] == []
     assert broken["error"].startswith("undecodable")
     assert first["score_s"] > 0
+
+
+def test_the_best_answer_is_kept_by_its_score_where_that_is_asked_for(
+    config: MakeConfig, encoded: EncodeImage
+) -> None:
+    likely, unlikely = "No, there is no red star.", "star star red there."
+    other: Alternative = {
+        "answer": likely,
+        "num_samples": 1,
+        "status": "ok",
+        "scores": {**dict.fromkeys(SCORE_NAMES), "image_logprob": -0.01},  # type: ignore[typeddict-item]
+    }
+    table = stage_turns(
+        images=[encoded()], turns=[[{**make_turn(answer=unlikely), "alternatives": [other]}]]
+    )
+    scorer = TurnScorer(config(answers=1))
+    ((own,),) = scorer(table)["turns"].to_pylist()
+    assert (own["answer"], own["draft"]) == (unlikely, None)
+    scorer.config = config(answers=1, keep_best=True, best_by="image_logprob")
+    ((best,),) = scorer(table)["turns"].to_pylist()
+    assert (best["answer"], best["draft"]) == (likely, unlikely)
+    assert best["draft_scores"] == pytest.approx(own["scores"])
+    assert best["scores"]["image_logprob"] > own["scores"]["image_logprob"]
 
 
 def test_a_follow_up_is_scored_after_the_usable_turns_before_it(
@@ -138,11 +161,11 @@ def test_a_turn_made_elsewhere_is_scored_under_its_system_message(
 
     image = decode_image(encoded(), 10**6)
     history = ((str(first["question"]), str(first["answer"])),)
-    for turn, system_message, turns_before in (
-        (row["turns"][0], system, ()),
-        (row["turns"][1], system, history),
-        (row["turns"][2], system, ()),
-        (row["turns"][3], "", ()),
+    for turn, system_message, turns_before, asked_by in (
+        (row["turns"][0], system, (), ""),
+        (row["turns"][1], system, history, ""),
+        (row["turns"][2], system, (), ""),
+        (row["turns"][3], "", (), system),
     ):
         to_score = TurnToScore(
             image=image,
@@ -150,6 +173,7 @@ def test_a_turn_made_elsewhere_is_scored_under_its_system_message(
             answer=turn["answer"],
             system=system_message,
             history=turns_before,
+            instruction=asked_by,
         )
         (evidence,) = PlainScorer(scorer.model).measure([to_score])
         expected = i2c.compute_scores(evidence)

@@ -1,8 +1,16 @@
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.inputs import read
+from c3l_ray.inputs.formats import parquet
+from c3l_ray.inputs.joins import join_small_units
+from c3l_ray.inputs.layout import Layout
+from c3l_ray.inputs.units import Sample, SampleStart, Unit
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.world import write_shard
 from c3l_ray.storage import Location
 from tests.inputs.shards import (
@@ -82,3 +90,65 @@ def test_s3_reads_as_a_local_path_does(
         for folder in (s3, tmp_path)
     )
     assert rows_on_s3 == local_rows
+
+
+def test_a_part_of_a_unit_that_raises_fails_alone_and_keeps_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        pq.write_table(pa.table({"image": [b"x"] * 2}), tmp_path / f"{number}.parquet")
+    folder = RunFolder.open(str(tmp_path / "run"))
+    shards = find_shards(f"{tmp_path}/*.parquet")
+    (joined,) = join_small_units(
+        [unit for shard in shards for unit in read.index_shard(shard, Layout())], folder
+    )
+    read_samples = parquet.read_samples
+
+    def stumble(location: Location, unit: Unit, layout: Layout) -> Iterator[Sample]:
+        if location.name == "1.parquet":
+            raise KeyError("what nobody expected")
+        return read_samples(location, unit, layout)
+
+    monkeypatch.setattr(parquet, "read_samples", stumble)
+    with pytest.raises(KeyError):
+        read.read_unit(joined, Layout())
+    failures: list[tuple[Unit, Exception]] = []
+    table = read.read_unit(joined, Layout(), failures)
+    assert [unit.source for unit, _ in failures] == ["1.parquet"]
+    fault = "exception: KeyError: 'what nobody expected'"
+    assert table["error"].to_pylist() == [None, None, fault, fault, None, None]
+    assert table["unit"].to_pylist() == [joined.name] * 6
+    assert len(set(table["image_id"].to_pylist())) == 6
+
+
+def test_a_reader_that_returns_too_few_samples_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"image": [b"x"] * 2}), tmp_path / "a.parquet")
+    (shard,) = find_shards(f"{tmp_path}/a.parquet")
+    (unit,) = read.index_shard(shard, Layout())
+    monkeypatch.setattr(parquet, "read_samples", lambda *_: iter([Sample(key="a", image=b"x")]))
+    failures: list[tuple[Unit, Exception]] = []
+    errors = read.read_unit(unit, Layout(), failures)["error"].to_pylist()
+    assert errors == ["exception: ValueError: 1 samples where indexing found 2"] * 2
+
+
+def test_a_shard_that_cannot_be_indexed_is_one_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[SampleStart]:
+        yield SampleStart(key="a", start=0, position=0)
+        raise KeyError("what nobody expected")
+
+    pq.write_table(pa.table({"image": [b"x"] * 2}), tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet, "find_samples", fail)
+    (row,) = read_rows(tmp_path / "a.parquet")
+    fault = "its begin: KeyError: 'what nobody expected'"
+    assert row["error"] == f"damaged_shard: a.parquet at {fault}"
+
+    def lose_storage(*_: object) -> Iterator[SampleStart]:
+        raise ConnectionError("the storage is away")
+
+    monkeypatch.setattr(parquet, "find_samples", lose_storage)
+    with pytest.raises(ConnectionError):
+        index_only_shard(tmp_path / "a.parquet")

@@ -1,13 +1,19 @@
 """How a job ends: one message and one exit status, whatever it ended with."""
 
+import io
 import logging
+import os
+import signal
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
 
-from c3l_ray.errors import C3LError, PreflightError, TooManyFailures
-from jobs.command_line import main
+from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures
+from c3l_ray.runs.state import PROGRESS
+from jobs import command_line
+from jobs.command_line import AFRESH, main
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,13 @@ class Config:
             "error: /data/x.tar: No such file or directory; run the same command again",
         ),
         (KeyboardInterrupt(), 130, "stopped; run the same command again"),
+        (
+            Stopped(signal.SIGTERM, "5 of 9 images are committed in out"),
+            143,
+            "stopped by SIGTERM; 5 of 9 images are committed in out; run the same command again to "
+            "go on from there",
+        ),
+        (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C; run the same command again"),
     ],
 )
 def test_an_end_is_a_message_and_a_status(
@@ -63,3 +76,49 @@ def test_a_job_logs_to_stderr_and_prints_to_stdout(
     main(Config, run, "A job.", "python -m jobs.job")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("finished\n", "3 units\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_progress_in_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "argv", ["job"])
+    monkeypatch.setenv("COLUMNS", "20")
+    log = logging.getLogger("c3l_ray.workflows")
+
+    def run(_: Config) -> None:
+        log.info("starting")
+        log.info("progress 1/9 and more than fits", extra=PROGRESS)
+        log.info("progress 2/9", extra=PROGRESS)
+        log.info("note: slow")
+        log.info("progress 3/9", extra=PROGRESS)
+        raise C3LError("the job stopped")
+
+    with pytest.raises(SystemExit):
+        main(Config, run, "A job.", "python -m jobs.job")
+    clear = command_line.CLEAR_LINE
+    assert terminal.getvalue() == (
+        f"starting\nprogress 1/9 and mo{clear}progress 2/9{clear}note: slow\n"
+        "progress 3/9\nerror: the job stopped\n"
+    )
+
+
+def test_a_signal_to_a_job_that_keeps_nothing_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Config) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(sys, "argv", ["job"])
+    with pytest.raises(SystemExit) as raised:
+        main(Config, run, "A job.", "python -m jobs.job", again=AFRESH)
+    assert raised.value.code == 143
+    message = "stopped by SIGTERM; run the same command again, which begins afresh\n"
+    assert capsys.readouterr().err == message

@@ -1,16 +1,18 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
-import json
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 from c3l_ray.methods.scores import SCORE_NAMES
@@ -71,7 +73,7 @@ def read_first_png(path: Path) -> bytes:
 def finished(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A finished run over the mixed shards."""
     output = tmp_path_factory.mktemp("finished") / "run"
-    done = generate(mixed, output)
+    done = generate(mixed, output, "--max-failed-share", "0.3")
     assert done.returncode == 0, done.stderr
     return FinishedRun(output, done.stdout, done.stderr)
 
@@ -90,7 +92,12 @@ def test_everything_that_went_in_comes_out_and_adds_up(finished: FinishedRun) ->
     assert {record["origin"] for record in records} == {report["origin"]}
     assert set(report["scoring"]) == {"packed"} and report["faults"] == {}
     assert report["versions"] == [report["identity"]["versions"]]
-    assert report["finished"] is not None and report["seconds"]["wall"] > 0
+    assert report["finished"] is not None
+    assert report["seconds"]["wall"] > report["seconds"]["boot"] > 0
+    assert (report["state"], report["total_images"], report["minutes_left"]) == ("finished", 17, 0)
+    assert report["images_per_s"] > 17 / report["seconds"]["wall"]
+    (command,) = report["commands"]
+    assert "-m jobs.generate --input" in command["command"] and command["state"] == "finished"
     assert len({record["image_id"] for record in records}) == 17
 
 
@@ -120,13 +127,13 @@ def test_the_same_command_again_skips_what_is_done_and_counts_all_that_failed(
 ) -> None:
     files = list((finished.output / "records").iterdir())
     before = {path: path.stat().st_mtime_ns for path in files}
-    again = generate(mixed, finished.output, "--max-failed-share", "0.1")
+    again = generate(mixed, finished.output)
     assert "3 units; 3 of these are done" in again.stderr
     files = list((finished.output / "records").iterdir())
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert read_report(finished.output)["images"] == 17
     assert again.returncode == 4
-    assert "4 of 17 images failed" in again.stderr
+    assert "4 of 17 images failed, over the share of 0.05" in again.stderr
 
 
 def test_another_origin_is_refused_and_nothing_is_touched(
@@ -143,14 +150,44 @@ def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) 
     flags = ("--input", str(finished.output), "--output", str(dataset), "--top", "0.5")
     done = run_job("select", *flags)
     assert done.returncode == 0, done.stderr
-    samples = json.loads((dataset / "llava.json").read_text())
-    assert f"selected {len(samples)} of " in done.stdout
-    assert all((dataset / sample["image"]).is_file() for sample in samples)
+    table = pq.read_table(dataset / "part-00000.parquet")
+    assert f"selected {table.num_rows} of " in done.stdout
+    assert all(images[0]["bytes"] for images in table["images"].to_pylist())
+    card = (dataset / "README.md").read_text()
+    assert "| model | llava, weights " in card and "## Prompts" in card
+
+
+def test_failed_images_that_were_mended_are_healed_and_the_others_stay(
+    finished: FinishedRun, mixed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(mixed, tmp_path / "in")
+    shutil.copytree(finished.output, tmp_path / "run")
+    photograph = next(content for name, content in read_photographs() if name.endswith("jpg"))
+    with tarfile.open(tmp_path / "in" / "bad.tar") as tar:
+        members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    contents = {**dict(members), "truncated.jpg": photograph}
+    world.write_shard(tmp_path / "in" / "bad.tar", contents.items())
+    done = generate(tmp_path / "in", tmp_path / "run", "--retry-failed", "undecodable")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 4 failed images are healed" in done.stderr
+    before = {record["key"]: record for record in read_records(finished.output)}
+    after = {record["key"]: record for record in read_records(tmp_path / "run")}
+    assert {*after} == {*before}
+    assert [key for key in after if after[key] != before[key]] == ["truncated"]
+    assert after["truncated"]["status"] == "ok" and after["truncated"]["image"] == photograph
+    report = read_report(tmp_path / "run")
+    assert (report["images"], report["state"]) == (17, "finished")
+    assert report["status"] == {"ok": 14, "failed": 3}
+    assert report["reasons"] == {"empty": 1, "undecodable": 1, "no_image": 1}
+    editions = [
+        manifest.edition for manifest in read_manifests(RunFolder.open(str(tmp_path / "run")))
+    ]
+    assert sorted(editions) == [0, 0, 1]
 
 
 def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:
     world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
-    flags = ("--method", "vigc", "--turns-per-image", "3")
+    flags = ("--method", "vigc", "--turns-per-image", "3", "--answers", "2")
     done = generate(tmp_path / "in", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
     report = read_report(tmp_path / "run")
@@ -169,32 +206,77 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     assert "answers  corrected: complete " in done.stdout
     assert f"; {kept} of {generated} tokens kept" in done.stdout
     assert report["identity"]["correction"]["style"] == "vic"
+    samples = [other for turn in good for other in turn["alternatives"]]
+    assert {sum(o["num_samples"] for o in turn["alternatives"]) for turn in good} == {2}
+    assert all(turn["alternatives"] is None for turn in turns if turn["status"] != "ok")
+    assert report["sampled_questions"] == len(good)
+    assert report["sampled_answers"] == 2 * len(good)
+    assert report["alternative_status"] == Counter(other["status"] for other in samples)
+    # They are answers to the question: the model is sure enough of many to write its draft again.
+    assert report["alternative_status"]["ok"] > 0.9 * len(samples)
+    drafts = sum(turn["draft"] in (o["answer"] for o in turn["alternatives"]) for turn in good)
+    assert drafts > len(good) / 3
+    assert f"{2 * len(good)} sampled to {len(good)} questions" in done.stdout
 
 
-def test_a_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:
-    """Killed with its first unit committed; the same command finishes, and nothing is twice."""
-    world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
-    more = ("--turns-per-image", "10")
-    flags = generate_flags(tmp_path / "in", tmp_path / "run", *more)
+def read_units_done(output: Path) -> set[str]:
+    return {manifest.unit for manifest in read_manifests(RunFolder.open(str(output)))}
+
+
+@contextlib.contextmanager
+def begin_job(output: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
+    """A job of its own session, which has committed a unit."""
+    before = read_units_done(output)
     with subprocess.Popen(
         make_command("generate", *flags),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     ) as job:
         deadline = time.monotonic() + 240
-        while not list((tmp_path / "run" / "manifests").glob("*.json")):
+        while read_units_done(output) == before:
             assert job.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
+        yield job
+
+
+def test_a_stopped_and_killed_run_resumes_and_ends_with_the_same_records(tmp_path: Path) -> None:
+    """With its first unit committed it is stopped by SIGTERM, and then killed; nothing is twice.
+
+    The one that is stopped was to do the first images only, which end within a shard.
+    """
+    world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
+    more = ("--turns-per-image", "10")
+    output = tmp_path / "run"
+    flags = generate_flags(tmp_path / "in", output, *more)
+    with begin_job(output, *flags, "--limit", "23") as job:
+        job.terminate()
+        _, logged = job.communicate(timeout=120)
+    assert job.returncode == 143, logged
+    stopped = read_units_done(output)
+    report = read_report(output)
+    assert 0 < len(stopped) <= 5 and report["images"] == sum(
+        manifest.counts.images for manifest in read_manifests(RunFolder.open(str(output)))
+    )
+    assert logged.splitlines()[-1] == (
+        f"stopped by SIGTERM; {report['images']} of 23 images are committed in {output}; "
+        "run the same command again to go on from there"
+    )
+    assert "Traceback" not in logged and "SIGTERM received" not in logged
+    assert (report["state"], report["finished"]) == ("stopped", None)
+    with begin_job(output, *flags) as job:
         os.killpg(job.pid, signal.SIGKILL)
-    folder = RunFolder.open(str(tmp_path / "run"))
-    done = {manifest.unit for manifest in read_manifests(folder)}
-    assert 0 < len(done) < 10
-    assert read_report(tmp_path / "run")["finished"] is None
+    done = read_units_done(output)
+    assert stopped < done and len(done) < 11
+    killed = read_report(output)
+    assert (killed["state"], killed["finished"]) == ("running", None)
     again = run_job("generate", *flags)
     assert again.returncode == 0, again.stderr
-    assert f"10 units; {len(done)} of these are done" in again.stderr
+    states = [command["state"] for command in read_report(tmp_path / "run")["commands"]]
+    assert states == ["stopped", "running", "finished"]
+    assert f"11 units; {len(done)} of these are done" in again.stderr
     records = read_records(tmp_path / "run")
     assert len({record["image_id"] for record in records}) == len(records) == 50
     assert read_report(tmp_path / "run")["images"] == 50

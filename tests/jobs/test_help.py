@@ -12,17 +12,22 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import GenerateConfig, ScoreConfig, SelectConfig
+from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
+from jobs.failed import FailedConfig
+from jobs.report import ReportConfig
+from jobs.status import StatusConfig
 from tests.jobs.commands import ROOT
 
 CONFIGS: tuple[type, ...] = (
-    *(GenerateConfig, ScoreConfig, SelectConfig, TrainConfig, C3LConfig),
-    *(DemoConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
+    *(GenerateConfig, ScoreConfig, AnswerConfig, SelectConfig, TrainConfig, C3LConfig),
+    *(ReportConfig, StatusConfig, FailedConfig, DemoConfig),
+    *(CorrectionsConfig, RoundsConfig, WorldConfig),
 )
 MAX_COLUMNS = 100
 TERMINAL_COLUMNS = 80

@@ -34,8 +34,10 @@ def test_from_s3_to_s3(s3: str, tmp_path: Path) -> None:
     again = run_job("generate", *flags)
     assert again.returncode == 0 and "2 units; 2 of these are done" in again.stderr
 
-    selected = run_job("select", "--input", f"{s3}/run", "--output", f"{s3}/set", "--top", "0.5")
+    folders = ("--input", f"{s3}/run", "--output", f"{s3}/set")
+    selected = run_job("select", *folders, "--top", "0.5", "--llava", "images")
     assert selected.returncode == 0, selected.stderr
-    assert {"llava.json", "README.md", "part-00000.parquet", "selection.json", "images"} == {
-        child.name for child in Location.connect(f"{s3}/set").list_children()
+    assert {child.name for child in Location.connect(f"{s3}/set").list_children()} == {
+        *("llava.json", "dataset_info.json", "images"),
+        *("README.md", "part-00000.parquet", "selection.json"),
     }

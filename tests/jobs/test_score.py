@@ -93,7 +93,7 @@ def mix_flags(mix: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def scored(mix: Path) -> subprocess.CompletedProcess[str]:
-    done = run_job("score", *mix_flags(mix))
+    done = run_job("score", *mix_flags(mix, "--max-failed-share", "0.4"))
     assert done.returncode == 0, done.stderr
     return done
 
@@ -180,7 +180,8 @@ def test_scored_turns_are_selected_and_exported(mix: Path, tmp_path: Path) -> No
     for group, numbers in (("image", [6, 2]), ("turn", [2, 2, 2, 2])):
         dataset = tmp_path / group
         folders = ("--input", str(mix / "run"), "--output", str(dataset))
-        done = run_job("select", *folders, "--top", "1000", "--no-require-gain", "--group", group)
+        flags = ("--group", group, "--llava", "images")
+        done = run_job("select", *folders, "--top", "1000", "--no-require-gain", *flags)
         assert done.returncode == 0, done.stderr
         samples = json.loads((dataset / "llava.json").read_text())
         assert [len(sample["conversations"]) for sample in samples] == numbers
@@ -195,7 +196,7 @@ def test_scored_turns_are_selected_and_exported(mix: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("scored")
 def test_the_same_command_again_skips_what_is_done(mix: Path) -> None:
-    again = run_job("score", *mix_flags(mix, "--max-failed-share", "0.3"))
+    again = run_job("score", *mix_flags(mix))
     assert again.returncode == 4, again.stderr
     assert "1 units; 1 of these are done" in again.stderr
     assert "2 of 5 images failed" in again.stderr
@@ -208,7 +209,8 @@ def test_the_same_command_again_skips_what_is_done(mix: Path) -> None:
 def test_records_are_scored_anew_from_s3_to_s3(mix: Path, s3: str) -> None:
     location = Location.connect(s3)
     location.fs.put(f"{mix / 'run'}/", f"{location.path}/run/", recursive=True)
-    flags = score_flags(f"{s3}/run", f"{s3}/anew", "--scorer.baseline", "grey")
+    more = ("--scorer.baseline", "grey", "--max-failed-share", "0.4")
+    flags = score_flags(f"{s3}/run", f"{s3}/anew", *more)
     done = run_job("score", *flags)
     assert done.returncode == 0, done.stderr
     assert "images   5: " in done.stdout

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests.jobs.commands import make_command, read_report
 from tests.jobs.training import TIMEOUT_S, start_job, wait_until
 from tests.train.records import write_run
 
-STEPS = 10
+STEPS = 14
 
 pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)  # many processes, and perhaps two busy cores
 
@@ -109,11 +110,22 @@ def test_a_finished_run_is_not_run_again(finished: tuple[Path, str], records: Pa
 def test_deaths_cost_only_the_steps_since_the_last_checkpoint(
     finished: tuple[Path, str], records: Path, tmp_path: Path
 ) -> None:
-    """The driver is killed, and in the second run of the same command a worker."""
+    """The driver is stopped, then it is killed, and in the third run of the command a worker."""
     output = tmp_path / "tuned"
     command = make_train_command(records, output, "--no-verify")
     with start_job(*command) as job:
         wait_until(job, lambda: bool(read_checkpoint_names(output)))
+        job.terminate()
+        printed, _ = job.communicate(timeout=TIMEOUT_S)
+    assert job.returncode == 143, printed
+    last_words = rf"stopped by SIGTERM; (\d+) of {STEPS} steps are saved in {output}; run the same"
+    said = re.match(last_words, printed.splitlines()[-1])
+    assert said and "Traceback" not in printed, printed
+    stopped_after = int(said[1])
+    assert 2 < stopped_after < STEPS and max(read_measurements(output)) == stopped_after
+    before = read_checkpoint_names(output)
+    with start_job(*command) as job:
+        wait_until(job, lambda: bool(read_checkpoint_names(output) - before))
         os.killpg(job.pid, signal.SIGKILL)
     before = read_checkpoint_names(output)
     assert before and read_report(output)["finished"] is None

@@ -1,5 +1,6 @@
 import time
 from collections import Counter
+from json import dumps
 
 import pytest
 
@@ -111,3 +112,14 @@ def test_every_wording_asks_for_the_format() -> None:
     for i in range(100):
         for request in c3l.plan_requests(str(i), 5):
             assert request.instruction.endswith(c3l.FORMAT_REQUESTS["text"])
+
+
+@pytest.mark.parametrize("answer", ["", "red", 'It is "red",\nand large.', "Answer: it is"])
+@pytest.mark.parametrize("question", ["What is red?", 'What is "red"? Answer: what?'])
+def test_the_answer_stands_at_the_end_of_a_reply(question: str, answer: str) -> None:
+    text, structured = (c3l.format_instruction("Ask.", name) for name in ("text", "json"))
+    start = c3l.find_answer_start(question, text)
+    assert c3l.format_reply(question, answer, text)[start:] == answer
+    start = c3l.find_answer_start(question, structured)
+    reply = c3l.format_reply(question, answer, structured)
+    assert reply[start:] == dumps(answer)[1:] + "}" and reply[start - 1] == '"'

@@ -146,3 +146,30 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path, columns: list[str] | None) 
     (tmp_path / str(manifest.file)).unlink()
     with pytest.raises(C3LError, match=f"{tmp_path}/records/.*cannot be read"):
         read_records(folder, manifest, columns)
+
+
+def fail_as_deleted(*_: object) -> None:
+    raise FileNotFoundError("another command has deleted it")
+
+
+def test_a_late_writer_whose_file_is_deleted_learns_who_was_first(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a command that has finished on the same folder, and deletes lost files."""
+    monkeypatch.setattr(RunFolder, "write", fail_as_deleted)
+    with pytest.raises(FileNotFoundError):
+        commit(folder)
+    monkeypatch.undo()
+    first = commit(folder)
+    monkeypatch.setattr(RunFolder, "write", fail_as_deleted)
+    assert commit(folder) == first
+
+
+def test_two_commands_may_delete_lost_files_at_once(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = commit(folder)
+    folder.write("records/u-00000-lost.parquet", b"x")
+    monkeypatch.setattr(Location, "remove", fail_as_deleted)
+    assert delete_lost_files(folder) == 1
+    assert list(read_manifests(folder)) == [manifest]

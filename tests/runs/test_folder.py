@@ -80,12 +80,12 @@ def test_another_job_does_not_take_a_folder(folder: RunFolder) -> None:
 
 def test_a_folder_that_is_begun_anew_forgets_what_input_it_indexed(folder: RunFolder) -> None:
     folder.claim(ONE, "generate")
-    for name in ("shards/a.json", "joins/000000.json"):
+    for name in ("shards/a.json", "joins/000000.json", "errors/a.json"):
         folder.write(name, b"{}")
     folder.claim(ONE, "generate")
     assert folder.list_json("shards") and folder.list_json("joins")
     folder.claim(TWO, "generate")
-    assert not folder.list_json("shards") and not folder.list_json("joins")
+    assert not any(map(folder.list_json, ("shards", "joins", "errors")))
 
 
 def test_a_job_whose_folder_was_begun_anew_commits_nothing(folder: RunFolder) -> None:
@@ -232,3 +232,24 @@ def test_other_versions_are_mixed_only_on_request(
     with pytest.raises(PreflightError, match=r"run as before\. They differ in") as raised:
         folder.claim(other, "generate", mix_versions=True)
     assert "turns_per_image" in str(raised.value)
+
+
+def test_what_is_known_of_a_folder_at_once_is_refused_at_once(folder: RunFolder) -> None:
+    folder.check_free("generate")
+    folder.claim(ONE, "generate")
+    folder.check_free("generate")
+    with pytest.raises(PreflightError, match=r"is the output of jobs\.generate; choose another"):
+        folder.check_free("train")
+    folder.write_json("run.json", make_report(identity={"schema": VERSION - 1}))
+    with pytest.raises(PreflightError, match="another version"):
+        folder.check_free("generate")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(PreflightError, match=f"{tmp_path}/file"):
+        RunFolder.open(str(tmp_path / "file" / "run")).check_free("generate")
+    with pytest.raises(PreflightError, match="/proc cannot be written to: "):
+        RunFolder.open("/proc/run").check_free("generate")
+    RunFolder.open(str(tmp_path / "a" / "b")).check_free("generate")
+    assert not (tmp_path / "a").exists()

@@ -4,15 +4,17 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from c3l_ray.identity import Identity
-from c3l_ray.runs import report
+from c3l_ray.runs import report, state
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
+from c3l_ray.runs.retry import Retry
 from tests.examples import RECORD, MakeConfig
 from tests.runs.tables import stage_turns
 
@@ -47,7 +49,7 @@ def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
     progress.add(MANIFEST, new=False)
     counts = dataclasses.replace(COUNTS, images=5, status={"ok": 5}, reasons={})
     progress.add(dataclasses.replace(MANIFEST, counts=counts), new=True)
-    written = progress.write(finished=True)
+    written = progress.write("finished")
     content = json.loads((Path(progress.folder.path) / "run.json").read_text())
     assert content == json.loads(json.dumps(dataclasses.asdict(written)))
     assert dataclasses.asdict(RecordsReport(**content)) == content
@@ -62,32 +64,112 @@ def test_run_json_is_the_sum_of_the_manifests(progress: RunProgress) -> None:
     assert written.finished is not None
 
 
-def test_a_line_says_how_far_how_fast_and_how_much_longer(progress: RunProgress) -> None:
+def as_unit(unit: str, **changes: Any) -> Manifest:
+    return dataclasses.replace(MANIFEST, unit=unit, **changes)
+
+
+def test_units_that_are_healed_count_as_they_are_until_they_are(
+    clock: list[float], progress: RunProgress
+) -> None:
+    progress.total_images = 20
+    for unit in ("u-0", "u-1"):
+        progress.add(as_unit(unit), new=False)
+    before = progress.counts
+    retry = Retry(reasons=frozenset({"empty"}), manifests={"u-0": as_unit("u-0")})
+    progress.expect(retry, ["u-0"])
+    assert progress.counts == before and before.status == {"ok": 18, "failed": 2}
+    assert "images=20/20 failed=2 " in progress.format_line()
+    healed = dataclasses.replace(
+        COUNTS, status={"ok": 10}, reasons={}, seconds={"generate": 3.0, "score": 1.5}
+    )
+    clock[0] = 101.5  # 100 s of boot, and 1.5 s more of work than before
+    progress.add(as_unit("u-0", edition=1, counts=healed), new=True)
+    clock[0] = 102.0
+    assert progress.counts.status == {"ok": 19, "failed": 1}
+    written = progress.write()
+    assert (written.images, written.reasons, written.minutes_left) == (20, {"empty": 1}, 0.0)
+    assert (written.images_per_s, written.seconds["boot"]) == (0.5, 100.0)  # one row done again
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The clock of the report: seconds, which a test sets."""
+    seconds = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    yield seconds
+    monkeypatch.undo()
+
+
+def test_a_line_says_how_far_how_fast_and_how_much_longer(
+    clock: list[float], progress: RunProgress
+) -> None:
     progress.total_images = 40
     progress.add(MANIFEST, new=False)
     line = progress.format_line()
-    assert "images=10/40 failed=1 turns=45 images_per_s=0.00 minutes_left=?" in line
+    assert line.endswith("images=10/40 failed=1 turns=45 images_per_s=? minutes_left=?")
+    clock[0] = 103.0  # 100 s of boot, 2 of generating and 1 of scoring
     progress.add(MANIFEST, new=True)
+    clock[0] = 105.0
     line = progress.format_line()
-    assert "images=20/40" in line and "minutes_left=?" not in line
+    assert line.endswith("images=20/40 failed=2 turns=90 images_per_s=2.00 minutes_left=0.2")
+    written = progress.write()
+    assert (written.state, written.images_per_s, written.minutes_left) == ("running", 2.0, 0.2)
+    assert (written.seconds["boot"], written.seconds["wall"]) == (100.0, 105.0)
 
 
-def test_a_line_is_logged_while_no_manifest_comes(
+def test_a_run_that_only_counts_what_is_done_has_no_speed(progress: RunProgress) -> None:
+    progress.total_images = 10
+    progress.add(MANIFEST, new=False)
+    written = progress.write("finished")
+    assert (written.images_per_s, written.minutes_left) == (None, 0.0)
+    assert "boot" not in written.seconds
+
+
+def test_a_failure_is_noted_with_what_is_counted_or_with_what_was(progress: RunProgress) -> None:
+    folder = progress.folder
+    folder.write_json("run.json", {"origin": IDENTITY.origin, "images": 7})
+    progress.note("failed", "no GPU")  # before anything is counted
+    noted = folder.read_json("run.json")
+    assert noted is not None
+    assert (noted["images"], noted["state"], noted["error"]) == (7, "failed", "no GPU")
+    progress.add(MANIFEST, new=True)
+    progress.write()
+    progress.add(MANIFEST, new=True)
+    progress.note("stopped")
+    noted = folder.read_json("run.json")
+    assert noted is not None
+    assert (noted["images"], noted["state"], noted["error"]) == (20, "stopped", None)
+    assert len(noted["commands"]) == 1
+
+
+def test_lines_and_run_json_come_while_no_manifest_does(
     progress: RunProgress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(report, "UPDATE_EVERY_S", 0.02)
+    monkeypatch.setattr(state, "UPDATE_EVERY_S", 0.02)
+    monkeypatch.setattr(state, "TERMINAL_EVERY_S", 0.02)
     caplog.set_level(logging.INFO, report.__name__)
+    file = Path(progress.folder.path) / "run.json"
 
     def wait_and_yield() -> Iterator[Manifest]:
+        time.sleep(0.1)
+        assert not caplog.messages  # nothing is counted yet
+        assert json.loads(file.read_text())["state"] == "running"
+        progress.write()
         time.sleep(0.2)
         yield MANIFEST
 
+    progress.folder.claim(IDENTITY, "generate")
+    progress.begin()
     progress.follow(wait_and_yield())
-    lines = caplog.messages
-    assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines)
-    assert progress.counts.images == 10
-    content = json.loads((Path(progress.folder.path) / "run.json").read_text())
-    assert content["finished"] is None
+    progress.write("finished")
+    lines = [*caplog.messages]
+    assert len(lines) >= 3 and all(line.startswith("progress images=0/?") for line in lines[:-1])
+    assert lines[-1].startswith("progress images=10/?")  # the last one stays on a terminal
+    assert [getattr(record, "progress", False) for record in caplog.records[-2:]] == [True, False]
+    time.sleep(0.1)
+    assert caplog.messages == lines  # the updates have ended
+    content = json.loads(file.read_text())
+    assert (content["images"], content["state"]) == (10, "finished")
 
 
 def test_notes_are_summed_in_run_json(progress: RunProgress) -> None:
@@ -121,12 +203,12 @@ def test_a_finished_run_says_which_scores_follow_length(progress: RunProgress) -
         staged = stage_turns([*turns, unscored], unit)
         progress.add(commit_unit(progress.folder, unit, "a.tar", staged, "o"), new=True)
     assert progress.write().length_correlation is None
-    correlation = progress.write(finished=True).length_correlation
+    correlation = progress.write("finished").length_correlation
     assert correlation is not None
     assert (correlation["i2c"], correlation["gain"], correlation["clip"]) == (1.0, -1.0, None)
     assert correlation["flip_rate"] is None  # no turn has it
 
 
 def test_a_run_without_turns_has_no_correlations(progress: RunProgress) -> None:
-    correlation = progress.write(finished=True).length_correlation
+    correlation = progress.write("finished").length_correlation
     assert correlation is not None and set(correlation.values()) == {None}

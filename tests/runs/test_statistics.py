@@ -1,12 +1,20 @@
 """What is said of a run's turns: counts of the good ones, means, and what correction did."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
 
+from c3l_ray.methods.scores import BEST_SCORE
 from c3l_ray.runs.commit import commit_unit, read_manifests
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.runs.statistics import describe_turns, measure_correction
+from c3l_ray.runs.statistics import (
+    describe_turns,
+    measure_correction,
+    sample_scored_turns,
+    summarize_scores,
+)
 from tests.examples import RECORD
 from tests.runs.tables import stage_turns
 
@@ -61,3 +69,40 @@ def test_drafts_and_corrected_answers_stand_side_by_side(tmp_path: Path) -> None
 
 def test_a_run_without_corrections_has_no_effect_of_them(tmp_path: Path) -> None:
     assert measure_correction(RunFolder.open(str(tmp_path)), []) is None
+
+
+def test_scores_are_summed_up_by_kind_and_at_their_ends(tmp_path: Path) -> None:
+    folder, example = RunFolder.open(str(tmp_path)), RECORD["turns"][0]
+    values = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, math.nan, None]
+    turns = [
+        {
+            **example,
+            "kind": "short" if place % 2 else "detail",
+            "question": f"Question {place}?",
+            "scores": {"visual_ifd": value, "gain": math.inf, "clip": 0.5},
+        }
+        for place, value in enumerate(values)
+    ]
+    unscored = {**example, "scores": None}
+    for number in range(2):
+        staged = stage_turns([*turns[number::2], unscored], f"u-{number}")
+        commit_unit(folder, f"u-{number}", "a.tar", staged, "o")
+    summary = summarize_scores(sample_scored_turns(folder, list(read_manifests(folder))))
+    assert (summary["by"], summary["turns"]) == (BEST_SCORE, 8) == ("visual_ifd", 8)
+    of_short, of_detail = summary["medians"]["short"], summary["medians"]["detail"]
+    assert (of_short["turns"], of_detail["turns"]) == (4, 4)
+    assert of_short["visual_ifd"] == pytest.approx(0.2) and of_short["clip"] == 0.5
+    assert of_detail["visual_ifd"] == pytest.approx(0.7)
+    assert (of_short["gain"], of_short["i2c"]) == (None, None)  # no number among them
+    best, worst = summary["best"], summary["worst"]
+    assert [turn["question"] for turn in best] == ["Question 1?", "Question 5?", "Question 3?"]
+    assert [turn["question"] for turn in worst] == ["Question 0?", "Question 4?", "Question 2?"]
+    assert best[0]["image"] == "x x" and best[0]["answer"] == example["answer"]
+    assert "NaN" not in json.dumps(summary) and "Infinity" not in json.dumps(summary)
+
+
+def test_a_run_without_scored_turns_has_an_empty_summary_of_scores(tmp_path: Path) -> None:
+    folder = RunFolder.open(str(tmp_path))
+    commit_unit(folder, "u", "a.tar", stage_turns([{**RECORD["turns"][0], "scores": None}]), "o")
+    scored = sample_scored_turns(folder, list(read_manifests(folder)))
+    assert scored is None and summarize_scores(scored)["turns"] == 0

@@ -16,7 +16,7 @@ from c3l_ray.scenes.draw import Scene, draw_scene
 from c3l_ray.scenes.language import draw_turn
 from c3l_ray.scenes.render import render_scene
 from c3l_ray.scenes.truth import FALSE, judge_turn
-from c3l_ray.schema import STAGED_ROWS, Record, Scores, Turn, conform
+from c3l_ray.schema import STAGED_ROWS, Alternative, Record, Scores, Turn, conform
 from c3l_ray.train.training_config import TrainConfig
 
 NUM_TURNS = 5
@@ -26,7 +26,11 @@ MakeTrainConfig = Callable[..., TrainConfig]
 
 
 def make_record(seed: int) -> Record:
-    """A scene with five turns, the second of which is true: by its gain and its i2c."""
+    """A scene with five turns, the second of which is true: by its gain and its i2c.
+
+    The first has no alternatives, those of the fourth agree with it, and the others have different
+    ones.
+    """
     scene = draw_scene(seed)
     image_id = f"scene-{seed:04d}"
     rng = random.Random(seed)
@@ -34,6 +38,8 @@ def make_record(seed: int) -> Record:
         _make_turn(request, scene, true=place == 1, rng=rng)
         for place, request in enumerate(c3l.plan_requests(image_id, NUM_TURNS))
     ]
+    for place, turn in enumerate(turns):
+        turn["alternatives"] = _make_alternatives(turn, place, random.Random(f"{seed} {place}"))
     return {
         "image_id": image_id,
         "key": str(seed),
@@ -77,6 +83,26 @@ def _make_turn(request: c3l.TurnRequest, scene: Scene, *, true: bool, rng: rando
         "token_gains": None,
         "alternatives": None,
     }
+
+
+def _make_alternatives(turn: Turn, place: int, rng: random.Random) -> list[Alternative] | None:
+    """Answers to a turn's question: its own again, one of two other scenes each, one of no use."""
+    if place == 0:
+        return None
+    own: Alternative = {
+        "answer": str(turn["answer"]),
+        "num_samples": 2,
+        "status": "ok",
+        "scores": turn["scores"],
+    }
+    others: list[Alternative] = []
+    while place != 3 and len(others) < 2:
+        _, answer = draw_turn(draw_scene(rng.randrange(10**6)), turn["kind"], rng)
+        if answer not in (own["answer"], *(other["answer"] for other in others)):
+            scores: Scores = dict.fromkeys(SCORE_NAMES, rng.random())  # type: ignore[assignment]
+            others.append({"answer": answer, "num_samples": 1, "status": "ok", "scores": scores})
+    cut: Alternative = {**own, "answer": "Yes, a", "status": "truncated", "scores": None}
+    return [*others, own, cut]
 
 
 def write_run(

@@ -11,14 +11,18 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from c3l_ray import chat
 from c3l_ray.config import Dtype, GeneratorModel, Sampling
+from c3l_ray.images import decode_image
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.logit_transform import restore_logit_transform
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
+from c3l_ray.schema import Record
 from c3l_ray.train.learning.export import map_weight_names
 from c3l_ray.train.learning.loading import find_adapter
+from c3l_ray.train.learning.readable import Prompt, write_replies
 from c3l_ray.train.learning.trainer import Trainer
+from c3l_ray.train.objectives import Answers
 from c3l_ray.train.reading.batches import MicroBatch, model_inputs
 from c3l_ray.train.reading.encode import encode_batch, load_processor
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
@@ -72,6 +76,7 @@ def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trai
         output="",
         model=ModelToTune(name=str(checkpoint), tune=tune),
         objective=objective,
+        answers=Answers(pair_weight=1.0),
         optim=Optimization(batch_size=2, learning_rate=3e-3),
     )
     records = [make_record(0), make_record(1)]
@@ -99,10 +104,31 @@ def train_three_steps(checkpoint: Path, objective: Any, tune: Any) -> tuple[Trai
                 assert reply.strip() in {record["caption"] for record in records}
             case "vigc":
                 assert any(reply.strip().endswith(answer) for _, answer in turns)
+            case "answers":
+                assert any(reply.strip().startswith(f"Question: {asked}") for asked, _ in turns)
     trainer = Trainer(config, 6, CPU)
     losses = [trainer.step(step, [micro_batch])["loss"].item() for step in range(3)]
     assert losses[-1] < losses[0]
+    if objective == "answers":
+        check_replies(trainer, records)
     return trainer, micro_batch
+
+
+def check_replies(trainer: Trainer, records: list[Record]) -> None:
+    """The model that is tuned replies to prompts of several lengths at once."""
+    processor = load_processor(trainer.config.model.name)
+    prompts = [
+        Prompt(
+            image=decode_image(record["image"], 10**6),
+            text=chat.answer_prompt(processor, turn["instruction"], with_image=True),
+            number=number,
+        )
+        for number, (record, turn) in enumerate(
+            (record, turn) for record in records for turn in record["turns"][:2]
+        )
+    ]
+    replies = write_replies(trainer, prompts, processor)
+    assert len(replies) == 4 and any(replies)
 
 
 RUNS = [
@@ -111,6 +137,7 @@ RUNS = [
     ("cgvlm", "adapter"),
     ("vigc", "lora"),
     ("conversations", "lora"),
+    ("answers", "lora"),
 ]
 
 

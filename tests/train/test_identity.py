@@ -9,7 +9,7 @@ from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.mixture_config import Mixture
-from c3l_ray.train.objectives import Alignment, Contrast
+from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import RecordsSource, open_source
 from c3l_ray.train.training_config import (
     ConversationLayout,
@@ -21,6 +21,7 @@ from c3l_ray.train.training_config import (
 from tests.train.records import MakeTrainConfig, write_run
 
 LLAVA = str(world.LLAVA)
+EVEN = Mixture(weighting="even")
 
 
 @pytest.fixture
@@ -54,6 +55,12 @@ def source(train_config: MakeTrainConfig) -> RecordsSource:
         ("c3l", {"contrast": Contrast(nll_weight=2.0)}, True),
         ("cgvlm", {"alignment": Alignment(windows=4)}, True),
         ("vigc", {"mixture": Mixture(weighting="even")}, True),
+        ("answers", {"answers": Answers(pair_weight=1.0)}, True),
+        ("answers", {"answers": Answers(min_spread=0.1)}, True),
+        ("answers", {"answers": Answers(min_readable=0.5, readable_replies=8)}, False),
+        ("answers", {"labels": LabelRules(margin=1.0), "mixture": EVEN}, False),
+        ("answers", {"optim": Optimization(batch_size=4, micro_batch=1)}, False),
+        ("c3l", {"answers": Answers(by="gain")}, False),
         ("vigc", {"layout": ConversationLayout(history="no")}, False),  # a run needs no layout
         ("c3l", {"layout": ConversationLayout(history="no")}, False),
         ("c3l", {"progress": Progress(max_held_out=3, log_every=1, checkpoint_every=1)}, False),

@@ -6,7 +6,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes import world
 from c3l_ray.train.mixture_config import Mixture
-from c3l_ray.train.objectives import Alignment, Contrast
+from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.training_config import (
     ModelToTune,
     Optimization,
@@ -45,6 +45,26 @@ from tests.train.records import MakeTrainConfig
         ({"alignment": Alignment(min_temperature=0.5)}, "--alignment.min-temperature 0.5"),
         ({"alignment": Alignment(min_temperature=0.0)}, "--alignment.min-temperature 0.0"),
         ({"alignment": Alignment(windows=0)}, "--alignment.windows 0"),
+        ({"answers": Answers(beta=0.0)}, "--answers.beta 0.0: must be above 0"),
+        ({"answers": Answers(min_spread=2.0, max_spread=1.0)}, "--answers.max-spread 1.0"),
+        ({"answers": Answers(min_readable=1.1)}, "--answers.min-readable 1.1"),
+        ({"answers": Answers(pair_loss="ipo")}, "--answers.pair-loss ipo: has no effect without"),
+        (
+            {
+                "objective": "answers",
+                "answers": Answers(pair_weight=1.0),
+                "model": ModelToTune(name="x", tune="full"),
+            },
+            "--answers.pair-weight 1.0: --model.tune full changes the model",
+        ),
+        (
+            {
+                "objective": "answers",
+                "answers": Answers(anchor=1.0),
+                "model": ModelToTune(name="x", tune="adapter"),
+            },
+            "--answers.anchor 1.0: --model.tune adapter changes the model",
+        ),
         ({"optim": Optimization(batch_size=0)}, "--optim.batch-size 0"),
         ({"optim": Optimization(micro_batch=0)}, "--optim.micro-batch 0"),
         ({"optim": Optimization(epochs=0.0)}, "--optim.epochs 0.0"),
@@ -96,6 +116,7 @@ def test_a_batch_has_an_image_for_every_worker(train_config: MakeTrainConfig) ->
         ("cgvlm", "lora", "lora", 2e-4),
         ("vigc", "auto", "lora", 2e-4),
         ("vigc", "adapter", "adapter", 1e-3),
+        ("answers", "auto", "lora", 2e-4),
     ],
 )
 def test_what_learns_and_how_fast_follows_from_the_objective(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from c3l_ray.dataset.select import SelectionReport
+from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.runs.report import RecordsReport
 
 

@@ -12,7 +12,7 @@ from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.train.identity import training_identity
-from c3l_ray.train.objectives import Alignment, Contrast
+from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l import (
@@ -47,11 +47,14 @@ def c3l_config(tmp_path: Path) -> MakeC3LConfig:
         ({"rounds": -1}, "--rounds -1: must be at least 0"),
         ({"top": 0}, "--top 0: must be above 0"),
         ({"top": 2.5}, r"--top 2\.5: must be a share below 1 or a whole number of turns"),
+        ({"limit": 9}, "--limit 9: later stages are made from whole rounds"),
+        ({"retry_failed": ()}, "--retry-failed .*: later stages are made from the rounds as they"),
         ({"keep_images": False}, "--no-keep-images: training needs the images"),
         (
             {"model": GeneratorModel(name="m", trust_remote_code=True)},
             "--model.trust-remote-code: training does not load models with code of their own",
         ),
+        ({"objective": "answers"}, "--objective answers: has no answers to choose from"),
         (
             {"training": TrainingOptions(contrast=Contrast(token_weights="vig"))},
             "--training.contrast.token-weights vig: needs the flag --token-gains",
@@ -75,6 +78,18 @@ def test_every_round_has_seeds_of_its_own_unless_rounds_are_to_be_compared(
     assert seeds(c3l_config()) == [0, 1, 2]
     assert not set(seeds(c3l_config())) & set(seeds(other))
     assert seeds(c3l_config(fresh_seeds=False)) == [0, 0, 0]
+
+
+def test_the_objective_is_that_of_every_training(c3l_config: MakeC3LConfig) -> None:
+    answers = Answers(by="visual_ifd", pair_weight=1.0)
+    config = c3l_config(
+        objective="answers", answers=6, training=TrainingOptions(answers=answers), rounds=2
+    )
+    for number in range(2):
+        training = training_config(config, "m", number)
+        assert (training.objective, training.answers) == ("answers", answers)
+        assert generation_config(config, "m", number).answers == 6
+    assert training_config(c3l_config(), "m", 0).objective == "c3l"
 
 
 def test_a_revision_that_training_would_not_take_is_refused(c3l_config: MakeC3LConfig) -> None:

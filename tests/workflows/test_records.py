@@ -6,9 +6,19 @@ import pytest
 
 from c3l_ray.config import GeneratorModel
 from c3l_ray.errors import PreflightError, TooManyFailures
+from c3l_ray.identity import Identity
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Unit
-from c3l_ray.workflows.records import check_failures, check_images_found, make_paths_absolute
+from c3l_ray.runs.commit import Manifest
+from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.report import RunProgress
+from c3l_ray.workflows.records import (
+    bound_failures,
+    check_failures,
+    check_images_found,
+    make_paths_absolute,
+)
 from tests.examples import MakeConfig
 from tests.workflows.reports import make_records_report
 
@@ -69,3 +79,35 @@ def test_an_input_without_any_image_is_refused() -> None:
     with pytest.raises(PreflightError, match="--input a b: holds no image; damaged at row 0: not"):
         check_images_found(["a", "b"], [empty, damaged])
     check_images_found(["in"], [empty, damaged, joined])
+
+
+@pytest.mark.parametrize(
+    ("reason", "total", "num_units"),
+    [
+        ("exception", 1000, 7),  # of ten images each: 64 are allowed to any run
+        ("fatal", 1000, 7),
+        ("exception", 4000, 21),  # and 5 % to a larger one
+        ("undecodable", 1000, 30),  # the images' own fault: all are done
+    ],
+)
+def test_a_run_whose_rows_fail_as_nobody_expected_stops_early(
+    config: MakeConfig, tmp_path: Path, reason: str, total: int, num_units: int
+) -> None:
+    counts = Counts(
+        images=10,
+        status={"failed": 10},
+        reasons={reason: 10},
+        failure_examples={reason: f"a.tar 1: {reason}: how"},
+    )
+    manifests = [
+        Manifest(unit=str(unit), source="a.tar", origin="o", attempt="a", counts=counts)
+        for unit in range(30)
+    ]
+    folder = RunFolder.open(str(tmp_path))
+    progress = RunProgress(folder, config(), Identity({}), "generate")
+    progress.total_images = total
+    try:
+        progress.follow(bound_failures(iter(manifests), progress, 0.05))
+    except TooManyFailures as error:
+        assert reason != "undecodable" and f"for example a.tar 1: {reason}: how" in str(error)
+    assert progress.counts.images == 10 * num_units

@@ -59,6 +59,17 @@ def test_an_impossible_training_is_refused_before_the_start(
     assert not (tmp_path / "tuned").exists()
 
 
+def test_a_line_says_how_far_a_training_is_and_how_much_longer_it_takes() -> None:
+    nothing = "progress steps=0/40 loss=? tokens_per_s=? minutes_left=?"
+    assert train._format_line([], 40) == nothing
+    lines: list[dict[str, float | None]] = [
+        {"step": 10, "loss": 2.0, "tokens_per_s": 1234.4, "seconds_per_step": 6.0},
+        {"step": 20, "held_out_loss": 1.0, "loss": 1.5, "seconds_per_step": 3.0, "mfu": None},
+    ]
+    line = train._format_line(lines, 40)
+    assert line == "progress steps=20/40 loss=1.5 tokens_per_s=1234 minutes_left=1.0"
+
+
 def test_a_report_counts_the_skipped_images_and_has_notes() -> None:
     lines: list[dict[str, float | None]] = [
         {"loss": 1.0, "skipped_too_long": 1, "skipped_altered_text": 0},
@@ -78,12 +89,17 @@ def test_a_report_counts_the_skipped_images_and_has_notes() -> None:
         identity={},
         config={"model": {"name": "m"}},
         seconds={"wall": 1.0},
+        left_out_turns={"answers_agree": 2, "small_spread": 5},
         skipped={"unusable_image": 1, "too_long": 3},
         notes=["images are larger"],
     )
     assert "  skipped  too_long 3, unusable_image 1\n" in summarize_training(report, "out")
+    assert "  left out turns: small_spread 5, answers_agree 2\n" in summarize_training(
+        report, "out"
+    )
     assert "  note     images are larger\n" in summarize_training(report, "out")
-    report = dataclasses.replace(report, skipped={}, notes=[])
+    report = dataclasses.replace(report, skipped={}, notes=[], left_out_turns={})
+    assert "left out" not in summarize_training(report, "out")
     assert "skipped" not in summarize_training(report, "out")
     assert "note" not in summarize_training(report, "out")
 

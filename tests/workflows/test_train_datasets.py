@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import draw_turn
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import (
     ConversationLayout,
     ModelToTune,
@@ -82,7 +82,7 @@ def test_a_student_learns_captions_and_then_a_selected_dataset(tmp_path: Path) -
     assert select_turns(select).turns == 16  # the image refutes the others
     student, losses = train(
         tmp_path / "student",
-        tmp_path / "best" / "llava.json",
+        tmp_path / "best",
         objective="conversations",
         model=ModelToTune(name=str(tmp_path / "aligned" / "model")),
     )

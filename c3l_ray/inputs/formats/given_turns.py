@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from c3l_ray.schema import FOLLOW_UP, GIVEN, Turn, TurnStatus
+from c3l_ray.schema import FOLLOW_UP, GIVEN, Alternative, Turn, TurnStatus
 
 TURN_FIELDS = ("question", "answer")
 PAIRS = (
@@ -32,6 +32,8 @@ OWN_FIELDS = {
     "num_tokens": int,
     "correction": dict,
 }
+FIELDS_OF_DATASETS = ("kind", "instruction", "draft")
+"""Fields of our own turns that have columns in a dataset of jobs.select, beside its messages."""
 # What no scoring model changes. A text that one of them could not read, another may.
 FINAL_STATUSES = ("unparsable", "truncated", "thought", "empty", "duplicate", "refused")
 _MARKER = re.compile(
@@ -98,6 +100,29 @@ def read_turns(content: Any, history: str) -> list[Turn]:
                 turn["kind"] = GIVEN if follows else FOLLOW_UP
     _mark_broken_history(turns)
     return turns
+
+
+def restore_fields(content: Any, fields: Mapping[str, Any]) -> Any:
+    """The messages of a row of a dataset of jobs.select as turns of ours, with these fields.
+
+    Args:
+        content: the messages.
+        fields: of the only turn, or lists with an element for each turn.
+
+    Returns:
+        The content itself where it is not as jobs.select writes it.
+    """
+    turns = list(_turns_of_messages(content if isinstance(content, list) else []))
+    values = {name: value if isinstance(value, list) else [value] for name, value in fields.items()}
+    if not turns or any(len(of_turns) != len(turns) for of_turns in values.values()):
+        return content
+    return [
+        {
+            **{name: of_turns[place] for name, of_turns in values.items()},
+            **{name: turn.get(name) for name in TURN_FIELDS},
+        }
+        for place, turn in enumerate(turns)
+    ]
 
 
 def explain_no_turn(turns: Sequence[Turn]) -> str | None:
@@ -181,11 +206,30 @@ def _turn_of_item(item: Mapping[str, Any]) -> Turn:
     own = {
         name: item[name] for name, type_ in OWN_FIELDS.items() if isinstance(item.get(name), type_)
     }
-    made = cast(Turn, {**made, **own})
+    made = cast(Turn, {**made, **own, "alternatives": _read_alternatives(item.get("alternatives"))})
     status = item.get("status")
     if status in FINAL_STATUSES:
         made["status"] = status
     return made
+
+
+def _read_alternatives(content: Any) -> list[Alternative] | None:
+    """The alternatives of a turn of ours without their scores; None where it has none."""
+    if not isinstance(content, list):
+        return None
+    return [
+        {
+            "answer": item["answer"],
+            "num_samples": item["num_samples"],
+            "status": item["status"] if item.get("status") in FINAL_STATUSES else "ok",
+            "scores": None,
+        }
+        for item in content
+        if isinstance(item, dict)
+        and isinstance(item.get("answer"), str)
+        and isinstance(item.get("num_samples"), int)
+        and 0 < item["num_samples"] < 2**31
+    ]
 
 
 def _mark_broken_history(turns: list[Turn]) -> None:

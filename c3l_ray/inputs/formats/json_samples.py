@@ -8,7 +8,7 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from c3l_ray.inputs.formats.json_text import (
 )
 from c3l_ray.storage import Location
 
+MAX_NESTING = 100  # Python's own functions fail on a thousand
 HEAD_BYTES = 256 * 2**10  # what tells how the text is built
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -188,11 +189,34 @@ def _is_a_sample(content: Any, is_sample: IsSample) -> bool:
 
 
 def _explain_no_sample(content: Any, text: TextReader) -> str | None:
+    if _is_nested_too_deep(content, text.decoded):
+        return f"brackets nested over {MAX_NESTING} deep"
     if not isinstance(content, dict):
         return f"not a sample with named fields but {json.dumps(content)[:40]}"
     if not text.decoded.isascii() and _BYTES_OF_NO_TEXT.search(text.decoded):
         return "bytes that are not UTF-8"
     return None
+
+
+def _is_nested_too_deep(content: Any, text: str) -> bool:
+    """Whether lists and objects lie in each other over MAX_NESTING deep.
+
+    Args:
+        content: that was decoded.
+        text: of it.
+    """
+    if text.count("[") + text.count("{") <= MAX_NESTING:
+        return False
+    level = [content]
+    for _ in range(MAX_NESTING):
+        level = [item for parent in level for item in _items_of(parent)]
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _items_of(content: Any) -> Iterable[Any]:
+    if isinstance(content, dict):
+        return content.values()
+    return content if isinstance(content, list) else ()
 
 
 def _detect_form(head: bytes, path: str, is_sample: IsSample) -> _Form:

@@ -7,12 +7,14 @@ file as one.
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from c3l_ray import storage
 from c3l_ray.inputs.formats import given_turns
 from c3l_ray.inputs.formats.parquet_columns import Columns, UnsuitableColumns, choose_columns
 from c3l_ray.inputs.layout import Layout, TurnsLayout
@@ -26,6 +28,7 @@ __all__ = [
     "choose_columns",
     "find_samples",
     "is_damage",
+    "open_file",
     "read_samples",
 ]
 
@@ -35,7 +38,30 @@ BUFFER_BYTES = 2**20  # of a column that is read; without a bound it is the whol
 SLOW_GROUP_ROWS = 1024
 SLOW_GROUP_BYTES = 256 * 2**20
 
+FEW_ROWS = 100_000
+MIN_ROW_BYTES = 4
+"""What a row of an image takes at least, compressed, in a file of more than a few rows."""
+
 log = logging.getLogger(__name__)
+
+
+def open_file(opened: BinaryIO) -> pq.ParquetFile:
+    """The file, once it is known to hold about as many rows as it says.
+
+    Raises:
+        pyarrow.ArrowInvalid: it has more rows than its bytes can be, or is none.
+    """
+    file = pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, pre_buffer=False)
+    num_bytes = opened.seek(0, os.SEEK_END)
+    num_rows = max(
+        (
+            file.metadata.num_rows,
+            *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)),
+        )
+    )
+    if num_rows > FEW_ROWS and num_rows * MIN_ROW_BYTES > num_bytes:
+        raise pa.ArrowInvalid(f"{num_rows:,} rows in {num_bytes:,} bytes, which unpack without end")
+    return file
 
 
 def check_file(opened: BinaryIO, name: str, layout: Layout) -> None:
@@ -45,7 +71,7 @@ def check_file(opened: BinaryIO, name: str, layout: Layout) -> None:
         UnsuitableColumns: as `choose_columns`.
         pyarrow.ArrowException, OSError: it cannot be read.
     """
-    file = pq.ParquetFile(opened)
+    file = open_file(opened)
     choose_columns(file.schema_arrow, layout)
     groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     largest = max(groups, key=lambda group: group.total_byte_size, default=None)
@@ -69,7 +95,7 @@ def find_samples(
     row = position = 0
     try:
         with location.open() as opened:
-            file = _open_file(opened)
+            file = open_file(opened)
             chosen = choose_columns(file.schema_arrow, layout)
             for number in range(file.num_row_groups):
                 group = file.metadata.row_group(number)
@@ -79,8 +105,8 @@ def find_samples(
                     yield SampleStart(key=key, start=row + offset, position=position + before)
                 row += group.num_rows
                 position += group.total_byte_size
-    except (pa.ArrowException, OSError, UnsuitableColumns) as error:
-        if not (isinstance(error, UnsuitableColumns) or is_damage(error)):
+    except Exception as error:  # pyarrow raises a dozen kinds on bytes made by strangers
+        if not is_damage(error):
             raise
         yield ShardEnd(end=row, position=position, damage=f"row {row}: {str(error).strip()}")
     else:
@@ -94,14 +120,16 @@ def read_samples(location: Location, unit: Unit, layout: Layout) -> Iterator[Sam
         return
     try:
         with location.open() as opened:
-            file = _open_file(opened)
+            file = open_file(opened)
             chosen = choose_columns(file.schema_arrow, layout)
             columns = sorted({column for column in chosen.values() if column})
             for batch in _read_batches(file, unit.start, unit.end, columns):
                 for values in batch.to_pylist(maps_as_pydicts="lossy"):
                     yield _make_sample(row, values, chosen, layout)
                     row += 1
-    except (pa.ArrowException, OSError) as error:
+        if row < unit.end:
+            raise pa.ArrowInvalid(f"the file ends before row {row}")
+    except Exception as error:  # as above
         if not is_damage(error):
             raise
         # What Arrow has not learnt to read is a good file all the same.
@@ -137,6 +165,9 @@ def _make_sample(row: int, row_values: dict[str, Any], chosen: Columns, layout: 
             if addition := value("input"):
                 question = given_turns.join_texts(question, addition)
             content = [{"question": question, "answer": value("answer")}]
+        fields = {name: value(name) for name in given_turns.FIELDS_OF_DATASETS if name in chosen}
+        if fields:
+            content = given_turns.restore_fields(content, fields)
         turns = given_turns.read_turns(content, layout.history)
     if image is None and error is None:
         # Records of ours may have been written without their images.
@@ -167,10 +198,6 @@ def _text_of(value: Any) -> str | None:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return given_turns.text_of(value)
-
-
-def _open_file(opened: BinaryIO) -> pq.ParquetFile:
-    return pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
 def _read_keys(
@@ -213,4 +240,6 @@ def _read_batches(
 
 def is_damage(error: Exception) -> bool:
     """Whether the content is at fault: pyarrow says that with an OSError too, but with no errno."""
-    return isinstance(error, pa.ArrowException) or getattr(error, "errno", None) is None
+    if isinstance(error, OSError):
+        return error.errno is None
+    return not isinstance(error, storage.FAULTS)

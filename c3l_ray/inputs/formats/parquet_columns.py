@@ -14,8 +14,10 @@ from c3l_ray.schema import RECORDS
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "bytes", "images")
 CAPTION_COLUMNS = ("caption", "text", "txt")
 KEY_COLUMNS = ("key", "__key__")
-# What records of an earlier run keep.
+# What records of an earlier run keep, and rows of a dataset of jobs.select.
 KEPT_OF_RECORDS = ("image_id", "source", "error")
+DATASET_COLUMNS = {"images", "messages", "turn_id", "image_id", "source", "key", "caption", "meta"}
+KEPT_OF_DATASETS = ("image_id", "source")
 
 Columns = dict[str, str | None]
 """The column of each thing that a row has; None where there is none."""
@@ -60,6 +62,10 @@ def choose_columns(schema: pa.Schema, layout: Layout) -> Columns:
         chosen |= _choose_turns(schema, layout)
         if {*RECORDS.names} <= {*schema.names}:
             chosen |= {name: name for name in KEPT_OF_RECORDS}
+            chosen["meta"] = layout.meta or "meta"
+        elif chosen.get("turns") == "messages" and {*DATASET_COLUMNS} <= {*schema.names}:
+            of_turns = [name for name in given_turns.FIELDS_OF_DATASETS if name in schema.names]
+            chosen |= {name: name for name in (*KEPT_OF_DATASETS, *of_turns)}
             chosen["meta"] = layout.meta or "meta"
     for name in chosen.values():
         if name is not None:

@@ -14,6 +14,7 @@ from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.train.learning import losses
 from c3l_ray.train.learning.batch_alignment import Align
 from c3l_ray.train.learning.output_head import NUM_PROVED_TOKENS, OutputHead
+from c3l_ray.train.learning.reference import without_lora
 from c3l_ray.train.learning.shared_rows import has_siblings, share_prefixes
 from c3l_ray.train.learning.text_rows import TOKEN_INPUTS, TextRows, TokenStates
 from c3l_ray.train.reading.batches import MicroBatch, model_inputs
@@ -40,7 +41,7 @@ class Learner(nn.Module):
         self.config = config
         self.image_token = image_token
         self.attention: PackAttention | None = None
-        self.sum_names = config.objective_spec.sum_names
+        self.sum_names = config.sum_names
         compares_cosines = config.objective == "c3l" and config.contrast.similarity == "cosine"
         # What the language half is given; the hidden states of all layers come with it.
         self.needs_embeddings = config.objective == "cgvlm" or (
@@ -79,6 +80,8 @@ class Learner(nn.Module):
             micro_batch: with its masks.
             align: cgvlm's contrast of images and captions.
         """
+        # Before the pass with gradients: FSDP gathers for the backward pass as the last one did.
+        initial_nll_R = self._compute_initial_nll(micro_batch)
         states, nll_R = self._compute_states(micro_batch)
         with torch.autocast(nll_R.device.type, enabled=False):
             nll_B = nll_R[micro_batch["positive_B"]]
@@ -89,6 +92,8 @@ class Learner(nn.Module):
                     parts_B = self._align_captions(micro_batch, states, nll_B, align)
                 case "vigc" | "conversations":  # nothing but the likelihood of replies
                     parts_B = {"loss": nll_B, "nll": nll_B}
+                case "answers":
+                    parts_B = self._compare_answers(micro_batch, nll_R, initial_nll_R)
             parts_B["images"] = torch.ones_like(nll_B)
             return {
                 name: (parts_B[name] * micro_batch["weight_B"]).sum() for name in self.sum_names
@@ -118,6 +123,13 @@ class Learner(nn.Module):
         values_BLD = _first_stream(values_BLD)
         nll_R = losses.mean_by_text(nll_N[:, None], text_N, target_RT)[:, 0]
         return TokenStates(values_BLD=values_BLD, rows=rows), nll_R
+
+    def _compute_initial_nll(self, micro_batch: MicroBatch) -> Tensor | None:
+        """Each text's -ln p [R] by the model that training began with, where the loss needs it."""
+        if not self.config.compares_with_reference:
+            return None
+        with without_lora(self.model):
+            return self._compute_states(micro_batch)[1]
 
     def _text_inputs(self, micro_batch: MicroBatch) -> MicroBatch:
         """The first text's first tokens without its image, as inputs of the model."""
@@ -157,6 +169,35 @@ class Learner(nn.Module):
             "positive_similarity": similarity_BR.gather(1, positive_B1).squeeze(1),
             "negative_similarity": (similarity_BR * negative_BR).sum(dim=1) / num_negatives_B,
             "temperature": torch.full_like(nll_B, config.temperature),
+        }
+
+    def _compare_answers(
+        self, micro_batch: MicroBatch, nll_R: Tensor, initial_nll_R: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The loss of answers and its parts, [B] each; an image's texts are the best and worst."""
+        config = self.config.answers
+        num_tokens_R = (micro_batch["target_RT"] != 0).sum(dim=1)
+        best_B = micro_batch["positive_B"]
+        worst_B = best_B + 1
+        log_p_R = -nll_R * num_tokens_R
+        margin_B = log_p_R[best_B] - log_p_R[worst_B]
+        parts_B = {
+            "loss": nll_R[best_B],
+            "nll": nll_R[best_B],
+            "margin": margin_B,
+            "pair_accuracy": (margin_B > 0).float(),
+        }
+        if initial_nll_R is None:
+            return parts_B
+        gain_R = log_p_R + initial_nll_R * num_tokens_R
+        gain_B = gain_R[best_B] - gain_R[worst_B]
+        pair_B = losses.prefer_best(gain_B, config.pair_loss, config.beta)
+        anchor_B = losses.prefer_best(gain_R[best_B], "dpo", config.beta)
+        return {
+            **parts_B,
+            "loss": nll_R[best_B] + config.pair_weight * pair_B + config.anchor * anchor_B,
+            "pair": pair_B,
+            "margin_gain": gain_B,
         }
 
     def _compare_with_anchors(self, micro_batch: MicroBatch, states: TokenStates) -> Tensor:

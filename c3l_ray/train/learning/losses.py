@@ -10,6 +10,8 @@ import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
 from torch.nn import functional as F
 
+from c3l_ray.train.objectives import PairLoss
+
 
 def info_nce(
     similarity_BR: Tensor, positive_B: Tensor, allowed_BR: Tensor, temperature: float
@@ -28,6 +30,23 @@ def info_nce(
     """
     logits_BR = (similarity_BR / temperature).masked_fill(~allowed_BR, -torch.inf)
     return F.cross_entropy(logits_BR, positive_B, reduction="none")
+
+
+def prefer_best(gain_B: Tensor, kind: PairLoss, beta: float) -> Tensor:
+    """The loss on the best answer against the worst [B].
+
+    Of h, the margin's gain: dpo is -ln sigmoid(beta h) (arXiv 2305.18290, equation 7), and ipo is
+    (h - 1 / (2 beta))^2 (arXiv 2310.12036, equation 17), which does not push h without end.
+
+    Args:
+        gain_B: (ln p - ln p0)(best) - (ln p - ln p0)(worst), sums over an answer's tokens; p0 is
+            the model that training began with.
+        kind: of loss.
+        beta: strength.
+    """
+    if kind == "ipo":
+        return (gain_B - 1 / (2 * beta)) ** 2
+    return -F.logsigmoid(beta * gain_B)
 
 
 def cosine_similarity(anchor_BD: Tensor, turn_RD: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ class Trainer:
             betas=config.optim.betas,
             weight_decay=config.optim.weight_decay,
         )
+        self._votes: Tensor | None = None
 
     def share_prefixes(self, micro_batch: MicroBatch) -> list[str]:
         """Has the texts of an image share what they begin with, where that is proved to be right.
@@ -139,6 +140,16 @@ class Trainer:
                 sums = self._forward(micro_batch, align)
                 total += torch.stack([sums[name].double() for name in names])
         return mean_over_images(total, names)
+
+    def agree(self, vote: bool) -> bool:
+        """Whether a worker has voted for something; all of them ask together, once a step.
+
+        Several workers answer with the votes of the step before, so that no device is waited for.
+        """
+        if self.num_workers == 1:
+            return vote
+        earlier, self._votes = self._votes, sum_over_workers([float(vote)], self.device)
+        return earlier is not None and bool(earlier.item())
 
     def _plan_alignments(self, batch: Sequence[MicroBatch]) -> list[Align]:
         """What cgvlm contrasts each micro-batch with: itself, or the whole batch."""

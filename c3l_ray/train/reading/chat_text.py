@@ -79,9 +79,7 @@ def reply_text(
         processor, instruction, reply, with_image=True, system=system
     )
     # Rendered texts end as their template likes; a generator must learn to end a reply.
-    after = text[end:]
-    ends = [after.index(token) + len(token) for token in special_tokens if token in after]
-    text = text[:end] + (after[: min(ends)] if ends else processor.tokenizer.eos_token)
+    text = chat.cut_after_reply(processor, text, end, special_tokens)
     instruction_start = text.rfind(instruction, 0, start)
     if anchor and not 0 <= instruction_start < start:
         raise ValueError("the chat template changes the instruction")

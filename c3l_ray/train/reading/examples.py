@@ -4,7 +4,8 @@ For c3l, the positive and its negatives are written as replies to the positive's
 format that it asks for: the generator is what is tuned, and turns under one and the same prompt
 differ in nothing but what they say. For cgvlm, the caption is the reply. For vigc it is one turn:
 written as a reply to an instruction of its kind (VIG), or its answer to its question (VIC). For
-conversations it is all turns in one text.
+conversations it is all turns in one text. For answers it is the best and the worst answer to one
+question.
 
 What was said under a system message is learnt under it.
 """
@@ -17,9 +18,11 @@ from PIL import Image
 from c3l_ray.errors import UnusableImage
 from c3l_ray.images import decode_image
 from c3l_ray.methods import c3l, cgvlm, ranking, vigc
+from c3l_ray.methods.answers import AnswerPair
 from c3l_ray.methods.labels import PseudoLabels, ScoreQuantiles, choose_labels
 from c3l_ray.schema import Record, Turn
 from c3l_ray.train.mixture_config import Mixture
+from c3l_ray.train.reading.answer_pairs import choose_place, find_pairs, pair_texts
 from c3l_ray.train.reading.chat_text import (
     ChatText,
     Example,
@@ -70,6 +73,9 @@ def is_usable(record: Record, config: TrainConfig, quantiles: ScoreQuantiles) ->
             return bool(find_turn_sets(record, config.mixture))
         case "conversations":
             return bool(find_exchanges(record))
+        case "answers":
+            pairs = find_pairs(record, config.answers)
+            return any(isinstance(pair, AnswerPair) for pair in pairs.values())
 
 
 def find_turn_sets(record: Record, mixture: Mixture) -> dict[int, str]:
@@ -110,7 +116,7 @@ def make_example(
         processor: of the model.
         config: of the run.
         quantiles: of the scores, for --labels.within kind.
-        draw: of the mixture; None draws by the image's id, the same at every evaluation.
+        draw: of a turn; None draws by the image's id, the same at every evaluation.
     """
     try:
         image = decode_image(record["image"], config.image_pixels)
@@ -131,6 +137,10 @@ def make_example(
                 exchanges, system = find_exchanges(record), find_system_message(record)
                 text = conversation_text(processor, exchanges, system)
                 return Example(image=image, texts=(text,), num_turns=1)
+            case "answers":
+                place = draw.place if draw else choose_place(record, config.answers)
+                texts = pair_texts(record, place, processor, config.answers)
+                return Example(image=image, texts=texts, num_turns=2)
         text = reply_text(processor, instruction, reply, system=system, target=True)
         return Example(image=image, texts=(text,), num_turns=1)
     except ValueError:  # the chat template or the tokenizer reads a text as something else

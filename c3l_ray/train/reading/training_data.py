@@ -1,24 +1,28 @@
 """Which rows of a source are learnt from and held out, and what orders and labels them."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from c3l_ray.errors import PreflightError, UnusableImage
 from c3l_ray.images import decode_image
 from c3l_ray.methods import c3l
+from c3l_ray.methods.answers import LEFT_OUT_REASONS, AnswerPair
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.schema import FOLLOW_UP, GIVEN, Record
 from c3l_ray.train.reading import examples, scan
+from c3l_ray.train.reading.answer_pairs import find_pairs
 from c3l_ray.train.reading.mixture import TurnSet, compute_set_shares
 from c3l_ray.train.reading.order import FileRows, count_images
 from c3l_ray.train.reading.sources import RecordsSource, Source
 from c3l_ray.train.training_config import TrainConfig
 
 NUM_FIRST_IMAGES = 8  # of which one is asked about
+ANSWERS_SET = "questions with different answers"
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +39,10 @@ class TrainingData:
         held_out: to evaluate on.
         quantiles: of the scores, for --labels.within kind.
         read: rows of a file.
-        sets: turns of the files to learn from, where the objective draws from a mixture.
+        sets: turns of the files to learn from, where the objective draws turns.
         num_left_out: images of the source that have nothing for the objective to learn.
         num_follow_ups: usable turns that follow others of their conversation, and are not learnt.
+        left_out_turns: usable turns that the objective answers does not learn, by reason.
     """
 
     files: tuple[FileRows, ...]
@@ -47,6 +52,14 @@ class TrainingData:
     sets: tuple[TurnSet, ...] = ()
     num_left_out: int = 0
     num_follow_ups: int = 0
+    left_out_turns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def epoch_size(self) -> int:
+        """Examples that an epoch draws: images, or the questions of the objective answers."""
+        if any(turn_set.name == ANSWERS_SET for turn_set in self.sets):
+            return sum(len(turn_set.turns) for turn_set in self.sets)
+        return count_images(self.files)
 
     def set_shares(self, config: TrainConfig) -> list[float]:
         """The share of the draws that each set has."""
@@ -61,7 +74,9 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
         PreflightError: fewer images than a batch can be learnt from, or sets that cannot be mixed.
     """
     spec = config.objective_spec
-    if spec.draws_single_turns:
+    if config.objective == "answers":
+        data = _load_answer_pairs(source, config)
+    elif spec.draws_single_turns:
         data = _load_single_turns(source, config)
     else:
         data = _load_whole_records(source, config)
@@ -71,14 +86,24 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
             "without the turns before them",
             data.num_follow_ups,
         )
-    images = count_images(data.files)
-    if images < config.optim.batch_size:
+    if data.epoch_size < config.optim.batch_size:
+        what = "questions" if config.objective == "answers" else "images"
         raise PreflightError(
-            f"--input {' '.join(config.input)}: {images} images to learn from, fewer than "
+            f"--input {' '.join(config.input)}: {data.epoch_size} {what} to learn from, fewer than "
             f"--optim.batch-size {config.optim.batch_size}; an image needs {spec.requirement}, "
-            f"and {data.num_left_out} images have none"
+            f"and {data.num_left_out} images have none{_explain_left_out(data.left_out_turns)}"
         )
     return data
+
+
+def _explain_left_out(left_out_turns: dict[str, int]) -> str:
+    """Why turns are not learnt, and what to do; empty where none is left out."""
+    if not left_out_turns:
+        return ""
+    return (
+        f" (turns left out: {_list_counts(left_out_turns)}); jobs.generate --answers K samples "
+        "more answers to each question"
+    )
 
 
 def _load_whole_records(source: Source, config: TrainConfig) -> TrainingData:
@@ -142,27 +167,87 @@ def _load_single_turns(source: Source, config: TrainConfig) -> TrainingData:
         max_held_out=config.progress.max_held_out,
     )
     config.mixture.check_sets(turns, sources)
+    files, sets = _number_files(turns)
+    return TrainingData(
+        files=files,
+        held_out=held_out,
+        quantiles={},
+        read=source.read,
+        sets=sets,
+        num_left_out=num_left_out,
+        num_follow_ups=num_follow_ups,
+    )
+
+
+def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
+    """Questions whose answers differ, each once an epoch."""
+    assert isinstance(source, RecordsSource), "only a run has scores"
+    num_left_out = 0
+    left_out: Counter[str] = Counter()
+
+    def find_sets(record: Record) -> dict[int, str]:
+        nonlocal num_left_out
+        pairs = find_pairs(record, config.answers)
+        left_out.update(reason for reason in pairs.values() if not isinstance(reason, AnswerPair))
+        sets = {place: ANSWERS_SET for place, pair in pairs.items() if isinstance(pair, AnswerPair)}
+        num_left_out += not sets
+        return sets
+
+    score = config.answers.score
+    alternative = "alternatives.list.element"
+    records = source.read_columns(
+        ("image_id", "status", "meta"),
+        (
+            *("kind", "status", "question", "answer", f"scores.{score}"),
+            *("draft", f"draft_scores.{score}"),
+            *(f"{alternative}.{name}" for name in ("answer", "status", f"scores.{score}")),
+        ),
+    )
+    turns, held_out = scan.find_turns_by_set(
+        records,
+        find_sets,
+        held_out_share=config.progress.held_out,
+        max_held_out=config.progress.max_held_out,
+    )
+    files, sets = _number_files(turns)
+    left_out_turns = {str(name): left_out[name] for name in LEFT_OUT_REASONS if left_out[name]}
+    log.info(
+        "%d questions to learn from; turns left out: %s",
+        sum(len(turn_set.turns) for turn_set in sets),
+        _list_counts(left_out_turns),
+    )
+    return TrainingData(
+        files=files,
+        held_out=held_out,
+        quantiles={},
+        read=source.read,
+        sets=sets,
+        num_left_out=num_left_out,
+        left_out_turns=left_out_turns,
+    )
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items()) or "none"
+
+
+def _number_files(
+    turns: Mapping[str, Sequence[scan.TurnAddress]],
+) -> tuple[tuple[FileRows, ...], tuple[TurnSet, ...]]:
+    """The rows that hold the turns of some sets, and the sets, whose files are numbered."""
     rows_of_file: dict[str, set[int]] = {}
     for address in (address for addresses in turns.values() for address in addresses):
         rows_of_file.setdefault(address.file, set()).add(address.row)
     files = sorted(rows_of_file)
     numbers = {file: number for number, file in enumerate(files)}
-    return TrainingData(
-        files=tuple(
-            FileRows(address=file, rows=tuple(sorted(rows_of_file[file]))) for file in files
-        ),
-        held_out=held_out,
-        quantiles={},
-        read=source.read,
-        sets=tuple(
-            TurnSet.from_list(
-                name, [(numbers[address.file], address.row, address.place) for address in addresses]
-            )
-            for name, addresses in turns.items()
-        ),
-        num_left_out=num_left_out,
-        num_follow_ups=num_follow_ups,
+    file_rows = (FileRows(address=file, rows=tuple(sorted(rows_of_file[file]))) for file in files)
+    sets = (
+        TurnSet.from_list(
+            name, [(numbers[address.file], address.row, address.place) for address in addresses]
+        )
+        for name, addresses in turns.items()
     )
+    return tuple(file_rows), tuple(sets)
 
 
 def _count_follow_ups(record: Record) -> int:

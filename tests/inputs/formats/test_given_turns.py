@@ -183,6 +183,22 @@ def test_our_own_turns_come_back_without_their_scores() -> None:
         assert all(turn.get(name) == before[name] for name in before if "scores" not in name)
 
 
+def test_alternatives_come_back_where_they_are_ours_and_a_scorer_decides_anew_of_them() -> None:
+    theirs: list[Any] = [
+        {"answer": "A", "num_samples": 2, "status": "too_long", "scores": {"gain": 1.0}},
+        {"answer": "B", "num_samples": 1, "status": "truncated"},
+        *({"answer": "C"}, {"answer": 3, "num_samples": 1}, "D", {"num_samples": 1}),
+        *({"answer": "E", "num_samples": number} for number in (0, 2**31, "1")),
+    ]
+    turn = {"question": "Q", "answer": "A", "alternatives": theirs}
+    assert read_turns([turn], "auto")[0]["alternatives"] == [
+        {"answer": "A", "num_samples": 2, "status": "ok", "scores": None},
+        {"answer": "B", "num_samples": 1, "status": "truncated", "scores": None},
+    ]
+    (other,) = read_turns([{**turn, "alternatives": "none"}], "auto")
+    assert other["alternatives"] is None
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

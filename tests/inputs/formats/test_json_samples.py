@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.inputs.formats import json_text
+from c3l_ray.inputs.formats import json_samples, json_text
 from c3l_ray.inputs.formats.json_samples import Entry, MalformedList, parse_file, parse_range
 from c3l_ray.storage import Location
 
@@ -184,3 +184,23 @@ def test_what_is_no_list_says_where(content: bytes, message: str, tmp_path: Path
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(MalformedList, match=message):
         parse(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_brackets_that_are_nested_deep_cost_their_sample_alone(name: str, tmp_path: Path) -> None:
+    deep = "[" * json_samples.MAX_NESTING + "]" * json_samples.MAX_NESTING
+    flat = "[" + ", ".join(["[]"] * 2 * json_samples.MAX_NESTING) + "]"
+    samples = [f'{{"image": "a.png", "x": {content}}}' for content in (flat, deep, "[]")]
+    text = "\n".join(samples) if name == "a.jsonl" else f"[{', '.join(samples)}]"
+    (tmp_path / name).write_text(text)
+    faults = [entry.fault for entry in parse(tmp_path / name)]
+    assert faults == [None, "brackets nested over 100 deep", None]
+
+
+@pytest.mark.parametrize("depth", [990, 1_000_000])
+def test_brackets_that_python_cannot_follow_cost_their_line_alone(
+    depth: int, tmp_path: Path
+) -> None:
+    lines = ['{"image": "a.png"}', f'{{"x": {"[" * depth}{"]" * depth}}}', '{"image": "b.png"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert [entry.sample is None for entry in parse(tmp_path / "a.jsonl")] == [False, True, False]

@@ -1,9 +1,12 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from c3l_ray.methods.i2c import Floats
 from c3l_ray.train.learning import losses
+from c3l_ray.train.objectives import PairLoss
 from tests.train.learning.builders import random_tensor
 
 
@@ -38,6 +41,25 @@ def test_info_nce_sums_over_the_allowed_turns_only() -> None:
         terms = np.exp(np.array(cosines) / 0.2)
         assert np.isclose(loss_B[b], -np.log(terms[0] / terms.sum()))
         assert np.allclose(cosine_BR[b, members], cosines)
+
+
+@pytest.mark.parametrize("kind", ["dpo", "ipo"])
+def test_the_loss_on_pairs_and_its_gradient_are_numpys(kind: PairLoss) -> None:
+    beta, step = 0.3, 1e-6
+
+    def compute(gain_B: Floats) -> Floats:
+        if kind == "ipo":
+            return (gain_B - 1 / (2 * beta)) ** 2
+        return np.log(1 + np.exp(-beta * gain_B))
+
+    gain_B = np.array([-40.0, -2.0, 0.0, 1.5, 30.0])
+    leaf_B = torch.tensor(gain_B, requires_grad=True)
+    loss_B = losses.prefer_best(leaf_B, kind, beta)
+    assert np.allclose(loss_B.detach().numpy(), compute(gain_B), rtol=1e-9)
+    loss_B.sum().backward()
+    assert leaf_B.grad is not None
+    slopes_B = (compute(gain_B + step) - compute(gain_B - step)) / (2 * step)
+    assert np.allclose(leaf_B.grad.numpy(), slopes_B, atol=1e-6)
 
 
 def test_an_anchor_without_negatives_has_no_loss() -> None:

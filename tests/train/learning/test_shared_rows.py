@@ -14,13 +14,14 @@ from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.learning.loading import load_learner, trainable_parameters
 from c3l_ray.train.learning.shared_rows import select_images, select_texts, share_prefixes
 from c3l_ray.train.learning.trainer import Trainer
-from c3l_ray.train.objectives import Contrast
+from c3l_ray.train.objectives import Answers, Contrast
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.training_config import ModelToTune
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
 from tests.train.learning.builders import CPU, encode_scenes, make_batch
 from tests.train.records import MakeTrainConfig
 
+NEEDS_LORA = ("pairs", "full")
 ALWAYS = {"Qwen2.5-VL", "Gemma 3"}  # the rest take the marker `families`
 # Layers of linear attention, and image features that are added to several layers' tokens.
 NOT_SHARED = [
@@ -57,21 +58,24 @@ def compute(learner: Learner, micro_batch: MicroBatch) -> tuple[dict[str, float]
     return {name: value.item() for name, value in sums.items()}, gradient
 
 
-CONTRASTS = {
-    "hidden": Contrast(),
-    "embedding": Contrast(representation="embedding"),
-    "description": Contrast(anchor="description", in_batch_negatives=True),
-    "likelihood": Contrast(similarity="likelihood"),
+LOSSES: dict[str, dict[str, Any]] = {
+    "hidden": {"contrast": Contrast()},
+    "embedding": {"contrast": Contrast(representation="embedding")},
+    "description": {"contrast": Contrast(anchor="description", in_batch_negatives=True)},
+    "likelihood": {"contrast": Contrast(similarity="likelihood")},
+    "pairs": {"objective": "answers", "answers": Answers(pair_weight=1.0)},
 }
 
 
-@pytest.mark.parametrize("contrast", CONTRASTS)
-@pytest.mark.parametrize("tune", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("loss", "tune"),
+    [(loss, tune) for loss in LOSSES for tune in ("lora", "full") if (loss, tune) != NEEDS_LORA],
+)
 def test_losses_and_gradients_are_those_of_rows_of_their_own(
-    train_config: MakeTrainConfig, checkpoint: Path, contrast: str, tune: Any
+    train_config: MakeTrainConfig, checkpoint: Path, loss: str, tune: Any
 ) -> None:
     model = ModelToTune(name=str(checkpoint), tune=tune)
-    config = train_config(model=model, contrast=CONTRASTS[contrast])
+    config = train_config(model=model, **LOSSES[loss])
     learner = load_learner(config, torch.float32, CPU).train()
     micro_batch = encode_scenes(config, 0, 1)
     expected_sums, expected_gradient = compute(learner, micro_batch)
@@ -88,7 +92,7 @@ def test_losses_and_gradients_are_those_of_rows_of_their_own(
         len(ends_BL), 1, ends_BL.shape[1], ends_BL.shape[1], dtype=torch.bool
     ).tril()
     wrong_sums, wrong_gradient = compute(learner, micro_batch)
-    if contrast != "embedding":  # no mask changes those
+    if loss != "embedding":  # no mask changes those
         assert wrong_sums != pytest.approx(expected_sums, rel=1e-3)
     assert (wrong_gradient - expected_gradient).norm() > 1e-3 * expected_gradient.norm()
 

@@ -9,11 +9,19 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from c3l_ray import chat
+from c3l_ray.images import decode_image
 from c3l_ray.train.learning import export
+from c3l_ray.train.learning.readable import Prompt, measure_readable_share, write_replies
 from c3l_ray.train.learning.trainer import Trainer, choose_dtype, learning_rate_at
+from c3l_ray.train.objectives import Answers
+from c3l_ray.train.reading.encode import load_processor
 from c3l_ray.train.training_config import Optimization, TrainConfig, Workers
 from tests.train.learning.builders import CPU, SHIPPED_MODEL, compute_gradients, make_batch
-from tests.train.records import MakeTrainConfig
+from tests.train.records import MakeTrainConfig, make_record
+
+PAIRS = Answers(pair_weight=1.0, anchor=0.5)
+PROCESSOR = load_processor(SHIPPED_MODEL.name)
 
 
 def run_steps(trainer: Trainer, steps: range) -> list[float]:
@@ -23,12 +31,15 @@ def run_steps(trainer: Trainer, steps: range) -> list[float]:
     ]
 
 
-@pytest.mark.parametrize(("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3)])
+@pytest.mark.parametrize(
+    ("objective", "batch_size"), [("c3l", 1), ("cgvlm", 3), ("vigc", 3), ("answers", 1)]
+)
 def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
     train_config: MakeTrainConfig, tmp_path: Path, objective: str, batch_size: int
 ) -> None:
     config = train_config(
         objective=objective,
+        answers=PAIRS,
         optim=Optimization(batch_size=batch_size, micro_batch=2),
         model=dataclasses.replace(SHIPPED_MODEL, lora_dropout=0.1),  # random numbers matter
     )
@@ -42,7 +53,7 @@ def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
     assert len(set(expected)) == 20
 
 
-@pytest.mark.parametrize("objective", ["c3l", "vigc"])
+@pytest.mark.parametrize("objective", ["c3l", "vigc", "answers"])
 def test_learning_lowers_the_loss(train_config: MakeTrainConfig, objective: str) -> None:
     config = train_config(objective=objective, optim=Optimization(batch_size=2))
     losses = run_steps(Trainer(config, 12, CPU), range(12))
@@ -59,12 +70,13 @@ def test_the_learning_rate_rises_and_falls_along_a_cosine(
     assert learning_rate_at(config, step, 20) == pytest.approx(3.0 * expected)
 
 
-@pytest.mark.parametrize("objective", ["c3l", "cgvlm", "vigc"])
+@pytest.mark.parametrize("objective", ["c3l", "cgvlm", "vigc", "answers"])
 def test_bfloat16_computes_close_to_float32(train_config: MakeTrainConfig, objective: str) -> None:
     losses = {}
     for name in ("float32", "bfloat16"):
         config = train_config(
             objective=objective,
+            answers=PAIRS,
             model=dataclasses.replace(SHIPPED_MODEL, precision=name),
             optim=Optimization(batch_size=2),
         )
@@ -74,6 +86,7 @@ def test_bfloat16_computes_close_to_float32(train_config: MakeTrainConfig, objec
     assert losses["bfloat16"] != losses["float32"]
 
 
+ANSWERS_SHARDED = "answers sharded, shared prefixes, activations twice"
 CASES: dict[str, tuple[Any, Any, int, int]] = {
     # name: objective, sharding, images, images computed at once by one worker of two
     "c3l": ("c3l", "ddp", 4, 2),
@@ -90,6 +103,8 @@ CASES: dict[str, tuple[Any, Any, int, int]] = {
     "c3l, shared prefixes, activations twice": ("c3l", "ddp", 4, 1),
     "c3l sharded, shared prefixes, activations twice": ("c3l", "fsdp", 4, 1),
     "cgvlm sharded, activations twice": ("cgvlm", "fsdp", 4, 1),
+    "answers in micro-batches, uneven": ("answers", "ddp", 5, 2),
+    ANSWERS_SHARDED: ("answers", "fsdp", 4, 1),
 }
 
 
@@ -102,6 +117,7 @@ def make_case_config(name: str, *, num_workers: int) -> TrainConfig:
             SHIPPED_MODEL, activation_checkpointing="on" if "twice" in name else "off"
         ),
         objective=objective,
+        answers=PAIRS,
         optim=Optimization(
             batch_size=batch_size, micro_batch=micro_batch if num_workers > 1 else batch_size
         ),
@@ -125,11 +141,41 @@ def run_worker(rank: int, num_workers: int, folder: str) -> None:
         trainer.adamw.zero_grad()
         losses = [trainer.step(step, batch)["loss"] for step in range(2)]
         dist.all_reduce(losses[1])
+        if name == ANSWERS_SHARDED:
+            replies = write_replies(trainer, make_prompts()[rank::num_workers], PROCESSOR)
+            Path(f"{folder}/replies-{rank}").write_text("\n".join(replies))
         trainer.save(Path(folder) / f"state-{number}")
         weights = dict(export.gather_tuned_weights(trainer.learner))
         if rank == 0:
             torch.save((gradients, losses[1], weights), f"{folder}/case-{number}.pt")
     dist.destroy_process_group()
+
+
+def make_prompts() -> list[Prompt]:
+    records = [make_record(number) for number in range(4)]
+    return [
+        Prompt(
+            image=decode_image(record["image"], 10**6),
+            text=chat.answer_prompt(PROCESSOR, record["turns"][1]["instruction"], with_image=True),
+            number=number,
+        )
+        for number, record in enumerate(records)
+    ]
+
+
+def test_two_workers_write_the_replies_that_one_does(two_workers: Path) -> None:
+    trainer = Trainer(make_case_config(ANSWERS_SHARDED, num_workers=1), 10, CPU)
+    trainer.restore(two_workers / f"state-{list(CASES).index(ANSWERS_SHARDED)}")
+    state = torch.random.get_rng_state()
+    replies = write_replies(trainer, make_prompts(), PROCESSOR)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all("Question:" in reply for reply in replies) and len(set(replies)) == 4
+    for rank in range(2):
+        theirs = (two_workers / f"replies-{rank}").read_text().split("\n")
+        assert theirs == replies[rank::2]
+    assert trainer.learner.training
+    share = measure_readable_share(trainer, make_prompts(), 3, PROCESSOR)
+    assert share == 1.0
 
 
 @pytest.fixture(scope="module")

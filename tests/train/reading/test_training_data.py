@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from c3l_ray.config import SelectConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.scenes.world import write_shard
 from c3l_ray.schema import Record
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.objectives import ObjectiveName
 from c3l_ray.train.reading.chat_text import Example
 from c3l_ray.train.reading.examples import make_example
@@ -174,6 +174,7 @@ def test_conversations_are_learnt_whole(
         top=ALL_TURNS,
         require_gain=False,
         group="image",
+        llava="images",
     )
     select_turns(select)
     texts = {}

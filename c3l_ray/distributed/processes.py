@@ -1,0 +1,122 @@
+"""The processes that generate and score, as Ray's actors."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from c3l_ray.config import AnswerConfig, GeneratingConfig, RecordsConfig
+from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
+from c3l_ray.errors import EngineFailure, ScorerFailure
+
+UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
+GENERATOR_RESTARTED = (
+    "a generating process died and was started again; the log files of Ray's workers say why"
+)
+SCORER_RESTARTED = (
+    "a scoring process failed and was started again; the log files of Ray's workers say why"
+)
+
+log = logging.getLogger(__name__)
+
+
+class GeneratorProcess:
+    """A generating actor in a process that ends when its engine does.
+
+    The process that Ray starts in its place notes it, in the first unit that it generates.
+    """
+
+    def __init__(
+        self, generator: type | None, config: GeneratingConfig, surroundings: Surroundings
+    ) -> None:
+        from c3l_ray.inference.answer_generator import AnswerGenerator
+        from c3l_ray.inference.turn_generator import TurnGenerator
+
+        of_job = AnswerGenerator if isinstance(config, AnswerConfig) else TurnGenerator
+        self.steps = UnitSteps(GENERATING, surroundings, starts=True, restarted=GENERATOR_RESTARTED)
+        self.generator = (generator or of_job)(config)
+        self._places = asyncio.Semaphore(UNITS_PER_GENERATOR)
+        self._waits_for_all = asyncio.Lock()
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        if not self.steps.is_suspect(table):
+            async with self._places:
+                return await self._generate(table)
+        async with self._waits_for_all:
+            for _ in range(UNITS_PER_GENERATOR):
+                await self._places.acquire()
+            try:
+                return await self._generate(table)
+            finally:
+                for _ in range(UNITS_PER_GENERATOR):
+                    self._places.release()
+
+    async def _generate(self, table: pa.Table) -> pa.Table:
+        steps = self.steps.of_unit(table)
+        advance: Callable[[], pa.Table] = lambda: next(steps)  # noqa: E731
+        while True:
+            try:
+                part = advance()
+            except StopIteration as end:
+                return end.value
+            try:
+                result = await self.generator(part)
+            except EngineFailure as error:
+                log.error("the engine died, and its process ends: %s", error)
+                os._exit(1)
+            except Exception as error:
+                advance = _throwing(steps, error)
+            else:
+                advance = _sending(steps, result)
+
+
+class ScorerProcess:
+    """A scoring actor in a process that ends when its model fails on everything.
+
+    The process that Ray starts in its place notes it. Where that one fails on its first unit too,
+    the job ends with the reason.
+    """
+
+    def __init__(
+        self,
+        scorer: type | None,
+        config: RecordsConfig,
+        surroundings: Surroundings,
+        generates: bool,
+    ) -> None:
+        from c3l_ray.inference.turn_scorer import TurnScorer
+
+        self.steps = UnitSteps(
+            SCORING, surroundings, starts=not generates, restarted=SCORER_RESTARTED
+        )
+        self.scorer = (scorer or TurnScorer)(config)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        steps = self.steps.of_unit(table)
+        advance: Callable[[], pa.Table] = lambda: next(steps)  # noqa: E731
+        while True:
+            try:
+                part = advance()
+            except StopIteration as end:
+                return end.value
+            try:
+                result = self.scorer(part)
+            except ScorerFailure as error:
+                if self.steps.is_unproven:
+                    raise
+                log.error("the scorer failed, and its process ends: %s", error)
+                os._exit(1)
+            except Exception as error:
+                advance = _throwing(steps, error)
+            else:
+                advance = _sending(steps, result)
+
+
+def _throwing(steps: Steps, error: Exception) -> Callable[[], pa.Table]:
+    return lambda: steps.throw(error)
+
+
+def _sending(steps: Steps, result: pa.Table) -> Callable[[], pa.Table]:
+    return lambda: steps.send(result)

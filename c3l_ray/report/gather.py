@@ -1,0 +1,178 @@
+"""What a report is about: runs, trainings and selections, found in the folders that a user names.
+
+Nothing but small JSON is read here, so that a run may go on meanwhile.
+"""
+
+import functools
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from c3l_ray import storage
+from c3l_ray.errors import PreflightError
+from c3l_ray.runs.commit import Manifest, read_manifests
+from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
+
+MEASUREMENTS = "measurements.json"  # of jobs.train
+DATASET = "dataset"  # where jobs.select and jobs.c3l write by default
+FLAG = "RUN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """An output of jobs.generate or jobs.score, as it is now.
+
+    Attributes:
+        name: by which the report calls it.
+        folder: where it lies.
+        report: its run.json, of which a run that has just begun has little.
+        manifests: of its committed units that have a file.
+        counts: summed over all committed units.
+    """
+
+    name: str
+    folder: RunFolder
+    report: dict[str, Any]
+    manifests: list[Manifest]
+    counts: Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """An output of jobs.train: its name, folder, run.json and lines of measurements."""
+
+    name: str
+    folder: RunFolder
+    report: dict[str, Any]
+    measurements: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """An output of jobs.select: its name, folder and selection.json."""
+
+    name: str
+    folder: RunFolder
+    selection: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that a report is about, in the order in which it was named."""
+
+    runs: list[Run]
+    trainings: list[Training]
+    datasets: list[Dataset]
+
+    def datasets_of(self, run: Run) -> list[Dataset]:
+        """The selections that were made from a run."""
+        origin = run.report.get("origin")
+        return [dataset for dataset in self.datasets if dataset.selection.get("origin") == origin]
+
+
+def find_outputs(paths: Sequence[str]) -> Findings:
+    """The outputs in these folders, and those inside a folder of jobs.c3l.
+
+    Raises:
+        PreflightError: a folder is no output of a job, or of another version.
+        C3LError: a manifest cannot be read.
+        OSError: the storage failed.
+    """
+    found: dict[str, Run | Training | Dataset] = {}  # by address, so that none is there twice
+    for path in paths:
+        top = _last_part(path)
+        for part in _find_in(path, top if len(paths) > 1 else ""):
+            found.setdefault(part.folder.location.address, part)
+    parts = list(found.values())
+    return Findings(
+        runs=[part for part in parts if isinstance(part, Run)],
+        trainings=[part for part in parts if isinstance(part, Training)],
+        datasets=[part for part in parts if isinstance(part, Dataset)],
+    )
+
+
+def _find_in(path: str, prefix: str) -> Iterator[Run | Training | Dataset]:
+    """The output in a folder, or those of the stages in it, under names with this prefix."""
+    folder = RunFolder.open(path.rstrip("/") or "/", FLAG)
+    report = _read_json(folder, REPORT)
+    name = prefix or _last_part(path)
+    if report is None:
+        selection = _read_json(folder, SELECTION)
+        if selection is not None:
+            yield Dataset(name=name, folder=folder, selection=selection)
+            return
+        folder.read_run()  # says what it is
+    assert report is not None
+    match report.get("job"):
+        case "c3l":
+            for stage in _list_stages(folder):
+                stage_name = f"{prefix}/{stage}" if prefix else stage
+                yield from _find_in(f"{folder.path}/{stage}", stage_name)
+        case "train":
+            measurements = _read_json(folder, MEASUREMENTS, list) or []
+            yield Training(name=name, folder=folder, report=report, measurements=measurements)
+        case _:
+            report = folder.read_run()
+            manifests = list(read_manifests(folder))
+            yield Run(
+                name=name,
+                folder=folder,
+                report=report,
+                manifests=[manifest for manifest in manifests if manifest.file],
+                counts=functools.reduce(
+                    operator.add, (manifest.counts for manifest in manifests), Counts()
+                ),
+            )
+            selection = _read_json(RunFolder.open(f"{folder.path}/{DATASET}", FLAG), SELECTION)
+            if selection is not None:
+                dataset = RunFolder.open(f"{folder.path}/{DATASET}", FLAG)
+                yield Dataset(name=f"{name}/{DATASET}", folder=dataset, selection=selection)
+
+
+def _list_stages(folder: RunFolder) -> list[str]:
+    """The folders of the stages of jobs.c3l that have begun, in their order."""
+
+    def order(name: str) -> tuple[int, int]:
+        job, _, number = name.partition("-")
+        return (int(number), ("round", "train").index(job)) if number else (1 << 62, 0)
+
+    names = [child.name for child in folder.location.list_children()]
+    stages = [
+        name
+        for name in names
+        if name == DATASET
+        or (name.partition("-")[0] in ("round", "train") and name.partition("-")[2].isdecimal())
+    ]
+    reports = (REPORT, SELECTION)
+    begun = [
+        stage
+        for stage in stages
+        if any((folder.location / stage / report).exists() for report in reports)
+    ]
+    return sorted(begun, key=order)
+
+
+def _read_json(folder: RunFolder, name: str, kind: type = dict) -> Any | None:
+    """The JSON of a file, or None where there is none.
+
+    Raises:
+        PreflightError: it cannot be read, or is JSON of another kind.
+    """
+    try:
+        content = folder.read_json(name)
+    except NotADirectoryError as error:
+        raise PreflightError(
+            f"{FLAG} {folder.path}: is a file, not the output folder of a job"
+        ) from error
+    except storage.ERRORS as error:
+        raise PreflightError(f"{FLAG} {folder.path}: {name} cannot be read: {error}") from error
+    if content is not None and not isinstance(content, kind):
+        raise PreflightError(f"{FLAG} {folder.path}: its {name} is not that of a job")
+    return content
+
+
+def _last_part(path: str) -> str:
+    return PurePosixPath(path).name or path

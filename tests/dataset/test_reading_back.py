@@ -1,0 +1,75 @@
+"""The jobs that score and train read a dataset as they read the records that it was made of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c3l_ray.dataset.select import select_turns
+from c3l_ray.inputs.find import find_shards
+from c3l_ray.inputs.layout import Layout, TurnsLayout
+from c3l_ray.inputs.read import index_shard, read_unit
+from c3l_ray.schema import FOLLOW_UP, GIVEN
+from c3l_ray.select_config import SelectConfig
+from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
+
+IDS = ["0" * 16, "1" * 16]
+META = '{"id": 1, "image": "coco/1.jpg"}'
+
+
+def read_dataset(path: Path, layout: Layout) -> list[dict[str, Any]]:
+    rows = []
+    for shard in find_shards((str(path),), layout):
+        for unit in index_shard(shard, layout):
+            rows += read_unit(unit, layout).to_pylist()
+    return rows
+
+
+def name_turns(row: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (turn["kind"], turn["instruction"], turn["question"], turn["answer"], turn["draft"])
+        for turn in row["turns"]
+    ]
+
+
+@pytest.mark.parametrize("group", ["turn", "image"])
+def test_turns_keep_what_training_and_scoring_look_at(write_run: WriteRun, group: Any) -> None:
+    given = {**make_turn(0.5), "kind": GIVEN, "instruction": "Be brief.", "draft": None}
+    follow_up = {**given, "kind": FOLLOW_UP, "question": "And then?"}
+    turns = [[make_turn(0.3), {**make_turn(0.1), "kind": "yes_no"}], [given, follow_up]]
+    path = write_run(turns, meta=META, image_ids=IDS)
+    before = read_dataset(path, TurnsLayout())
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, group=group, llava="images", seed=0))
+    rows = read_dataset(path / "dataset", TurnsLayout())
+    kept = ("image_id", "source", "key", "caption", "meta", "image")
+    if group == "image":
+        assert [name_turns(row) for row in rows] == [name_turns(row) for row in before]
+        assert [[row[name] for name in kept] for row in rows] == [
+            [row[name] for name in kept] for row in before
+        ]
+    else:
+        of_turns = [(row, name) for row in before for name in name_turns(row)]
+        assert [name_turns(row) for row in rows] == [[name] for _, name in of_turns]
+        assert [[row[name] for name in kept] for row in rows] == [
+            [row[name] for name in kept] for row, _ in of_turns
+        ]
+    assert all(turn["status"] == "ok" for row in rows for turn in row["turns"])
+    assert all(row["error"] is None for row in rows)
+
+
+def test_images_and_captions_are_read_without_turns(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.3)], [make_turn(0.1)]])
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    rows = read_dataset(path / "dataset", Layout())
+    assert [row["key"] for row in rows] == ["0", "1"] and all(row["image"] for row in rows)
+
+
+def test_a_pair_is_read_as_its_better_answer(write_run: WriteRun) -> None:
+    scores = dict.fromkeys(make_turn(0.5)["scores"], 0.1)
+    worse = {"answer": "worse", "num_samples": 1, "status": "ok", "scores": scores}
+    path = write_run([[{**make_turn(0.5), "alternatives": [worse]}]], image_ids=IDS[:1])
+    select_turns(SelectConfig(input=str(path), export="preference"))
+    (row,) = read_dataset(path / "dataset", TurnsLayout())
+    (turn,) = row["turns"]
+    assert (turn["question"], turn["answer"]) == ("q 0.5", "The circle is red.")
+    assert (turn["kind"], row["image_id"]) == ("dialogue", IDS[0])

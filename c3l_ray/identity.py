@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from c3l_ray import __version__, schema
+from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import (
     INSTRUCTIONS,
-    AnswerConfig,
     GenerateConfig,
     GeneratingConfig,
     RecordsConfig,

@@ -18,7 +18,7 @@ Exit status: 0 finished, 2 refused before the start, 4 more failed images than
 --max-failed-share, 130 interrupted, 1 any other failure.
 """
 
-from c3l_ray.config import AnswerConfig
+from c3l_ray.answer_config import AnswerConfig
 from jobs.command_line import main
 
 

@@ -37,7 +37,7 @@ from jobs.command_line import main
 
 if TYPE_CHECKING:
     from c3l_ray.runs.report import RecordsReport
-    from c3l_ray.workflows.train import TrainingReport
+    from c3l_ray.workflows.training_report import TrainingReport
 
 
 def run(config: C3LConfig) -> None:

@@ -3,15 +3,16 @@
     python -m jobs.demo
 
 Draws 400 scenes whose truth is known, packs 20 photographs beside them, and
-runs C3L on them: the tiny LLaVA writes five turns for each image, it is tuned
-on the best turn of each image and the others, the tuned model writes the turns
-anew, and the top tenth of each kind is kept. The best turn is the one with the
-lowest visual_ifd, the score that tells truth best here; the paper's score is
-i2c.
+runs jobs.c3l on them: the tiny LLaVA writes five turns for each image and six
+more answers to each question, it is tuned on the best answer to each question
+whose answers differ, the tuned model writes the turns anew, and the top tenth
+of each kind is kept. Answers are ranked by grounding and turns by visual_ifd;
+the paper's score is i2c, and the paper tunes on the turns of an image.
 
-Then it shows how much of each round is true, how varied its questions are, and
-what various scores would keep of it. The tiny model knows coloured shapes only:
-what it says of a photograph is hallucination, which the scores should show.
+Then it shows how much of each round is true, with the standard error of the
+difference, how varied the questions are, and what various scores would keep.
+The tiny model knows coloured shapes only: what it says of a photograph is
+hallucination, which the scores should show.
 """
 
 import shutil
@@ -27,14 +28,13 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
-from c3l_ray.train.objectives import Answers
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l import C3LConfig, run_c3l
 from jobs.command_line import AFRESH, main
 
 if TYPE_CHECKING:
     from c3l_ray.runs.report import RecordsReport
-    from c3l_ray.workflows.train import TrainingReport
+    from c3l_ray.workflows.training_report import TrainingReport
 
 SKIMAGE = (
     "astronaut.png",
@@ -59,7 +59,7 @@ SKIMAGE = (
 SKLEARN = ("china.jpg", "flower.jpg")
 PHOTOGRAPHS = "photographs.tar"
 SCENES_PER_SHARD = 50
-BY: RankedBy = "grounding"
+BY: RankedBy = "visual_ifd"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,6 @@ def make_c3l_config(config: DemoConfig) -> C3LConfig:
         answers=6,
         tuning=TuningOptions(max_len=256),
         training=TrainingOptions(
-            answers=Answers(by=BY),
             optim=Optimization(batch_size=16, micro_batch=16, epochs=3, learning_rate=1e-3),
         ),
     )

@@ -4,9 +4,8 @@ from typing import Any
 import pytest
 
 from c3l_ray import __version__, identity
+from c3l_ray.answer_config import AnswerConfig, AnswerSampling
 from c3l_ray.config import (
-    AnswerConfig,
-    AnswerSampling,
     ClipModel,
     GenerateConfig,
     GeneratorModel,

@@ -42,9 +42,10 @@ PARTS = {
     "config": Part(
         "errors flags inputs.layout methods methods.scores ranges stopping template_args"
     ),
+    "answer_config": Part("config inputs.layout ranges"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
-    "identity": Part("config methods schema"),
+    "identity": Part("answer_config config methods schema"),
     # What is known of the papers knows no model, no file and no process.
     "methods.scores": Part(),
     "methods": Part("flags methods.scores ranges schema", "numpy"),
@@ -66,7 +67,8 @@ PARTS = {
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
-        "chat config errors images inference.logit_transform inference.pack_attention "
+        "answer_config chat config errors images inference.logit_transform "
+        "inference.pack_attention "
         "inference.packing inference.rounding methods model_files processors schema template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
@@ -76,7 +78,8 @@ PARTS = {
     "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part(
-        "config distributed.stop_flag errors inference inputs inputs.layout runs schema stopping",
+        "answer_config config distributed.stop_flag errors inference inputs inputs.layout runs "
+        "schema stopping",
         "pyarrow ray",
     ),
     # How training stops, too.
@@ -125,15 +128,17 @@ PARTS = {
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
-        "chat config dataset distributed distributed.stop_flag errors identity images inference "
+        "answer_config chat config dataset distributed distributed.stop_flag errors identity "
+        "images inference "
         "inputs methods.scores processors ranges report runs schema select_config storage "
         "train.devices train.fit train.identity train.learning train.reading "
         "train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "config dataset errors evaluation flags methods.scores ranges runs scenes select_config "
-        "stopping train.objectives train.training_config workflows",
+        "answer_config config dataset errors evaluation flags methods.scores ranges runs scenes "
+        "select_config "
+        "stopping train.training_config workflows",
         "tyro",
     ),
 }

@@ -15,7 +15,8 @@ import pytest
 import tyro
 
 from c3l_ray import config, errors, schema, stopping
-from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig
+from c3l_ray.answer_config import AnswerConfig
+from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.dataset.columns import CONVERSATION_OF_TURN, PREFERENCE
 from c3l_ray.dataset.preference import NoPair
 from c3l_ray.dataset.report import SelectionReport
@@ -31,7 +32,7 @@ from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
 from c3l_ray.workflows.c3l_report import C3LReport
-from c3l_ray.workflows.train import TrainingReport
+from c3l_ray.workflows.training_report import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, WorldConfig

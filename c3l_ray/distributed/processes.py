@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from c3l_ray.config import AnswerConfig, GeneratingConfig, RecordsConfig
+from c3l_ray.answer_config import AnswerConfig
+from c3l_ray.config import GeneratingConfig, RecordsConfig
 from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
 from c3l_ray.errors import EngineFailure, ScorerFailure
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from c3l_ray.config import AnswerConfig
+from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.inference.engine_protocol import GenerationEngine
 from c3l_ray.inference.generator import Generator
 from c3l_ray.methods import alternatives

@@ -24,7 +24,7 @@ from c3l_ray import __version__, storage
 from c3l_ray.errors import C3LError
 from c3l_ray.runs.counts import Counts, count_records
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.schema import IMAGES, RECORDS, TEXT_ONLY, RecordStatus, conform, error_reason
+from c3l_ray.schema import IMAGES, RECORDS, TEXT_ONLY, conform, error_reason
 from c3l_ray.storage import Location
 
 BATCH_ROWS = 16  # of which each may hold an image of many megabytes
@@ -137,7 +137,7 @@ def count_staged(staged: pa.Table, records: pa.Table) -> Counts:
 
 
 def name_edition(unit: str, edition: int) -> str:
-    """What the files of a unit's edition begin with; the first has the unit's name."""
+    """What files of a unit's edition begin with; those of the first begin with the unit's name."""
     return f"{unit}.{edition}" if edition else unit
 
 
@@ -236,10 +236,10 @@ def iterate_records(
     Raises:
         C3LError: as `read_file`.
     """
-    assert manifest.file is not None
     if columns is not None:
-        yield from read_file(folder, manifest.file, manifest.digest, columns).to_batches()
+        yield from read_records(folder, manifest, columns).to_batches()
         return
+    assert manifest.file is not None
     content = _read_content(folder.location / manifest.file, manifest.digest)
     file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
     yield from file.iter_batches(BATCH_ROWS, use_threads=False)
@@ -289,15 +289,12 @@ def make_records(staged: pa.Table, origin: str) -> pa.Table:
     errors = staged["error"].to_pylist()
     columns: dict[str, Any] = {name: staged[name] for name in (*IMAGES.names, "error")}
     columns["turns"] = [turns or [] for turns in staged["turns"].to_pylist()]
-    columns["status"] = [_record_status(error) for error in errors]
+    columns["status"] = [
+        "ok" if error is None else TEXT_ONLY if error_reason(error) == TEXT_ONLY else "failed"
+        for error in errors
+    ]
     columns["origin"] = [origin] * len(errors)
     return conform(columns, RECORDS)
-
-
-def _record_status(error: str | None) -> RecordStatus:
-    if error is None:
-        return "ok"
-    return TEXT_ONLY if error_reason(error) == TEXT_ONLY else "failed"
 
 
 def _digest(content: bytes) -> str:

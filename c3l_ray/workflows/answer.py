@@ -2,7 +2,7 @@
 
 import logging
 
-from c3l_ray.config import AnswerConfig
+from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.identity import answering_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder

@@ -13,7 +13,7 @@ from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.turn_tables import format_table, format_turn, make_printable
 from c3l_ray.workflows.c3l_report import C3LReport
-from c3l_ray.workflows.train import TrainingReport
+from c3l_ray.workflows.training_report import TrainingReport
 
 CONFOUNDED_FROM = 0.5  # a rank correlation with answer length that a user should know of
 LOSSES = ("loss", "contrastive", "nll", "pair")

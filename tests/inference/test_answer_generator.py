@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from c3l_ray import chat
-from c3l_ray.config import AnswerConfig, AnswerSampling, ClipModel, GeneratorModel
+from c3l_ray.answer_config import AnswerConfig, AnswerSampling
+from c3l_ray.config import ClipModel, GeneratorModel
 from c3l_ray.inference.answer_generator import AnswerGenerator
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
 from c3l_ray.inference.scripted_engine import ScriptedEngine

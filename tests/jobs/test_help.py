@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import AnswerConfig, GenerateConfig, ScoreConfig
+from c3l_ray.answer_config import AnswerConfig
+from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig

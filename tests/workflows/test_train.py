@@ -13,9 +13,10 @@ from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.training_config import ModelToTune, Optimization, Progress, TrainConfig
-from c3l_ray.workflows import train
+from c3l_ray.workflows import train, training_report
 from c3l_ray.workflows.summaries import summarize_training
-from c3l_ray.workflows.train import TrainingReport, train_model
+from c3l_ray.workflows.train import train_model
+from c3l_ray.workflows.training_report import TrainingReport
 from tests.train.records import write_run
 
 
@@ -61,12 +62,12 @@ def test_an_impossible_training_is_refused_before_the_start(
 
 def test_a_line_says_how_far_a_training_is_and_how_much_longer_it_takes() -> None:
     nothing = "progress steps=0/40 loss=? tokens_per_s=? minutes_left=?"
-    assert train._format_line([], 40) == nothing
+    assert training_report.format_progress([], 40) == nothing
     lines: list[dict[str, float | None]] = [
         {"step": 10, "loss": 2.0, "tokens_per_s": 1234.4, "seconds_per_step": 6.0},
         {"step": 20, "held_out_loss": 1.0, "loss": 1.5, "seconds_per_step": 3.0, "mfu": None},
     ]
-    line = train._format_line(lines, 40)
+    line = training_report.format_progress(lines, 40)
     assert line == "progress steps=20/40 loss=1.5 tokens_per_s=1234 minutes_left=1.0"
 
 
@@ -76,7 +77,7 @@ def test_a_report_counts_the_skipped_images_and_has_notes() -> None:
         {"held_out_loss": 2.0},
         {"loss": 0.5, "skipped_too_long": 3, "skipped_altered_text": 0},
     ]
-    assert train._skipped_images(train._last_measurements(lines)) == {"too_long": 3}
+    assert training_report.count_skipped(training_report.find_latest(lines)) == {"too_long": 3}
     report = TrainingReport(
         images=20,
         held_out_images=0,

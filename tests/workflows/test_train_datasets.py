@@ -20,7 +20,8 @@ from c3l_ray.train.training_config import (
     TrainConfig,
     Workers,
 )
-from c3l_ray.workflows.train import TrainingReport, train_model
+from c3l_ray.workflows.train import train_model
+from c3l_ray.workflows.training_report import TrainingReport
 from tests.inputs.messages import llava_messages
 from tests.train.records import encode_png, write_run
 

@@ -6,8 +6,8 @@ Draws 400 scenes whose truth is known, packs 20 photographs beside them, and
 runs jobs.c3l on them: the tiny LLaVA writes five turns for each image and six
 more answers to each question, it is tuned on the best answer to each question
 whose answers differ, the tuned model writes the turns anew, and the top tenth
-of each kind is kept. Answers are ranked by grounding and turns by visual_ifd;
-the paper's score is i2c, and the paper tunes on the turns of an image.
+of each kind is kept. Both are ranked by grounding. The paper ranks by i2c, and
+tunes on the turns of an image.
 
 Then it shows how much of each round is true, with the standard error of the
 difference, how varied the questions are, and what various scores would keep.
@@ -59,7 +59,7 @@ SKIMAGE = (
 SKLEARN = ("china.jpg", "flower.jpg")
 PHOTOGRAPHS = "photographs.tar"
 SCENES_PER_SHARD = 50
-BY: RankedBy = "visual_ifd"
+BY: RankedBy = "grounding"
 
 
 @dataclass(frozen=True, kw_only=True)

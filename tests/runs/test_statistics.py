@@ -73,13 +73,13 @@ def test_a_run_without_corrections_has_no_effect_of_them(tmp_path: Path) -> None
 
 def test_scores_are_summed_up_by_kind_and_at_their_ends(tmp_path: Path) -> None:
     folder, example = RunFolder.open(str(tmp_path)), RECORD["turns"][0]
-    values = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, math.nan, None]
+    values = [-0.5, -0.1, -0.9, -0.3, -0.7, -0.2, math.nan, None]
     turns = [
         {
             **example,
             "kind": "short" if place % 2 else "detail",
             "question": f"Question {place}?",
-            "scores": {"visual_ifd": value, "gain": math.inf, "clip": 0.5},
+            "scores": {"grounding": value, "gain": math.inf, "clip": 0.5},
         }
         for place, value in enumerate(values)
     ]
@@ -88,11 +88,11 @@ def test_scores_are_summed_up_by_kind_and_at_their_ends(tmp_path: Path) -> None:
         staged = stage_turns([*turns[number::2], unscored], f"u-{number}")
         commit_unit(folder, f"u-{number}", "a.tar", staged, "o")
     summary = summarize_scores(sample_scored_turns(folder, list(read_manifests(folder))))
-    assert (summary["by"], summary["turns"]) == (BEST_SCORE, 8) == ("visual_ifd", 8)
+    assert (summary["by"], summary["turns"]) == (BEST_SCORE, 8) == ("grounding", 8)
     of_short, of_detail = summary["medians"]["short"], summary["medians"]["detail"]
     assert (of_short["turns"], of_detail["turns"]) == (4, 4)
-    assert of_short["visual_ifd"] == pytest.approx(0.2) and of_short["clip"] == 0.5
-    assert of_detail["visual_ifd"] == pytest.approx(0.7)
+    assert of_short["grounding"] == pytest.approx(-0.2) and of_short["clip"] == 0.5
+    assert of_detail["grounding"] == pytest.approx(-0.7)
     assert (of_short["gain"], of_short["i2c"]) == (None, None)  # no number among them
     best, worst = summary["best"], summary["worst"]
     assert [turn["question"] for turn in best] == ["Question 1?", "Question 5?", "Question 3?"]

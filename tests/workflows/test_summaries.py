@@ -81,7 +81,7 @@ def test_the_scores_and_the_best_and_worst_turns_are_shown() -> None:
     lines = text.splitlines()
     assert ["short", "9", "0.500", "0.500", "-", "0.500"] in [line.split() for line in lines]
     assert any(line.startswith(f"  best turns by {BEST_SCORE}") for line in lines)
-    assert "    a.tar 1 (short, visual_ifd 0.250)" in lines
+    assert f"    a.tar 1 (short, {BEST_SCORE} 0.250)" in lines
     assert lines.count("      Q What is it?") == 2
     assert "\x1b" not in text and max(map(len, lines)) < 400
     assert "  medians, of 9 sampled turns\n" in text  # one of the ten was not looked at

@@ -49,7 +49,7 @@ def score_flags(input_: Path | str, output: Path | str, *more: str) -> list[str]
     ]
 
 
-def run_c3l(images: Path, output: Path | str, *more: str) -> subprocess.CompletedProcess[str]:
+def run_c3l(images: Path | str, output: Path | str, *more: str) -> subprocess.CompletedProcess[str]:
     flags = (
         *("--clip.weights", "None", "--top", "5"),
         *("--training.optim.batch-size", "4", "--training.progress.log-every", "1"),

@@ -42,8 +42,8 @@ def write_turns(path: Path) -> None:
 
 def test_each_usable_question_gets_answers_and_all_else_stays(tmp_path: Path) -> None:
     write_turns(tmp_path / "turns.parquet")
-    flags = generate_flags(tmp_path / "turns.parquet", tmp_path / "run", "--answers", "3")
-    done = run_job("answer", *flags)
+    more = ("--answers", "3", "--max-failed-share", "0.5")
+    done = run_job("answer", *generate_flags(tmp_path / "turns.parquet", tmp_path / "run", *more))
     assert done.returncode == 0, done.stderr
     answered, unusable = read_records(tmp_path / "run")
     for turn, given in zip(answered["turns"], ROWS[0], strict=True):

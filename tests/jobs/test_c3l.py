@@ -1,4 +1,4 @@
-"""C3L from images to a dataset on S3, and what later commands find done."""
+"""C3L from images on S3 to a dataset there, and what later commands find done."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from c3l_ray.runs.commit import read_manifests
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from c3l_ray.storage import Location
 from tests.jobs.commands import check_refusal, run_c3l
@@ -22,11 +24,16 @@ def read_report(folder: Location) -> dict[str, Any]:
 
 def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: Path) -> None:
     world.write_scenes(tmp_path, num_scenes=12, scenes_per_shard=6)
+    for path in tmp_path.iterdir():
+        (Location.connect(s3) / "in" / path.name).write(path.read_bytes())
     output = Location.connect(f"{s3}/out")
 
     def run(*more: str) -> Any:
-        flags = ("--turns-per-image", "3", "--training.optim.steps", "2", "--training.no-verify")
-        return run_c3l(tmp_path, output.address, *flags, *more)
+        flags = (
+            *("--turns-per-image", "3", "--objective", "answers", "--answers", "3"),
+            *("--training.optim.steps", "2", "--training.no-verify"),
+        )
+        return run_c3l(f"{s3}/in", output.address, *flags, *more)
 
     done = run()
     assert done.returncode == 0, done.stderr + done.stdout
@@ -40,6 +47,15 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: 
     assert initial == first["identity"]["scorer"] == second["identity"]["scorer"]
     assert second["identity"]["model"] == tuned != initial
     assert (first["images"], second["images"]) == (12, 12)
+    assert first["differing_questions"] >= 4
+    training = read_report(output / "train-0")
+    assert training["objective"] == "answers" and training["left_out_turns"]["answers_agree"] > 0
+    for name in ("round-0", "round-1"):
+        manifests = read_manifests(RunFolder.open((output / name).address))
+        records = (output / name / "records").list_children()
+        assert sorted(f"records/{file.name}" for file in records) == sorted(
+            str(manifest.file) for manifest in manifests
+        )
     files = (output / "dataset").list_children()
     parts = [file for file in files if file.name.startswith("part-")]
     assert sum(map(count_rows, parts)) == 5

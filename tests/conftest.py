@@ -172,12 +172,8 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 JOB_TIMEOUT_S = 1500
 SLOWEST_FIRST = (
     *("jobs/test_train.py", "jobs/test_generate_interrupted.py", "jobs/test_c3l.py"),
-    *(
-        "jobs/test_generate.py",
-        "jobs/test_train_s3.py",
-        "families/test_families.py",
-        "train/test_families.py",
-    ),
+    *("jobs/test_generate.py", "jobs/test_train_s3.py", "families/test_families.py"),
+    "train/test_families.py",
     *("jobs/test_submit.py", "scenes/test_make_weights.py", "train/learning/test_trainer.py"),
     *("jobs/test_score.py", "distributed/test_pipeline.py", "inference/test_engine.py"),
     *("jobs/test_answer.py", "workflows/test_train_vigc.py", "workflows/test_train_answers.py"),

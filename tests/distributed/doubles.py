@@ -25,6 +25,14 @@ class Pretend:
         return replace_columns(table, turns=[RECORD["turns"]] * table.num_rows)
 
 
+class TakesASecond(Pretend):
+    """Fills turns so slowly that a job can be stopped before the last unit is begun."""
+
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        await asyncio.sleep(1)
+        return await super().__call__(table)
+
+
 class RefusesUntilMended:
     """Refuses the images whose keys end with 1, until a file says that they are mended."""
 

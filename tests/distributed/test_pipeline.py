@@ -32,6 +32,7 @@ from tests.distributed.doubles import (
     Pretend,
     RefusesUntilMended,
     Stumbles,
+    TakesASecond,
 )
 from tests.examples import MakeConfig
 
@@ -153,7 +154,7 @@ def test_no_unit_is_begun_once_the_job_is_to_stop(config: MakeConfig, tmp_path: 
         units,
         "origin",
         generates=True,
-        generator=Pretend,
+        generator=TakesASecond,
         scorer=PassOn,
         flag=flag,
     ):

@@ -142,7 +142,7 @@ def test_an_exception_fails_its_row_and_leaves_its_trace(
 
 def test_no_unit_is_begun_once_the_job_is_to_stop(config: MakeConfig, tmp_path: Path) -> None:
     """Those that are under way are committed, and a later command does the others."""
-    write_tars(tmp_path / "in", [5] * 12)
+    write_tars(tmp_path / "in", [5] * 40)
     stopped = config(input=(str(tmp_path / "in"),), pools=Pools(generators=1, scorer_gpus=0.5))
     folder = RunFolder.open(stopped.output)
     units = pipeline.plan_units(find_shards(stopped.input, Layout()), Layout(), folder)

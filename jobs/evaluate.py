@@ -9,8 +9,8 @@ how varied its questions are, and what various scores would keep. corrections
 judges the answers of a run before and after their correction. world measures
 the models that come with the package.
 
-Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
-other failure.
+Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
+by SIGTERM, 1 any other failure.
 """
 
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ Reads the output folder of jobs.generate or jobs.score: its manifests, and
 columns of the files in which images failed. Prints a line for each image, as a
 table or as JSON. It writes nothing.
 
-Exit status: 0 listed, 2 no such run or reason, 130 interrupted, 1 any other
-failure.
+Exit status: 0 listed, 2 no such run or reason, 130 stopped by Ctrl-C, 143 by
+SIGTERM, 1 any other failure.
 """
 
 import dataclasses

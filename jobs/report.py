@@ -13,8 +13,8 @@ large run it reads a sample, and says so. Where a run was made with
 --token-gains and the scorer's tokenizer is on this machine, the tokens of
 answers are tinted by what the image added to them.
 
-Exit status: 0 finished, 2 refused before the start, 130 interrupted, 1 any
-other failure.
+Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
+by SIGTERM, 1 any other failure.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,8 @@ with each of its stages: state, images or steps done, speed, time left, failures
 by reason, and when the job last wrote. It reads run.json, and the manifests
 where run.json is old, as after a kill. It writes nothing.
 
-Exit status: 0 shown, 2 no such run, 130 interrupted, 1 any other failure.
+Exit status: 0 shown, 2 no such run, 130 stopped by Ctrl-C, 143 by SIGTERM, 1
+any other failure.
 """
 
 import datetime

@@ -229,9 +229,7 @@ def read_records(
 def iterate_records(
     folder: RunFolder, manifest: Manifest, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a committed unit that has a file, in order, a few at a time.
-
-    No batch holds over 2 GiB, as an array of the whole unit might have to.
+    """The rows of a committed unit that has a file, in order, a few at a time: none over 2 GiB.
 
     Raises:
         C3LError: as `read_file`.

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 import tyro
 
 from c3l_ray.errors import PreflightError
@@ -156,6 +157,9 @@ def test_an_output_of_another_training_is_refused(
     records: Path, finished: tuple[Path, str]
 ) -> None:
     flags = make_train_command(records, finished[0], "--labels.margin", "0.5")[3:]
-    with pytest.raises(PreflightError, match="belongs to origin") as refused:
-        train_model(tyro.cli(TrainConfig, args=flags))
+    try:
+        with pytest.raises(PreflightError, match="belongs to origin") as refused:
+            train_model(tyro.cli(TrainConfig, args=flags))
+    finally:
+        ray.shutdown()  # other tests of this process start their own
     assert "labels.margin: 0.0 there, 0.5 now" in str(refused.value)

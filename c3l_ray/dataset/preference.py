@@ -4,10 +4,9 @@ A pair is the best and the worst of a turn's answers, or a corrected answer and 
 score ranks them. A score that does not tell the two apart, or puts the draft first, makes no pair.
 """
 
-import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy
+from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy, value_of
 from c3l_ray.schema import Turn
 
 PairSource = Literal["alternatives", "correction"]
@@ -43,37 +42,30 @@ def find_pair(turn: Turn, by: RankedBy) -> PreferencePair | NoPair:
     """
     sign = -1 if by in LOWER_IS_BETTER else 1
     answer = turn.get("answer") or ""
-    own_score = _score_of(turn.get("scores"), by)
+    own_value = value_of(turn.get("scores"), by)
     others = [
-        (alternative["answer"], _score_of(alternative.get("scores"), by))
+        (alternative["answer"], value_of(alternative.get("scores"), by))
         for alternative in turn.get("alternatives") or ()
         if alternative["status"] == "ok" and alternative["answer"] != answer
     ]
     if others:
-        scored = [
-            (sign * score, text)
-            for text, score in [(answer, own_score), *others]
-            if score is not None
+        valued = [
+            (value, text) for text, value in [(answer, own_value), *others] if value is not None
         ]
-        if len(scored) < 2:
+        if len(valued) < 2:
             return "unscored"
         # Among equals the first comes: the turn's own answer, then as they were sampled.
-        best = max(scored, key=lambda item: item[0])
-        worst = min(scored, key=lambda item: item[0])
+        best = max(valued, key=lambda item: item[0])
+        worst = min(valued, key=lambda item: item[0])
         if best[0] == worst[0]:
             return "no_better"
         return PreferencePair("alternatives", best[1], worst[1], sign * best[0], sign * worst[0])
     draft = turn.get("draft")
     if not draft or draft == answer:
         return "one_answer"
-    draft_score = _score_of(turn.get("draft_scores"), by)
-    if own_score is None or draft_score is None:
+    draft_value = value_of(turn.get("draft_scores"), by)
+    if own_value is None or draft_value is None:
         return "unscored"
-    if sign * own_score <= sign * draft_score:
+    if own_value <= draft_value:
         return "no_better"
-    return PreferencePair("correction", answer, draft, own_score, draft_score)
-
-
-def _score_of(scores: Any, by: RankedBy) -> float | None:
-    value = None if scores is None else scores.get(by)
-    return None if value is None or not math.isfinite(value) else float(value)
+    return PreferencePair("correction", answer, draft, sign * own_value, sign * draft_value)

@@ -21,7 +21,7 @@ from c3l_ray.errors import C3LError, PreflightError, Stopped
 
 Generating = TypeVar("Generating", bound=GeneratingConfig)
 
-MAX_RETRIES = 3
+MAX_START_DEATHS = 3  # of an actor in a row, before it has started
 CORE_LOGGING = b" logging.cc:"  # the file of Ray's core that a line was logged by
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def configure_ray_data(*, progress_bars: bool = False) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
-    context.max_consecutive_actor_init_deaths = MAX_RETRIES
+    context.max_consecutive_actor_init_deaths = MAX_START_DEATHS
     context.enable_progress_bars = progress_bars
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False

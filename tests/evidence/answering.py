@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import C3LError, last_line
@@ -20,6 +20,10 @@ from c3l_ray.scenes.truth import FALSE, judge_turn
 from c3l_ray.scenes.world import encode_png
 from tests.evidence.product import GENERATION_FLAGS, connect, parse_flags
 from tests.evidence.worlds import SceneSet, scene_key
+
+if TYPE_CHECKING:
+    from c3l_ray.inference.turn_generator import TurnGenerator
+    from c3l_ray.schema import Turn
 
 Row = dict[str, Any]
 
@@ -78,7 +82,9 @@ def _run_to_end(measure: Callable[..., Any], *args: Any) -> Any:
 
 
 @asynccontextmanager
-async def _start(model: str, scenes: SceneSet) -> AsyncIterator[tuple[Any, list[Scene]]]:
+async def _start(
+    model: str, scenes: SceneSet
+) -> AsyncIterator[tuple["TurnGenerator", list[Scene]]]:
     """The generator of turns with its engine, and the scenes."""
     from c3l_ray.inference.engine import Engine
     from c3l_ray.inference.turn_generator import TurnGenerator
@@ -96,12 +102,10 @@ async def _measure(
     model: str, scenes: SceneSet, questions: Sequence[Row] | None
 ) -> dict[str, list[Row]]:
     async with _start(model, scenes) as (generator, drawn):
-        written = await asyncio.gather(
-            *(generator.turns_of_image(scene_key(s), encode_png(s), None) for s in drawn)
-        )
+        written = await asyncio.gather(*(_write_turns(generator, scene) for scene in drawn))
         own = [
             describe_turn(scene, cast(Row, turn))
-            for scene, (turns, _) in zip(drawn, written, strict=True)
+            for scene, turns in zip(drawn, written, strict=True)
             for turn in turns
         ]
         asked = [row for row in (own if questions is None else questions) if is_usable(row)]
@@ -109,8 +113,17 @@ async def _measure(
     return {"own": own, "fixed": fixed}
 
 
+async def _write_turns(generator: "TurnGenerator", scene: Scene) -> "list[Turn]":
+    """The generator's own turns about a scene."""
+    from c3l_ray.images import decode_image
+
+    image = decode_image(encode_png(scene), generator.config.max_pixels)
+    turns, _ = await generator.ask_about(image, scene_key(scene), [])
+    return turns
+
+
 async def _answer_posed_questions(
-    generator: Any, scenes: Sequence[Scene], questions: Sequence[Row]
+    generator: "TurnGenerator", scenes: Sequence[Scene], questions: Sequence[Row]
 ) -> list[Row]:
     """Answers, sampled and greedy, after the question was posed as in the generator's own turns."""
     from c3l_ray import chat
@@ -182,7 +195,7 @@ class EngineRequest:
 
 
 async def _ask_engine(
-    generator: Any, scenes: Sequence[Scene], requests: Sequence[EngineRequest]
+    generator: "TurnGenerator", scenes: Sequence[Scene], requests: Sequence[EngineRequest]
 ) -> list[tuple[str, bool]]:
     """The engine's replies, and whether each ended by itself."""
     from c3l_ray import chat

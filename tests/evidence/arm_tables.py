@@ -1,7 +1,7 @@
-"""The tables on arms: tuned generators, corrected answers, students."""
+"""The tables on arms: tuned generators, corrected answers, aligned adapters, students."""
 
 from c3l_ray.methods.c3l import KINDS
-from tests.evidence import correction_stage, student_stage
+from tests.evidence import alignment_stage, correction_stage, student_stage
 from tests.evidence.tables import (
     Found,
     arm_table,
@@ -154,4 +154,26 @@ def format_student_tables(found: Found) -> list[str]:
         arm_table(found, names, columns),
         "The students:",
         "\n".join(f"- `{student.name}`: {student.description}" for student in students),
+    ]
+
+
+def format_alignment_tables(found: Found) -> list[str]:
+    """By share of the instruction data, the students of each alignment."""
+    losses = (alignment_stage.NO_ALIGNMENT, *alignment_stage.LOSSES)
+    rows: dict[str, list[str]] = {}
+    for share in alignment_stage.SHARES:
+        names = [alignment_stage.student_name(share, loss) for loss in losses]
+        difference = f"true, {names[-1]} less {names[-2]}"
+        rows[f"{share} %"] = [
+            percent(found, measure, group)
+            for group in alignment_stage.GROUPS
+            for measure in (*(f"true, {name}" for name in names), difference)
+        ]
+    columns = [*losses, f"{losses[-1]} less {losses[-2]}"]
+    return [
+        "Greedy answers of students to bare questions about unbiased scenes, true in percent: "
+        "questions of all kinds, then whether a thing is there:",
+        format_table("share of the data", [*columns, *columns], rows),
+        "What the adapter learns before the instruction data:",
+        "\n".join(f"- `{loss}`: {alignment_stage.DESCRIPTIONS[loss]}" for loss in losses),
     ]

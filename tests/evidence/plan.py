@@ -1,12 +1,19 @@
 """The plan: every stage of every question, at a scale."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.evidence import correction_stage, product, score_stage, student_stage, tuning_stage
+from c3l_ray.scenes.world import LLAVA
+from tests.evidence import (
+    alignment_stage,
+    correction_stage,
+    score_stage,
+    student_stage,
+    tuning_stage,
+)
 from tests.evidence.stages import Stage, Workplace
 from tests.evidence.worlds import WORLDS, SceneSet
 
@@ -19,16 +26,16 @@ QUESTIONS = {
 }
 NUM_ANSWERS = 6
 BUDGETS_S = {
-    "turns": 450,
-    "learning_turns": 300,
-    "none": 150,
-    "tuning": 200,
-    "correction": 120,
-    "students": 100,
+    "turns": 320,
+    "learning_turns": 240,
+    "none": 90,
+    "tuning": 150,
+    "answers_two_rounds": 360,
+    "correction": 80,
+    "alignment": 60,
+    "students": 60,
 }
 """By arm, else by question: seconds on two free cores, so that three repetitions take under 3 h."""
-NOT_WRITTEN = "not written yet"
-TOO_OLD = "this version neither samples more answers to a question nor learns from them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,8 @@ class Scale:
         learn: unbiased scenes to learn from.
         evaluate: by world, scenes that the tuned generators write about.
         correction: unbiased scenes whose answers are corrected.
+        captions: unbiased scenes whose captions an adapter is aligned by.
+        instructions: unbiased scenes of the whole instruction data of such a student.
         examine: unbiased scenes that students are asked about.
         step_share: of the steps of a full training.
         arms: by question, the arms that are run, where these are not all.
@@ -49,6 +58,8 @@ class Scale:
     learn: int
     evaluate: dict[str, int]
     correction: int
+    captions: int
+    instructions: int
     examine: int
     step_share: float = 1.0
     arms: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -60,6 +71,8 @@ SCALES = {
         learn=900,
         evaluate={"unbiased": 300, "biased": 100, "other_bias": 100},
         correction=200,
+        captions=3200,
+        instructions=1600,
         examine=300,
     ),
     "small": Scale(
@@ -67,12 +80,15 @@ SCALES = {
         learn=48,  # a tenth of their turns must fill a batch
         evaluate={"unbiased": 6, "biased": 4},
         correction=8,
+        captions=16,
+        instructions=160,
         examine=6,
         step_share=0.02,
         arms={
-            "tuning": ("none", "answers_best"),
+            "tuning": ("none", "answers_best", "answers_two_rounds"),
             "correction": ("sampled",),
             "students": ("grounding",),
+            "alignment": ("captions_contrastive", "10_percent_contrastive"),
         },
     ),
 }
@@ -93,7 +109,7 @@ def _plan_repetition(workplace: Workplace, seed: int, scale: Scale) -> list[Stag
         *_plan_scores(seed, scale),
         *_plan_tuning(workplace, seed, scale, learning),
         *_plan_correction(seed, scale),
-        *_plan_alignment(seed),
+        *_plan_alignment(workplace, seed, scale),
         *_plan_students(workplace, seed, scale, learning),
     ]
     chosen = [
@@ -105,8 +121,8 @@ def _plan_repetition(workplace: Workplace, seed: int, scale: Scale) -> list[Stag
 
 
 def find_budget(stage: Stage) -> float:
-    """The seconds that a stage may take; 0 for one that nobody has written."""
-    return BUDGETS_S.get(stage.arm, BUDGETS_S.get(stage.question, 0))
+    """The seconds that a stage may take."""
+    return BUDGETS_S[stage.arm if stage.arm in BUDGETS_S else stage.question]
 
 
 def _plan_scores(seed: int, scale: Scale) -> list[Stage]:
@@ -117,12 +133,10 @@ def _plan_scores(seed: int, scale: Scale) -> list[Stage]:
 def _plan_tuning(workplace: Workplace, seed: int, scale: Scale, learning: Stage) -> list[Stage]:
     scenes = SceneSet(purpose="evaluate", seed=seed, sizes=scale.evaluate)
     stages = [learning]
-    untuned: Stage | None = None
+    by_name: dict[str, Stage] = {}
     for arm in tuning_stage.ARMS:
-        stage = _plan_arm(workplace, arm, learning, scenes, untuned, scale)
-        untuned = untuned or stage
-        stages.append(stage)
-    return stages
+        by_name[arm.name] = _plan_arm(workplace, arm, learning, scenes, by_name, scale)
+    return [*stages, *by_name.values()]
 
 
 def _plan_arm(
@@ -130,31 +144,33 @@ def _plan_arm(
     arm: tuning_stage.Arm,
     learning: Stage,
     scenes: SceneSet,
-    untuned: Stage | None,
+    before: Mapping[str, Stage],
     scale: Scale,
 ) -> Stage:
     num_steps = max(1, round(arm.steps * scale.step_share))
-    is_possible = product.KNOWS_ANSWERS or not arm.learns_answers
+    untuned = before.get(tuning_stage.UNTUNED)
+    first_round = before.get(arm.first_round or "")
 
     def run(folder: Path) -> dict[str, Any]:
         asked = workplace.load(untuned) if untuned is not None else None
-        return tuning_stage.measure_arm(
-            folder,
-            arm,
-            workplace.folder_of(learning) / "run",
-            scenes,
-            None if asked is None else asked.content["own"],
-            num_steps,
-        )
+        model, turns = LLAVA, workplace.folder_of(learning) / "run"
+        if first_round is not None:
+            model = workplace.folder_of(first_round) / "tuned/model"
+            scenes_to_learn = SceneSet(**learning.settings["scenes"])
+            turns = tuning_stage.write_second_turns(folder, scenes_to_learn, NUM_ANSWERS, model)
+        questions = None if asked is None else asked.content["own"]
+        return tuning_stage.measure_arm(folder, arm, turns, scenes, questions, num_steps, model)
 
+    settings = {"flags": arm.flags, "steps": num_steps, "scenes": asdict(scenes)}
     return Stage(
         question=tuning_stage.QUESTION,
         arm=arm.name,
         seed=scenes.seed,
-        settings={"flags": arm.flags, "steps": num_steps, "scenes": asdict(scenes)},
-        run=run if is_possible else None,
-        needs=() if untuned is None else (learning, untuned),
-        obstacle="" if is_possible else TOO_OLD,
+        settings=settings,
+        run=run,
+        needs=tuple(
+            needed for needed in (untuned and learning, untuned, first_round) if needed is not None
+        ),
     )
 
 
@@ -199,31 +215,65 @@ def _plan_students(workplace: Workplace, seed: int, scale: Scale, learning: Stag
     ]
 
 
-def _plan_alignment(seed: int) -> list[Stage]:
-    """The stages of a question that nobody has written yet, so that they are listed as missing."""
-    return [
-        Stage(
-            question="alignment",
-            arm=f"{share}_percent_{loss}",
+def _plan_alignment(workplace: Workplace, seed: int, scale: Scale) -> list[Stage]:
+    """Both ways to align an adapter, and the students that learn from each and from none."""
+    captions = SceneSet(purpose="captions", seed=seed, sizes={"unbiased": scale.captions})
+    to_learn = SceneSet(purpose="instructions", seed=seed, sizes={"unbiased": scale.instructions})
+    to_examine = SceneSet(purpose="examine", seed=seed, sizes={"unbiased": scale.examine})
+    num_steps = max(1, scale.captions // alignment_stage.BATCH_SIZE)
+    aligned: dict[str, Stage] = {}
+    for loss, flags in alignment_stage.LOSSES.items():
+        aligned[loss] = Stage(
+            question=alignment_stage.QUESTION,
+            arm=f"captions_{loss}",
             seed=seed,
-            settings={},
-            run=None,
-            obstacle=NOT_WRITTEN,
+            settings={
+                "flags": [*alignment_stage.ALIGNMENT_FLAGS, *flags],
+                "steps": num_steps,
+                "scenes": asdict(captions),
+            },
+            run=partial(
+                alignment_stage.align_adapter, scenes=captions, flags=flags, num_steps=num_steps
+            ),
         )
-        for share in (10, 20, 50, 100)
-        for loss in ("plain", "contrastive")
+
+    def plan_student(share: int, loss: str) -> Stage:
+        alignment = aligned.get(loss)
+        model = workplace.folder_of(alignment) / "tuned/model" if alignment else None
+        return Stage(
+            question=alignment_stage.QUESTION,
+            arm=alignment_stage.student_name(share, loss),
+            seed=seed,
+            settings={
+                "flags": alignment_stage.INSTRUCTION_FLAGS,
+                "scenes": [asdict(to_learn), asdict(to_examine)],
+            },
+            run=partial(
+                alignment_stage.measure_student,
+                aligned=model,
+                to_learn=to_learn,
+                to_examine=to_examine,
+                share=share,
+            ),
+            needs=() if alignment is None else (alignment,),
+        )
+
+    students = [plan_student(share, loss) for share in alignment_stage.SHARES for loss in aligned]
+    unaligned = [
+        plan_student(share, alignment_stage.NO_ALIGNMENT)
+        for share in (alignment_stage.SHARES[0], alignment_stage.SHARES[-1])
     ]
+    return [*aligned.values(), *students, *unaligned]
 
 
 def _generation(
     question: str, arm: str, scenes: SceneSet, make: Callable[..., dict[str, Any]]
 ) -> Stage:
-    """A stage that generates turns, with more answers to each question where that is possible."""
-    num_answers = NUM_ANSWERS if product.KNOWS_ALTERNATIVES else 0
+    """A stage that generates turns, with more answers to each question."""
     return Stage(
         question=question,
         arm=arm,
         seed=scenes.seed,
-        settings={"scenes": asdict(scenes), "answers": num_answers},
-        run=partial(make, scenes=scenes, num_answers=num_answers),
+        settings={"scenes": asdict(scenes), "answers": NUM_ANSWERS},
+        run=partial(make, scenes=scenes, num_answers=NUM_ANSWERS),
     )

@@ -1,9 +1,8 @@
 """The product's workflows as the stages call them, with the flags that a user would give."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import tyro
 
@@ -11,7 +10,6 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import C3LError
 from c3l_ray.scenes.world import CLIP, LLAVA, encode_png, write_shard
 from c3l_ray.select_config import SelectConfig
-from c3l_ray.train.objectives import ObjectiveName
 from c3l_ray.train.training_config import TrainConfig
 from tests.evidence.worlds import SceneSet
 
@@ -29,11 +27,6 @@ TRAINING_FLAGS = (
 )
 SCENES_PER_SHARD = 50
 MAX_ACTORS = 3  # of any stage: one worker and two readers of a training
-
-KNOWS_ALTERNATIVES = "answers" in {field.name for field in dataclasses.fields(GenerateConfig)}
-"""Whether this version samples more answers to a question."""
-KNOWS_ANSWERS = KNOWS_ALTERNATIVES and "answers" in get_args(ObjectiveName)
-"""Whether it learns from them."""
 
 
 def parse_flags(config_class: type[Config], flags: Sequence[str]) -> Config:

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.evidence.alignment_stage import summarize_alignment
 from tests.evidence.arm_tables import (
+    format_alignment_tables,
     format_correction_tables,
     format_student_tables,
     format_tuning_tables,
@@ -26,6 +28,7 @@ SUMMARIES = {
     "scores": (summarize_scores, format_score_tables),
     "tuning": (summarize_tuning, format_tuning_tables),
     "correction": (summarize_corrections, format_correction_tables),
+    "alignment": (summarize_alignment, format_alignment_tables),
     "students": (summarize_students, format_student_tables),
 }
 INTRODUCTION = """# Evidence

@@ -104,14 +104,22 @@ def measure_student(
         turns, num_turns = product.select(folder, learning_run, *student.selection)
         flags = (*TRAINING_FLAGS, "--optim.steps", str(num_steps))
         model, _ = product.train(folder, turns, scenes.seed, *flags)
+    return {"num_turns": num_turns, "answers": examine(model, scenes)}
+
+
+def examine(model: Path, scenes: SceneSet) -> list[Row]:
+    """A student's greedy answers to an exam about scenes, judged.
+
+    Raises:
+        C3LError: the engine failed.
+    """
     drawn = {scene_key(scene): scene for scene in scenes.draw()}
     questions = [row for scene in drawn.values() for row in draw_exam(scene)]
     answers = answer_questions(model, scenes, questions)
-    examined = [
+    return [
         mark_answer(drawn[row["scene"]], row, answer)
         for row, answer in zip(questions, answers, strict=True)
     ]
-    return {"num_turns": num_turns, "answers": examined}
 
 
 def draw_exam(scene: Scene) -> Iterator[Row]:

@@ -17,6 +17,7 @@ from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.truth import TRUE, judge_turn
 from c3l_ray.scenes.world import LLAVA
 from c3l_ray.schema import STAGED_ROWS, Record, conform, replace_columns
+from c3l_ray.workflows.c3l import SEEDS_PER_RUN
 from tests.evidence import product
 from tests.evidence.answering import Row, measure_generator
 from tests.evidence.worlds import SceneSet
@@ -37,6 +38,8 @@ class Arm:
         flags: of jobs.train; None tunes nothing.
         steps: of the optimizer, at full scale.
         by_truth: whether the scores that it learns by are replaced by the truth.
+        first_round: the arm whose tuned model writes the turns, and is tuned again on them; the
+            untuned model scores them, as in every round of jobs.c3l.
     """
 
     name: str
@@ -44,10 +47,7 @@ class Arm:
     flags: tuple[str, ...] | None
     steps: int = 0
     by_truth: bool = False
-
-    @property
-    def learns_answers(self) -> bool:
-        return self.flags is not None and "answers" in self.flags
+    first_round: str | None = None
 
 
 def answers_flags(by: str, pair_weight: float, rate: float) -> tuple[str, ...]:
@@ -113,20 +113,37 @@ ARMS = (
         steps=300,
         by_truth=True,
     ),
+    Arm(
+        name="answers_two_rounds",
+        description="`answers_best`, and once more the same from the turns of that model",
+        flags=answers_flags("grounding", 0, 1e-3),
+        steps=300,
+        first_round="answers_best",
+    ),
 )
 
 
 def make_learning_turns(folder: Path, scenes: SceneSet, num_answers: int) -> dict[str, Any]:
-    """Runs jobs.generate on the scenes to learn from, with more answers where they are known.
+    """Runs jobs.generate on the scenes to learn from, with more answers to each question.
 
     Raises:
         C3LError: the run cannot go on.
     """
-    flags = ("--answers", str(num_answers)) if num_answers else ()
-    run = product.generate(folder, scenes, *flags)
+    run = product.generate(folder, scenes, "--answers", str(num_answers))
     report = RunFolder.open(str(run)).read_json(REPORT)
     assert report is not None
     return {name: report[name] for name in ("images", "turns", "turn_status", "seconds")}
+
+
+def write_second_turns(folder: Path, scenes: SceneSet, num_answers: int, model: Path) -> Path:
+    """The run in which a tuned model writes about the scenes to learn from, with fresh seeds.
+
+    Raises:
+        C3LError: the run cannot go on.
+    """
+    seed = scenes.seed * SEEDS_PER_RUN + 1
+    flags = ("--model.name", str(model), "--sampling.seed", str(seed))
+    return product.generate(folder, scenes, "--answers", str(num_answers), *flags)
 
 
 def measure_arm(
@@ -136,6 +153,7 @@ def measure_arm(
     scenes: SceneSet,
     questions: Sequence[Row] | None,
     num_steps: int,
+    first_model: Path = LLAVA,
 ) -> dict[str, Any]:
     """Tunes the generator as the arm says, and measures it.
 
@@ -146,15 +164,16 @@ def measure_arm(
         scenes: to write about.
         questions: turns of the untuned model about them; None for that model itself.
         num_steps: of the optimizer.
+        first_model: the model to tune.
 
     Raises:
         C3LError: the training or the generator cannot go on.
     """
-    model = LLAVA
+    model = first_model
     training: dict[str, Any] = {}
     if arm.flags is not None:
         run = judge_learning_run(learning_run, folder / "judged") if arm.by_truth else learning_run
-        flags = (*arm.flags, "--optim.steps", str(num_steps))
+        flags = (*arm.flags, "--optim.steps", str(num_steps), "--model.name", str(first_model))
         model, training = product.train(folder, run, scenes.seed, *flags)
     return {"training": training, **measure_generator(model, scenes, questions)}
 

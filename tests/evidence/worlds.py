@@ -51,7 +51,15 @@ DESCRIPTIONS = {
 
 FIRST_SEED = 91_000_000  # far from the seeds of training, of the demo and of jobs.evaluate
 SEEDS_PER_REPETITION = 100_000
-PLACES = {"scores": 0, "learn": 20_000, "evaluate": 40_000, "correction": 60_000, "examine": 80_000}
+PLACES = {
+    "scores": 0,
+    "captions": 10_000,
+    "learn": 20_000,
+    "instructions": 30_000,
+    "evaluate": 40_000,
+    "correction": 60_000,
+    "examine": 80_000,
+}
 """What scenes are drawn for, and where its seeds begin within a repetition's."""
 
 

@@ -6,7 +6,7 @@ score ranks them. A score that does not tell the two apart, or puts the draft fi
 
 from typing import Literal, NamedTuple
 
-from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy, value_of
+from c3l_ray.methods.scores import LOWER_IS_BETTER, RankedBy, values_of_answers
 from c3l_ray.schema import Turn
 
 PairSource = Literal["alternatives", "correction"]
@@ -42,15 +42,16 @@ def find_pair(turn: Turn, by: RankedBy) -> PreferencePair | NoPair:
     """
     sign = -1 if by in LOWER_IS_BETTER else 1
     answer = turn.get("answer") or ""
-    own_value = value_of(turn.get("scores"), by)
     others = [
-        (alternative["answer"], value_of(alternative.get("scores"), by))
+        (alternative["answer"], alternative.get("scores"))
         for alternative in turn.get("alternatives") or ()
         if alternative["status"] == "ok" and alternative["answer"] != answer
     ]
     if others:
+        answers, scores = zip((answer, turn.get("scores")), *others, strict=True)
+        values = values_of_answers(scores, by)
         valued = [
-            (value, text) for text, value in [(answer, own_value), *others] if value is not None
+            (value, text) for value, text in zip(values, answers, strict=True) if value is not None
         ]
         if len(valued) < 2:
             return "unscored"
@@ -63,7 +64,7 @@ def find_pair(turn: Turn, by: RankedBy) -> PreferencePair | NoPair:
     draft = turn.get("draft")
     if not draft or draft == answer:
         return "one_answer"
-    draft_value = value_of(turn.get("draft_scores"), by)
+    own_value, draft_value = values_of_answers([turn.get("scores"), turn.get("draft_scores")], by)
     if own_value is None or draft_value is None:
         return "unscored"
     if own_value <= draft_value:

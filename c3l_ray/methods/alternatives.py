@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from c3l_ray.methods import c3l
-from c3l_ray.methods.scores import value_of
-from c3l_ray.schema import Alternative, Turn, TurnStatus
+from c3l_ray.methods.scores import values_of_answers
+from c3l_ray.schema import Alternative, Scores, Turn, TurnStatus
 
 JSON_ANSWER_PATTERN = r' "([^"\\\x00-\x1f]|\\(["\\/bfnrt]|u[0-9a-fA-F]{4}))*"\}'
 """What a JSON reply goes on with before its answer: a string, and the end of the object."""
@@ -96,8 +96,11 @@ def keep_best_answers(turns: Sequence[Turn], by: str | None) -> None:
     if by is None:
         return
     for turn in turns:
-        own = _value(turn, by)
-        others = ((_value(other, by), other) for other in turn.get("alternatives") or ())
+        alternatives = turn.get("alternatives") or ()
+        own, *values = values_of_answers(
+            [_usable_scores(answered) for answered in (turn, *alternatives)], by
+        )
+        others = zip(values, alternatives, strict=True)
         usable = [(value, other) for value, other in others if value is not None]
         if own is None or not usable:
             continue
@@ -107,6 +110,6 @@ def keep_best_answers(turns: Sequence[Turn], by: str | None) -> None:
             turn["answer"], turn["scores"] = best["answer"], best["scores"]
 
 
-def _value(answered: Turn | Alternative, by: str) -> float | None:
-    """A score, the higher the better; None where there is none, or the answer is not usable."""
-    return value_of(answered.get("scores"), by) if answered["status"] == "ok" else None
+def _usable_scores(answered: Turn | Alternative) -> Scores | None:
+    """The scores of an answer; None where there are none, or the answer is not usable."""
+    return answered.get("scores") if answered["status"] == "ok" else None

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args
 
 from c3l_ray.flags import optional
 from c3l_ray.methods.ranking import uniform_from
-from c3l_ray.methods.scores import RankedBy, value_of
+from c3l_ray.methods.scores import RankedBy, values_of_answers
 from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.schema import Turn
 
@@ -106,9 +106,9 @@ def _list_candidates(turn: Turn, rules: AnswerRules) -> dict[str, float | None]:
         for alternative in turn["alternatives"] or []
         if alternative["status"] == "ok"
     ]
+    values = values_of_answers([scores for _, scores in listed], rules.score)
     candidates: dict[str, float | None] = {}
-    for answer, scores in listed:
-        value = value_of(scores, rules.score)
+    for (answer, _), value in zip(listed, values, strict=True):
         if candidates.get(answer) is None:
             candidates[answer] = value
     return candidates

@@ -11,7 +11,7 @@ natural: values are in nats.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -138,7 +138,7 @@ SCORES = (
     ScoreDefinition(
         name="grounding",
         definition="0.75 ln(-text_logprob) - ln(-posed_logprob - image_logprob)",
-        caveat="the weight 0.75 was chosen on scenes; image_logprob stands for a null posed one",
+        caveat="0.75 was chosen on scenes; where no prompt posed, image_logprob stands for posed",
         source="ours: visual_ifd, tempered, with the posing prompt as a second one",
     ),
     ScoreDefinition(
@@ -168,3 +168,22 @@ def value_of(scores: Mapping[str, Any] | None, name: str) -> float | None:
     if score is None or not math.isfinite(score):
         return None
     return -float(score) if name in LOWER_IS_BETTER else float(score)
+
+
+def values_of_answers(scores: Sequence[Mapping[str, Any] | None], name: str) -> list[float | None]:
+    """A score of several answers to one question, as values of one measure.
+
+    `grounding` of an answer without a `posed_logprob` has `image_logprob` in its place, which is
+    higher or lower for a reason of its own. Beside answers that have one it is no value.
+
+    Args:
+        scores: of the answers.
+        name: of the score.
+    """
+    values = [value_of(of_answer, name) for of_answer in scores]
+    if name != "grounding":
+        return values
+    is_posed = [value_of(of_answer, "posed_logprob") is not None for of_answer in scores]
+    if not any(is_posed):
+        return values
+    return [value if posed else None for value, posed in zip(values, is_posed, strict=True)]

@@ -78,6 +78,22 @@ def test_the_better_answer_is_the_one_of_the_better_score(
         assert is_higher == (by == "i2c")
 
 
+@pytest.mark.parametrize("places", [{0, 1}, {1, 2}, {0, 2}])
+def test_grounding_is_compared_among_answers_after_the_posing_prompt(places: set[int]) -> None:
+    turn = make_answered_turn(0.5, make_alternative("worse", 0.1), make_alternative("better", 0.9))
+    answered = [turn, *turn["alternatives"]]
+    for place, one in enumerate(answered):
+        one["scores"] = {"grounding": one["scores"]["grounding"], "posed_logprob": None}
+        if place in places:
+            one["scores"]["posed_logprob"] = -1.0
+    values = {one["answer"]: one["scores"]["grounding"] for one in answered}
+    posed = [answered[place]["answer"] for place in places]
+    found = find_pair(cast(Turn, turn), "grounding")
+    assert isinstance(found, PreferencePair)
+    assert found.chosen == max(posed, key=values.__getitem__)
+    assert found.rejected == min(posed, key=values.__getitem__)
+
+
 def test_pairs_are_written_and_what_makes_none_is_counted(write_run: WriteRun) -> None:
     given = {
         **make_answered_turn(0.8, WORSE),

@@ -32,6 +32,12 @@ def alternative(answer: str, score: float | None, status: TurnStatus = "ok") -> 
     return {"answer": answer, "num_samples": 1, "status": status, "scores": make_scores(score)}
 
 
+POSED: Alternative = {
+    **alternative("posed", 0.5),
+    "scores": make_scores(0.5) | {"posed_logprob": -1.0},
+}
+
+
 @pytest.mark.parametrize("reply_format", INSTRUCTIONS)
 def test_a_reply_begins_as_a_whole_one_and_ends_before_a_blank(reply_format: str) -> None:
     instruction = INSTRUCTIONS[reply_format]
@@ -135,6 +141,7 @@ def test_of_equals_the_first_sampled_is_kept() -> None:
         make_turn("own", 1.0, alternative("no number", math.nan)),
         make_turn("own", 1.0, {**alternative("unscored", None), "scores": None}),
         make_turn("own", None, alternative("cannot be compared", 2.0)),
+        make_turn("own", 1.0, POSED, alternative("scored without the posing prompt", 2.0)),
         make_turn("own", 1.0, alternative("of an unusable turn", 2.0), status="too_long"),
     ],
 )

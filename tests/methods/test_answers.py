@@ -94,6 +94,23 @@ def test_the_best_and_the_worst_answer_by_a_score(name: str) -> None:
     assert choose_pair(turn, AnswerRules(**rules)) == expected
 
 
+def test_grounding_without_the_posing_prompt_is_not_compared_with_grounding_after_it() -> None:
+    turn = make_turn(1.0, ("a", 0.0), ("b", -1.0))
+    unposed = make_turn(1.0, ("a", 0.0), ("b", -1.0))
+    assert turn["alternatives"] and turn["scores"]
+    for answered in (turn, turn["alternatives"][0]):
+        assert answered["scores"]
+        answered["scores"]["posed_logprob"] = -1.0
+    assert choose_pair(turn, AnswerRules()) == AnswerPair(best="own", worst="a")
+    gain = AnswerRules(by="gain")
+    assert (
+        choose_pair(turn, gain) == choose_pair(unposed, gain) == AnswerPair(best="b", worst="own")
+    )
+    assert choose_pair(unposed, AnswerRules()) == AnswerPair(best="own", worst="b")
+    turn["alternatives"][0]["scores"] = make_scores(grounding=0.0)
+    assert choose_pair(turn, AnswerRules()) == "unscored_answers"
+
+
 def test_an_answer_of_no_use_is_none() -> None:
     turn = make_turn(1.0, ("a", 0.0), ("cut", 5.0))
     assert turn["alternatives"]

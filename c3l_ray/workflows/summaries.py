@@ -184,7 +184,8 @@ def summarize_training(report: TrainingReport, output: str) -> str:
         f"  report   {os.path.join(output, REPORT)}",
         f"  next     python -m jobs.generate --model.name {shlex.quote(model)} "
         f"--scorer.name {shlex.quote(report.config['model']['name'])}"
-        + (" --method vigc --reply-format text ..." if is_vigc else " ..."),
+        + (" --method vigc --reply-format text" if is_vigc else "")
+        + " --input IMAGES --output FOLDER",
     ]
     return "\n".join(lines)
 

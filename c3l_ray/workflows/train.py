@@ -67,6 +67,8 @@ def train_model(config: TrainConfig) -> TrainingReport:
             )
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
+    if folder.read_json(REPORT) is not None:
+        folder.claim(identity, "train")  # another training's output is refused before data is read
 
     from c3l_ray.distributed import cluster
     from c3l_ray.train.devices import find_device_bytes

@@ -6,11 +6,12 @@ Which of its fields define a row's content is said in `identity`.
 
 import datetime
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.flags import optional
+from c3l_ray.flags import NOT_A_FLAG, optional
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
@@ -231,6 +232,10 @@ class GenerateConfig(GeneratingConfig):
     """Correct the answers of C3L's turns as VIGC does its own."""
     reply_format: ReplyFormat = "auto"
     """Ask for labelled text, or for JSON that the engine enforces; auto decides by model family."""
+    instructions: Annotated[str | None, optional("FILE")] = None
+    """JSON of what to ask for, wordings by kind, such as {"detail": ["..."]} (default: ours)."""
+    wordings: Annotated[dict[str, tuple[str, ...]] | None, NOT_A_FLAG] = None
+    """The content of that file, once a job has read it."""
     turns_per_image: Annotated[int, Range(min=1)] = 5
     """Turns to ask of an image, each by a request of its own (the paper's M)."""
     answer_temperature: Annotated[float, Range(min=0)] = 1.0
@@ -239,6 +244,11 @@ class GenerateConfig(GeneratingConfig):
     """Make the best of a question's answers the turn's answer, and the one it had its draft."""
     best_by: RankedBy = "grounding"
     """Score by which --keep-best tells the best."""
+
+    @property
+    def asked_wordings(self) -> Mapping[str, tuple[str, ...]]:
+        """The wordings of instructions by kind: the user's, else the method's."""
+        return self.wordings or INSTRUCTIONS[self.method]
 
     @property
     def corrects(self) -> bool:

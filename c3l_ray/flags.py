@@ -5,6 +5,10 @@ from typing import Any
 import tyro
 
 
+NOT_A_FLAG = tyro.conf.Suppress
+"""Metadata of a field that a job fills in, and that no command line sets."""
+
+
 def optional(metavar: str) -> Any:
     """Metadata of a field that is None by default: what its value looks like.
 

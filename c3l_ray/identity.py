@@ -16,7 +16,6 @@ from typing import Any
 from c3l_ray import __version__, schema
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import (
-    INSTRUCTIONS,
     GenerateConfig,
     GeneratingConfig,
     RecordsConfig,
@@ -59,7 +58,7 @@ def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip
         scorer: of the scorer.
         clip: of the open_clip model.
     """
-    prompts: list[Any] = [INSTRUCTIONS[config.method], c3l.FORMAT_REQUESTS]
+    prompts: list[Any] = [config.asked_wordings, c3l.FORMAT_REQUESTS]
     if config.corrects:
         prompts += [vigc.CONTINUATIONS, vigc.CONTINUATION_REQUEST, vigc.STOPS]
     content = {

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from c3l_ray import chat
-from c3l_ray.config import INSTRUCTIONS, GenerateConfig
+from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import RefusedRequest
 from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, GenerationRequest, Reply
 from c3l_ray.inference.generator import Generator
@@ -41,7 +41,7 @@ class TurnGenerator(Generator[GenerateConfig]):
             image_id,
             config.turns_per_image,
             self.reply_format,
-            INSTRUCTIONS[config.method],
+            config.asked_wordings,
             seed=config.sampling.seed,
         )
         replies = await asyncio.gather(

@@ -28,7 +28,7 @@ from c3l_ray.select_config import SHARE_OR_COUNT, SelectConfig, Within, is_share
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.generate import generate_records
-from c3l_ray.workflows.prompts import settle_generation
+from c3l_ray.workflows.prompts import settle_generation, settle_instructions
 from c3l_ray.workflows.records import check_failures, make_paths_absolute
 
 SEEDS_PER_RUN = 1000
@@ -95,6 +95,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         )
     folder = RunFolder.open(config.output)
     folder.check_free("c3l")
+    config = settle_instructions(config)
     log.info("looking for the input")
     find_shards(config.input, config.layout)
     log.info("checking the models")

@@ -8,7 +8,7 @@ from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.runs.state import note_failure
-from c3l_ray.workflows.prompts import settle_generation
+from c3l_ray.workflows.prompts import settle_generation, settle_instructions
 from c3l_ray.workflows.records import make_paths_absolute, write_records
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     config = make_paths_absolute(config)
     folder = RunFolder.open(config.output)
     folder.check_free("generate")
+    config = settle_instructions(config)
     log.info("looking for the input")
     shards = find_shards(config.input, config.layout)
     if config.scorer.name is None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from c3l_ray import chat
 from c3l_ray.config import (
+    INSTRUCTIONS,
     GenerateConfig,
     GeneratingConfig,
     GeneratorModel,
@@ -13,6 +14,7 @@ from c3l_ray.config import (
     ScorerModel,
 )
 from c3l_ray.errors import PreflightError
+from c3l_ray.inputs.instructions import read_instructions
 from c3l_ray.processors import (
     THINKING_SWITCH,
     is_thinking_on,
@@ -55,16 +57,29 @@ def settle_template_args(config: Generating) -> Generating:
     )
 
 
+def settle_instructions(config: WritingTurns) -> WritingTurns:
+    """The config with the wordings of its file of instructions, if it names one.
+
+    Raises:
+        PreflightError: the file cannot be read, or is none of instructions.
+    """
+    if config.instructions is None:
+        return config
+    kinds = tuple(INSTRUCTIONS[config.method])
+    return dataclasses.replace(config, wordings=read_instructions(config.instructions, kinds))
+
+
 def settle_generation(config: WritingTurns) -> WritingTurns:
     """The config with all template arguments, and with the format of replies.
 
     Raises:
-        PreflightError: as `settle_template_args`, or JSON is asked of a model that thinks first:
-            the engine holds a reply to JSON from its first token on.
+        PreflightError: as `settle_template_args`; a wording holds a special token; or JSON is asked
+            of a model that thinks first: the engine holds a reply to JSON from its first token on.
     """
     config = settle_template_args(config)
     name, source = config.model.name, _source_of(config.model)
     processor = load_processor(name, config.model.template_args, **source)
+    _check_special_tokens(config, processor)
     thinks = is_thinking_on(processor) or chat.opens_thought(processor)
     if config.reply_format == "auto":
         from c3l_ray.inference.model_check import choose_reply_format
@@ -80,6 +95,22 @@ def settle_generation(config: WritingTurns) -> WritingTurns:
             f"{remedy}"
         )
     return config
+
+
+def _check_special_tokens(config: GenerateConfig, processor: Any) -> None:
+    """Refuses wordings that would change the structure of the prompt.
+
+    Raises:
+        PreflightError: a wording holds a special token.
+    """
+    for kind, wordings in (config.wordings or {}).items():
+        for wording in wordings:
+            for token in sorted(chat.special_tokens(processor)):
+                if token in wording:
+                    raise PreflightError(
+                        f"--instructions {config.instructions}: {wording!r} of {kind} holds "
+                        f"{token}, a special token of {config.model.name}"
+                    )
 
 
 def settle_scoring(config: ScoreConfig) -> ScoreConfig:

@@ -1,6 +1,7 @@
 """What is settled of prompts before a job starts."""
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from c3l_ray.config import (
+    INSTRUCTIONS,
     GenerateConfig,
     GeneratorModel,
     RequiredScorerModel,
@@ -16,12 +18,18 @@ from c3l_ray.config import (
 )
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity, scoring_identity
+from c3l_ray.methods import c3l
 from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.reading.sources import Source
 from c3l_ray.train.training_config import ModelToTune, TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig, generation_config, training_config
-from c3l_ray.workflows.prompts import settle_generation, settle_scoring, settle_training
+from c3l_ray.workflows.prompts import (
+    settle_generation,
+    settle_instructions,
+    settle_scoring,
+    settle_training,
+)
 from tests import thinking
 from tests.examples import MakeConfig
 
@@ -170,3 +178,32 @@ def test_training_after_another_prompt_than_generation_is_said(
         settled = settle_training(config)
     assert settled.model.template_args == (args or OFF)
     assert any("continues after" in message for message in caplog.messages) is warns
+
+
+def test_the_users_instructions_are_asked_and_part_of_the_origin(
+    config: MakeConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.json"
+
+    def settle(wording: str) -> GenerateConfig:
+        path.write_text(json.dumps({"detail": [wording]}))
+        return settle_generation(settle_instructions(config(instructions=str(path))))
+
+    first, again, other = settle("Ask a."), settle("Ask a."), settle("Ask b.")
+    ours = settle_generation(settle_instructions(config()))
+    assert origin_of(first) == origin_of(again)
+    assert len({origin_of(one) for one in (first, other, ours)}) == 3
+    assert ours.asked_wordings == INSTRUCTIONS["c3l"]
+    requests = c3l.plan_requests("image", 3, "text", first.asked_wordings)
+    asked = c3l.format_instruction("Ask a.")
+    assert [(request.kind, request.instruction) for request in requests] == [("detail", asked)] * 3
+    assert len({request.seed for request in requests}) == 3
+    with pytest.raises(PreflightError, match=r"'See <image>\.' of detail holds <image>, a special"):
+        settle("See <image>.")
+    with pytest.raises(PreflightError, match="'short' is no kind of this method"):
+        path.write_text(json.dumps({"short": ["Ask."]}))
+        settle_instructions(config(instructions=str(path), method="vigc"))
+    rounds = C3LConfig(
+        **{**vars(first), "output": str(tmp_path / "c3l"), "scorer": ScorerModel(name="scorer")}
+    )
+    assert generation_config(rounds, "tuned", 1).wordings == {"detail": ("Ask a.",)}

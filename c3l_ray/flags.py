@@ -1,11 +1,10 @@
-"""How --help shows flags that may be left out."""
+"""How --help shows flags that may be left out, and fields that are none."""
 
 from typing import Any
 
 import tyro
 
-
-NOT_A_FLAG = tyro.conf.Suppress
+NOT_A_FLAG: Any = tyro.conf.Suppress
 """Metadata of a field that a job fills in, and that no command line sets."""
 
 

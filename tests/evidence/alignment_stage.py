@@ -47,7 +47,7 @@ SHARES = (10, 20, 50, 100)
 """Of the instruction data, in percent."""
 BATCH_SIZE = 16
 SPEAKERS = ("human", "gpt")
-ALIGNMENT_FLAGS = ("--objective", "cgvlm", "--optim.learning-rate", "2e-3")
+ALIGNMENT_FLAGS = ("--objective", "cgvlm", "--optim.learning-rate", "1e-2")
 INSTRUCTION_FLAGS = ("--objective", "conversations", "--optim.learning-rate", "1e-3")
 GROUPS = {"questions of all kinds": KINDS, "presence": ("presence",)}
 

@@ -71,7 +71,7 @@ SCALES = {
         learn=900,
         evaluate={"unbiased": 300, "biased": 100, "other_bias": 100},
         correction=200,
-        captions=3200,
+        captions=1600,
         instructions=1600,
         examine=300,
     ),

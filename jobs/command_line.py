@@ -8,11 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import TextIO, TypeVar
 
-import tyro
-
 from c3l_ray import stopping
 from c3l_ray.errors import C3LError, Stopped
 from c3l_ray.stopping import FOLLOWING
+from jobs.earlier_settings import HELP, parse_flags, takes_earlier_settings
 
 Config = TypeVar("Config")
 
@@ -43,7 +42,9 @@ def main(
     def parse_and_run() -> None:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(description)  # tyro would join its lines and not wrap them again
-        run(tyro.cli(config, prog=program, description=""))
+            if takes_earlier_settings(config):
+                print(HELP)
+        run(parse_flags(config, sys.argv[1:], program))
 
     run_to_exit(parse_and_run, again)
 

@@ -137,9 +137,9 @@ PARTS = {
     ),
     "jobs": Part(
         "answer_config config dataset errors evaluation flags methods.scores ranges runs scenes "
-        "select_config "
+        "select_config storage "
         "stopping train.training_config workflows",
-        "tyro",
+        "pydantic tyro",
     ),
 }
 USED_IN_ONE_FILE = {

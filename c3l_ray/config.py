@@ -17,6 +17,7 @@ from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.methods.vigc import CorrectionRules
 from c3l_ray.ranges import Conflicts, Range, check_config
+from c3l_ray.stall_watch import STALL_TIMEOUT_S
 from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_args import find_faults
 
@@ -164,6 +165,8 @@ class RecordsConfig(ABC):
     """Exit with status 4 when a larger share of the images failed."""
     grace: Annotated[float, Range(min=0)] = GRACE_S
     """Seconds after SIGTERM or Ctrl-C in which the units under way are still committed."""
+    stall_timeout: Annotated[float, Range(min=0)] = STALL_TIMEOUT_S
+    """Replace a process that gives no reply and no score for these seconds; 0 waits for ever."""
     limit: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Do only the first images, for a trial; the same command without it goes on from there."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None

@@ -29,6 +29,7 @@ PARTS = {
     "ranges": Part("errors"),
     "flags": Part("", "tyro"),
     "stopping": Part("errors"),
+    "stall_watch": Part(),
     "storage": Part("errors", "fsspec botocore"),
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
@@ -40,7 +41,8 @@ PARTS = {
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
     "config": Part(
-        "errors flags inputs.layout methods methods.scores ranges stopping template_args"
+        "errors flags inputs.layout methods methods.scores ranges stall_watch stopping "
+        "template_args"
     ),
     "answer_config": Part("config inputs.layout ranges"),
     "kind_shares": Part(),
@@ -69,7 +71,8 @@ PARTS = {
     "inference": Part(
         "answer_config chat config errors images inference.logit_transform "
         "inference.pack_attention "
-        "inference.packing inference.rounding methods model_files processors schema template_date",
+        "inference.packing inference.rounding methods model_files processors schema stall_watch "
+        "template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # What training takes from scoring: packs, and what models do to their logits.
@@ -79,7 +82,7 @@ PARTS = {
     # The only Ray Data over records.
     "distributed": Part(
         "answer_config config distributed.stop_flag errors inference inputs inputs.layout runs "
-        "schema stopping",
+        "schema stall_watch stopping",
         "pyarrow ray",
     ),
     # How training stops, too.

@@ -11,6 +11,7 @@ from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import GeneratingConfig, RecordsConfig
 from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
 from c3l_ray.errors import EngineFailure, ScorerFailure
+from c3l_ray.stall_watch import StallWatch
 
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
 GENERATOR_RESTARTED = (
@@ -38,6 +39,7 @@ class GeneratorProcess:
         of_job = AnswerGenerator if isinstance(config, AnswerConfig) else TurnGenerator
         self.steps = UnitSteps(GENERATING, surroundings, starts=True, restarted=GENERATOR_RESTARTED)
         self.generator = (generator or of_job)(config)
+        self.watch = StallWatch(GENERATING, config.stall_timeout)
         self._places = asyncio.Semaphore(UNITS_PER_GENERATOR)
         self._waits_for_all = asyncio.Lock()
 
@@ -63,7 +65,8 @@ class GeneratorProcess:
             except StopIteration as end:
                 return end.value
             try:
-                result = await self.generator(part)
+                with self.watch.working():
+                    result = await self.generator(part)
             except EngineFailure as error:
                 log.error("the engine died, and its process ends: %s", error)
                 os._exit(1)
@@ -93,6 +96,7 @@ class ScorerProcess:
             SCORING, surroundings, starts=not generates, restarted=SCORER_RESTARTED
         )
         self.scorer = (scorer or TurnScorer)(config)
+        self.watch = StallWatch(SCORING, config.stall_timeout)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         steps = self.steps.of_unit(table)
@@ -103,7 +107,8 @@ class ScorerProcess:
             except StopIteration as end:
                 return end.value
             try:
-                result = self.scorer(part)
+                with self.watch.working():
+                    result = self.scorer(part)
             except ScorerFailure as error:
                 if self.steps.is_unproven:
                     raise

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from c3l_ray.config import ClipModel
 from c3l_ray.inference.hub import CLIP_HUB, download_clip
+from c3l_ray.stall_watch import give_sign
 
 BATCH_SIZE = 64
 
@@ -61,6 +62,7 @@ class ClipScorer:
         """Unit vectors [N, D] of the items, encoded batch by batch."""
         vectors = []
         for first in range(0, len(items), BATCH_SIZE):
+            give_sign()
             with torch.autocast(self.device, torch.bfloat16, enabled=self.mixed_precision):
                 encoded_BD = encode(items[first : first + BATCH_SIZE])
             vectors.append(F.normalize(encoded_BD.float(), dim=-1).cpu())

@@ -19,6 +19,7 @@ from c3l_ray.inference.engine_settings import (
 )
 from c3l_ray.inference.model_check import has_linear_attention
 from c3l_ray.model_files import resolve_model
+from c3l_ray.stall_watch import give_sign
 
 
 class Engine:
@@ -199,6 +200,7 @@ class Engine:
         try:
             async for answer in self._llm.generate(prompt, params, request_id):
                 output = answer.outputs[0]
+            give_sign()
         except EngineDeadError as error:
             raise EngineFailure(str(error)) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:

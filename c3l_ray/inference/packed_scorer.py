@@ -27,6 +27,7 @@ from c3l_ray.inference.scoring_model import (
     TurnToScore,
 )
 from c3l_ray.methods.i2c import AnswerEvidence
+from c3l_ray.stall_watch import give_sign
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +208,7 @@ class PackedScorer:
     @torch.inference_mode()
     def _measure_batch(self, groups: list[TurnGroup]) -> dict[int, AnswerEvidence]:
         """The evidence in the answers of the groups' turns, by the turns' numbers."""
+        give_sign()
         hidden_BLD = self.model.hidden_states(
             self._model_inputs([row for group in groups for row in group.rows])
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from c3l_ray.inference.model_inputs import ModelInputs, collate_rows
 from c3l_ray.inference.scoring_model import ScoringModel, TokenizedTurn, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence
+from c3l_ray.stall_watch import give_sign
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ class PlainScorer:
 
     @torch.inference_mode()
     def _measure_batch(self, turns: list[PlainTurn]) -> list[AnswerEvidence]:
+        give_sign()
         image_ND, ids_N, lengths = self._predict_answers([turn.with_image for turn in turns])
         text_ND, _, _ = self._predict_answers([turn.without_image for turn in turns])
         evidence = self.model.compute_evidence(image_ND, text_ND, ids_N, lengths)

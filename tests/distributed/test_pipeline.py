@@ -101,9 +101,9 @@ def test_a_dead_engine_is_replaced_and_noted_and_its_units_are_redone(
 
 
 def test_rows_that_kill_their_process_fail_alone(config: MakeConfig, tmp_path: Path) -> None:
-    """Two images kill a generator, and one a scorer."""
+    """One image kills a generator, at another one it hangs; a third one kills a scorer."""
     write_tars(tmp_path / "in", [10] * 4)
-    poisoned = config(input=(str(tmp_path / "in"),), pools=POOLS)
+    poisoned = config(input=(str(tmp_path / "in"),), pools=POOLS, stall_timeout=3)
     folder = process(poisoned, IsKilled, IsKilledWhileScoring)
     records = {
         record["key"]: record

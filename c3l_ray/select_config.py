@@ -53,6 +53,8 @@ class SelectConfig:
     """Share of each kind among the kept turns, as detail=0.4 short=0.6 (default: as they rank)."""
     exclude_benchmark: Annotated[tuple[str, ...], optional("PATH ...")] = ()
     """Leave out images that a benchmark has too: its images, or its Parquet, tars or LLaVA JSON."""
+    drop_near_duplicates: bool = False
+    """Of the run's images that look alike, keep the first; samples of one picture look alike."""
     group: Literal["turn", "image"] = "turn"
     """Write a sample for each turn, or one for all the chosen turns of an image."""
     export: Export = "conversations"

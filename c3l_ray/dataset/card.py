@@ -150,7 +150,7 @@ def _describe_counts(report: SelectionReport, run: Mapping[str, Any]) -> str:
         "scored turns": str(report.scored_turns),
         "of these refuted by the image (gain < 0), left out": str(report.refuted_turns),
         "of these worse than --at-least, left out": str(report.worse_turns),
-        **_describe_overlap(report),
+        **_describe_excluded(report),
         "images that could not be decoded, left out": str(report.unusable_images),
         "images that were written as decoded": str(report.rewritten_images),
         "turns here, by kind": _list_counts(report.kinds),
@@ -161,15 +161,19 @@ def _describe_counts(report: SelectionReport, run: Mapping[str, Any]) -> str:
     return "## Counts\n\n" + _make_table(("", "count"), counts.items())
 
 
-def _describe_overlap(report: SelectionReport) -> dict[str, str]:
-    if not report.exclude_benchmark:
-        return {}
-    names = ", ".join(map(_shorten_path, report.exclude_benchmark))
-    return {
-        f"images of benchmarks ({names}) that were compared": str(report.benchmark_images),
-        "images that a benchmark has too, left out": str(report.excluded_images),
-        "images that could not be compared": str(report.not_compared_images),
-    }
+def _describe_excluded(report: SelectionReport) -> dict[str, str]:
+    counts: dict[str, str] = {}
+    if report.exclude_benchmark:
+        names = ", ".join(map(_shorten_path, report.exclude_benchmark))
+        compared = f"images of benchmarks ({names}) that were compared"
+        counts[compared] = str(report.benchmark_images)
+        counts["images that a benchmark has too, left out"] = str(report.excluded_images)
+    if report.drop_near_duplicates:
+        near = "images that look like an earlier one, left out"
+        counts[near] = str(report.near_duplicate_images)
+    if counts:
+        counts["images that could not be compared"] = str(report.not_compared_images)
+    return counts
 
 
 def _describe_scores(report: SelectionReport) -> str:

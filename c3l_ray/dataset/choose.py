@@ -31,7 +31,7 @@ class ChosenTurns(NamedTuple):
         num_scored: turns that had the score.
         num_refuted: of these, those left out because their gain is below 0.
         num_worse: of the scored turns, those left out because they are worse than --at-least.
-        num_excluded: of the scored turns, those left out because a benchmark has their image.
+        num_excluded: of the scored turns, those left out with their image.
         threshold: the worst chosen score of a ranking of the whole dataset.
     """
 
@@ -86,8 +86,9 @@ def choose_turns(
     is_excluded = scored["is_excluded"].to_numpy()
     if (is_refuted | is_excluded).all():
         raise PreflightError(
-            f"--exclude-benchmark: leaves out {is_excluded.sum()} of {len(scores)} scored turns in "
-            f"{source.path}, and the image refutes all others (gain < 0)"
+            f"--exclude-benchmark, --drop-near-duplicates: {is_excluded.sum()} of {len(scores)} "
+            f"scored turns in {source.path} are left out, and the image refutes all others "
+            "(gain < 0)"
         )
     is_left_out = is_refuted | is_worse | is_excluded
     if is_left_out.all():

@@ -27,7 +27,9 @@ class SelectionReport:
         exclude_benchmark: the paths of benchmarks whose images were left out.
         benchmark_images: of these that could be compared.
         excluded_images: of the run that a benchmark has too.
-        excluded_turns: scored turns about them.
+        drop_near_duplicates: as it was asked for.
+        near_duplicate_images: of the run that look like an earlier one, and no benchmark has.
+        excluded_turns: scored turns about images that were left out for one of these reasons.
         not_compared_images: of the run that are missing, damaged, or of one colour.
         unusable_images: that had chosen turns and cannot be decoded here, left out.
         rewritten_images: that decode differently than they lie, written as decoded.
@@ -67,6 +69,8 @@ class SelectionReport:
     exclude_benchmark: list[str] = field(default_factory=list)
     benchmark_images: int = 0
     excluded_images: int = 0
+    drop_near_duplicates: bool = False
+    near_duplicate_images: int = 0
     excluded_turns: int = 0
     not_compared_images: int = 0
     unusable_images: int = 0

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 
 from c3l_ray import storage
-from c3l_ray.dataset.benchmark_images import find_overlap
 from c3l_ray.dataset.card import CARD, make_card
 from c3l_ray.dataset.choose import Choice, choose_turns
 from c3l_ray.dataset.chosen_records import read_chosen
+from c3l_ray.dataset.excluded_images import find_excluded
 from c3l_ray.dataset.preference import find_pair
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.dataset.write import DatasetWriter
@@ -47,8 +47,13 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     if run.get("finished") is None:
         log.warning("the run in %s is not finished; this selects from what it has", config.input)
     manifests = {manifest.unit: manifest for manifest in read_manifests(source) if manifest.file}
-    overlap = find_overlap(source, manifests, config.exclude_benchmark)
-    chosen = choose_turns(source, manifests, config, overlap.rows)
+    excluded = find_excluded(
+        source,
+        manifests,
+        config.exclude_benchmark,
+        drops_near_duplicates=config.drop_near_duplicates,
+    )
+    chosen = choose_turns(source, manifests, config, excluded.rows)
     if chosen.num_refuted:
         log.info(
             "left out %d of %d scored turns, which the image refutes (gain < 0)",
@@ -79,10 +84,12 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         refuted_turns=chosen.num_refuted,
         worse_turns=chosen.num_worse,
         exclude_benchmark=list(config.exclude_benchmark),
-        benchmark_images=overlap.num_benchmark_images,
-        excluded_images=overlap.num_images,
+        benchmark_images=excluded.num_benchmark_images,
+        excluded_images=excluded.num_in_benchmarks,
+        drop_near_duplicates=config.drop_near_duplicates,
+        near_duplicate_images=excluded.num_near_duplicates,
         excluded_turns=chosen.num_excluded,
-        not_compared_images=overlap.num_not_compared,
+        not_compared_images=excluded.num_not_compared,
     )
     _clear_folder(target, report)
     num_images = sum(map(len, chosen.choice.values()))

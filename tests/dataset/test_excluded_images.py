@@ -1,4 +1,4 @@
-"""Images that a benchmark has too are left out, before turns are ranked."""
+"""Images that a benchmark has too, or that come twice, are left out before turns are ranked."""
 
 import builtins
 import io
@@ -52,6 +52,28 @@ def test_an_image_of_a_benchmark_is_left_out_in_any_size(
     assert "| images of benchmarks (benchmark) that were compared | 1 |" in card
 
 
+def test_of_images_that_look_alike_the_first_stays(write_run: WriteRun, tmp_path: Path) -> None:
+    pytest.importorskip("pdqhash", reason="the extra dedup is not installed")
+    (tmp_path / "benchmark.jpg").write_bytes(encode_anew(SCENES[3], scale=1.5))
+    again = encode_anew(SCENES[0], scale=0.75)
+    images = [SCENES[0], SCENES[3], b"damaged", again]  # of both units
+    scores = [[0.1, 0.9, 0.2, 0.8], [0.7, 0.6, 0.3, 0.5]]
+    path = write_run(*([[make_turn(score)] for score in unit] for unit in scores), images=images)
+    config = SelectConfig(
+        input=str(path),
+        top=3,
+        drop_near_duplicates=True,
+        exclude_benchmark=(str(tmp_path / "benchmark.jpg"),),
+    )
+    report = select_turns(config)
+    assert (report.near_duplicate_images, report.excluded_images) == (3, 2)
+    assert (report.excluded_turns, report.not_compared_images) == (5, 2)
+    assert report.unusable_images == 2 and report.turns == 1
+    assert read_questions(path / "dataset") == ["q 0.1"]  # all that is left and can be decoded
+    card = (path / "dataset" / "README.md").read_text()
+    assert "| images that look like an earlier one, left out | 3 |" in card
+
+
 def test_what_cannot_be_compared_is_refused(write_run: WriteRun, tmp_path: Path) -> None:
     pytest.importorskip("pdqhash", reason="the extra dedup is not installed")
     path = write_run([[make_turn(0.1)]], images=[SCENES[1]])
@@ -69,7 +91,7 @@ def test_what_cannot_be_compared_is_refused(write_run: WriteRun, tmp_path: Path)
     with pytest.raises(PreflightError, match="none of its 1 images can be compared"):
         select()
     (benchmark / "1.jpg").write_bytes(SCENES[1])
-    with pytest.raises(PreflightError, match="leaves out 1 of 1 scored turns"):
+    with pytest.raises(PreflightError, match=r"1 of 1 scored turns in .* are left out"):
         select()
 
 
@@ -87,5 +109,8 @@ def test_a_missing_library_is_named(
 
     monkeypatch.setattr(builtins, "__import__", import_others)
     config = SelectConfig(input=str(path), exclude_benchmark=(str(tmp_path / "1.png"),))
-    with pytest.raises(PreflightError, match=r"needs the library pdqhash; pip install"):
+    with pytest.raises(PreflightError, match=r"^--exclude-benchmark: needs the library pdqhash"):
+        select_turns(config)
+    config = SelectConfig(input=str(path), drop_near_duplicates=True)
+    with pytest.raises(PreflightError, match=r"^--drop-near-duplicates: needs .*; pip install"):
         select_turns(config)

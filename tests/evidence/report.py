@@ -50,7 +50,7 @@ A question is answered by arms: ways to score, tune or select that are measured 
 scenes on both sides. It does not hold what another training of the same arm would change: compare
 the repetitions for that. A turn whose truth is unknown counts as not true, and takes no part in an
 area under the curve. An interrupted command goes on where it was: run it again. Results of other
-settings or of another version are made anew."""
+settings, or of a version that computes otherwise, are made anew."""
 
 
 def write_report(

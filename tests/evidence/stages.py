@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from c3l_ray import __version__, schema
+from c3l_ray import schema
 from c3l_ray.errors import C3LError
+
+RESULTS_SINCE = "0.4.0"
+"""The first version that generates, scores, selects and trains as this one does. Whoever changes
+one of these raises it, and every stage is run anew."""
 
 log = logging.getLogger("c3l_ray.evidence")
 
@@ -50,7 +54,7 @@ class Stage:
         content = {
             "settings": self.settings,
             "needs": [stage.digest for stage in self.needs],
-            "versions": [__version__, schema.VERSION],
+            "versions": [RESULTS_SINCE, schema.VERSION],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

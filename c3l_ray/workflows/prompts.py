@@ -39,9 +39,8 @@ def settle_template_args(config: Generating) -> Generating:
     Raises:
         PreflightError: a template does not know one of them.
     """
-    name = config.model.name
-    source, scorer_source = _source_of(config.model), _source_of(config.scorer)
-    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args, **source)
+    config = settle_generator_args(config)
+    args, scorer_source = config.model.template_args, _source_of(config.scorer)
     if config.scorer.template_args:
         scorer_args = resolve_template_args(
             SCORER_FLAG, config.scorer_name, config.scorer.template_args, **scorer_source
@@ -49,10 +48,19 @@ def settle_template_args(config: Generating) -> Generating:
     else:
         scorer_args = keep_known_args(config.scorer_name, args, **scorer_source)
     return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, template_args=args),
-        scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
+        config, scorer=dataclasses.replace(config.scorer, template_args=scorer_args)
     )
+
+
+def settle_generator_args(config: Generating) -> Generating:
+    """The config with all template arguments of the generator.
+
+    Raises:
+        PreflightError: the template does not know one of them.
+    """
+    model = config.model
+    args = resolve_template_args(MODEL_FLAG, model.name, model.template_args, **_source_of(model))
+    return dataclasses.replace(config, model=dataclasses.replace(model, template_args=args))
 
 
 def settle_generation(config: WritingTurns) -> WritingTurns:

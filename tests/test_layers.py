@@ -43,6 +43,7 @@ PARTS = {
         "errors flags inputs.layout methods methods.scores ranges stopping template_args"
     ),
     "answer_config": Part("config inputs.layout ranges"),
+    "benchmark_config": Part("answer_config config flags inputs.layout ranges", "tyro"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("answer_config config methods schema"),
@@ -57,6 +58,11 @@ PARTS = {
         "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
         "select_config storage",
         "huggingface_hub numpy pdqhash PIL pyarrow",
+    ),
+    # Benchmarks' files to questions, and answers to figures: neither models nor Ray.
+    "benchmarks": Part(
+        "benchmark_config errors identity inputs runs scenes schema storage",
+        "numpy pyarrow scipy",
     ),
     # What people look at: it reads what jobs wrote, and models' tokenizers at most.
     "report": Part(
@@ -128,16 +134,16 @@ PARTS = {
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
-        "answer_config chat config dataset distributed distributed.stop_flag errors identity "
-        "images inference "
-        "inputs methods.scores processors ranges report runs schema select_config storage "
-        "train.devices train.fit train.identity train.learning train.reading "
+        "answer_config benchmark_config benchmarks chat config dataset distributed "
+        "distributed.stop_flag errors identity images inference "
+        "inputs inputs.layout methods.scores processors ranges report runs schema select_config "
+        "storage train.devices train.fit train.identity train.learning train.reading "
         "train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "answer_config config dataset errors evaluation flags methods.scores ranges runs scenes "
-        "select_config "
+        "answer_config benchmark_config benchmarks config dataset errors evaluation flags "
+        "methods.scores ranges runs scenes select_config "
         "stopping train.training_config workflows",
         "tyro",
     ),

@@ -5,6 +5,7 @@ draws, and both models answered about the same images. McNemar's test counts the
 one of them has right.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from c3l_ray.benchmarks.answers import BenchmarkAnswer
 from c3l_ray.benchmarks.metrics import Item, Metric, group_items, is_right
 
-NUM_RESAMPLES = 9_999
+NUM_RESAMPLES = 2_000
 LEVEL = 0.95
 BATCH = 256  # resamples at once, lest all of them take gigabytes
 
@@ -120,16 +121,18 @@ def _find_difference(items: Sequence[Item], others: Sequence[Item], metric: Metr
         return Difference(value=value)
     if np.array_equal(sums[:2], sums[2:]):  # no resample differs either
         return Difference(value=0.0, low=0.0, high=0.0)
-    resampled = stats.bootstrap(
-        tuple(sums),
-        _subtract_ratios,
-        paired=True,
-        vectorized=True,
-        n_resamples=NUM_RESAMPLES,
-        batch=BATCH,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).bootstrap_distribution
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # undefined ones, see below
+        resampled = stats.bootstrap(
+            tuple(sums),
+            _subtract_ratios,
+            paired=True,
+            vectorized=True,
+            n_resamples=NUM_RESAMPLES,
+            batch=BATCH,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
     defined = resampled[np.isfinite(resampled)]  # of no "yes" at all there is no precision
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Difference(value=value, low=float(low), high=float(high))

@@ -13,7 +13,7 @@ JOBS = {
     "status": "say where a run stands, from a second terminal",
     "failed": "list the images of a run that failed",
     "report": "show what jobs made as one HTML page",
-    "evaluate": "compare runs over scenes whose truth is known",
+    "evaluate": "measure a model on a benchmark, or compare runs over scenes",
     "demo": "run c3l on a small world that comes with the package",
 }
 

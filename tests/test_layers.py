@@ -45,6 +45,7 @@ PARTS = {
         "template_args"
     ),
     "answer_config": Part("config inputs.layout ranges"),
+    "benchmark_config": Part("answer_config config flags inputs.layout ranges"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("answer_config config methods schema"),
@@ -59,6 +60,11 @@ PARTS = {
         "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
         "select_config storage",
         "huggingface_hub numpy pdqhash PIL pyarrow",
+    ),
+    # Benchmarks' files to questions, and answers to figures: neither models nor Ray.
+    "benchmarks": Part(
+        "benchmark_config errors identity inputs runs scenes schema storage",
+        "numpy pyarrow scipy",
     ),
     # What people look at: it reads what jobs wrote, and models' tokenizers at most.
     "report": Part(
@@ -131,16 +137,16 @@ PARTS = {
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
-        "answer_config chat config dataset distributed distributed.stop_flag errors identity "
-        "images inference "
-        "inputs methods.scores processors ranges report runs schema select_config storage "
-        "train.devices train.fit train.identity train.learning train.reading "
+        "answer_config benchmark_config benchmarks chat config dataset distributed "
+        "distributed.stop_flag errors identity images inference "
+        "inputs inputs.layout methods.scores processors ranges report runs schema select_config "
+        "storage train.devices train.fit train.identity train.learning train.reading "
         "train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "answer_config config dataset errors evaluation flags methods.scores ranges runs scenes "
-        "select_config storage "
+        "answer_config benchmark_config benchmarks config dataset errors evaluation flags "
+        "methods.scores ranges runs scenes select_config storage "
         "stopping train.training_config workflows",
         "pydantic tyro",
     ),

@@ -16,6 +16,9 @@ import tyro
 
 from c3l_ray import config, errors, schema, stopping
 from c3l_ray.answer_config import AnswerConfig
+from c3l_ray.benchmark_config import BenchmarkConfig, BenchmarkName
+from c3l_ray.benchmarks.answers import SCHEMA as ANSWERS_SCHEMA
+from c3l_ray.benchmarks.result import BenchmarkResult
 from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.dataset.columns import CONVERSATION_OF_TURN, PREFERENCE
 from c3l_ray.dataset.preference import NoPair
@@ -36,7 +39,7 @@ from c3l_ray.workflows.training_report import TrainingReport
 from jobs import earlier_settings
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
-from jobs.evaluate import EvaluateConfig, WorldConfig
+from jobs.evaluate import EvaluateConfig, MakePopeConfig, WorldConfig
 from jobs.failed import FailedConfig
 from jobs.report import ReportConfig
 from jobs.status import StatusConfig
@@ -45,6 +48,7 @@ from tests.pages import ROOT, Command, Page, read_pages
 PAGES = read_pages()
 README, CHANGELOG = PAGES["README.md"], PAGES["CHANGELOG.md"]
 JOBS_PAGE = PAGES["jobs/README.md"]
+BENCHMARKS_PAGE = PAGES["c3l_ray/benchmarks/README.md"]
 METHODS_PAGE, TRAIN_PAGE = PAGES["c3l_ray/methods/README.md"], PAGES["c3l_ray/train/README.md"]
 MAX_README_BYTES = 9_000
 
@@ -83,7 +87,9 @@ def list_flags(config_class: type, prefix: str = "") -> Iterator[str]:
 
 
 FLAGS = {job: {*list_flags(config_class), "--help"} for job, config_class in CONFIGS.items()}
-FLAGS["evaluate"] = {*list_flags(WorldConfig), "--help"}
+FLAGS["evaluate"] = {"--help"}.union(
+    *map(list_flags, (WorldConfig, BenchmarkConfig, MakePopeConfig))
+)
 ALL_FLAGS = FLAGS_OF_OTHERS.union(*FLAGS.values())
 
 _COLUMNS_BUT_SCORES = [name for name in CONVERSATION_OF_TURN.names if name not in SCORE_NAMES]
@@ -160,6 +166,21 @@ def test_a_table_has_every_name_of_a_structure_and_no_other(
     assert sorted(documented) == sorted(names)
 
 
+@pytest.mark.parametrize(
+    ("heading", "number", "names"),
+    [
+        ("Output", 1, ANSWERS_SCHEMA.names),
+        ("Output", 2, [field.name for field in dataclasses.fields(BenchmarkResult)]),
+    ],
+)
+def test_a_table_of_benchmarks_has_every_name_and_no_other(
+    heading: str, number: int, names: list[str]
+) -> None:
+    rows = BENCHMARKS_PAGE.table(heading, number)
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(documented) == sorted(names)
+
+
 def test_the_counts_of_a_manifest_are_listed() -> None:
     (content,) = (row[1] for row in JOBS_PAGE.table("Manifests") if row[0] == "`counts`")
     names = {field.name for field in dataclasses.fields(Counts)}
@@ -228,8 +249,9 @@ def test_the_table_of_scores_is_that_of_the_code() -> None:
         (METHODS_PAGE, '"Without the image" is a choice', get_args(config.Baseline)),
         (TRAIN_PAGE, "Objectives", tuple(OBJECTIVES)),
         (JOBS_PAGE, "Jobs", tuple(f"jobs.{job}" for job in JOBS)),
+        (BENCHMARKS_PAGE, "Benchmarks and files", get_args(BenchmarkName)),
     ],
-    ids=["outcomes", "baselines", "objectives", "jobs"],
+    ids=["outcomes", "baselines", "objectives", "jobs", "benchmarks"],
 )
 def test_a_table_has_every_choice_and_no_other(
     page: Page, heading: str, names: tuple[str, ...]

@@ -132,11 +132,7 @@ def with_gpu_shares(config: Generating) -> Generating:
     if num_gpus == 0 and _cluster_address() != "local" and pools.generator_gpus is None:
         _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
     generator, scorer = shares.generator_gpus, shares.scorer_gpus
-    if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
-        raise PreflightError(
-            f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
-            f"{model.tensor_parallel} needs at least {model.tensor_parallel} GPUs per generator"
-        )
+    _refuse_small_share(generator, model.tensor_parallel)
     _refuse_missing_gpus(
         "pools",
         {
@@ -177,6 +173,40 @@ def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
     return dataclasses.replace(
         config, pools=dataclasses.replace(pools, scorers=scorers, scorer_gpus=gpus)
     )
+
+
+def with_generator_gpus(config: Generating) -> Generating:
+    """The config with its generators and their GPUs decided, where nothing is scored.
+
+    Raises:
+        PreflightError: as in `with_gpu_shares`.
+    """
+    pools, model = config.pools, config.model
+    num_gpus = int(ray.cluster_resources().get("GPU", 0))
+    gpus = pools.generator_gpus
+    if gpus is None:
+        gpus = float(model.tensor_parallel) if num_gpus else 0.0
+        if gpus == 0 and _cluster_address() != "local":
+            _warn_no_gpu("--pools.generator-gpus")
+    _refuse_small_share(gpus, model.tensor_parallel)
+    fitting = min(math.floor(num_gpus / gpus), _spare_cpus()) if gpus else 1
+    generators = pools.generators or max(1, fitting)
+    _refuse_missing_gpus("pools", {"generators": (generators, "generator-gpus", gpus)})
+    _warn_idle_gpus(num_gpus, generators * gpus, "--pools.generators")
+    memory = model.gpu_memory or 0.9 * min(1.0, gpus or 1.0)
+    return dataclasses.replace(
+        config,
+        pools=dataclasses.replace(pools, generators=generators, generator_gpus=gpus),
+        model=dataclasses.replace(model, gpu_memory=memory),
+    )
+
+
+def _refuse_small_share(generator_gpus: float, tensor_parallel: int) -> None:
+    if 0 < generator_gpus < tensor_parallel and tensor_parallel > 1:
+        raise PreflightError(
+            f"--pools.generator-gpus {generator_gpus:g}: --model.tensor-parallel "
+            f"{tensor_parallel} needs at least {tensor_parallel} GPUs per generator"
+        )
 
 
 def _spare_cpus() -> int:

@@ -14,6 +14,7 @@ from c3l_ray.config import (
     ClipModel,
     Dtype,
     GeneratingConfig,
+    GeneratorModel,
     RecordsConfig,
     ScoreConfig,
     ScorerModel,
@@ -51,38 +52,26 @@ def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generatin
     Raises:
         PreflightError: a model is not there, or cannot do its part.
     """
-    from c3l_ray.inference.model_check import inspect_model
-
-    model = config.model
     flag = "--model.name" if config.scorer.name is None else "--scorer.name"
     scorer = name_scorer(config)
-    generator = inspect_model(
-        "--model.name",
-        model.name,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-    )
+    model, model_identity, dates_model = _pin_model(config.model)
     pinned_scorer, scorer_identity, dates_scorer = _pin_scorer(flag, scorer)
     clip, clip_identity = _pin_clip(config.clip)
-    pinned = dataclasses.replace(
-        config,
-        model=dataclasses.replace(
-            model,
-            revision=generator.commit,
-            dtype=engine_dtype(model.dtype, generator.dtype),
-        ),
-        scorer=pinned_scorer,
-        clip=clip,
-    )
-    date = choose_date(config, folder) if generator.uses_date or dates_scorer else None
+    date = choose_date(config, folder) if dates_model or dates_scorer else None
     return PinnedRun(
-        config=dataclasses.replace(pinned, prompt_date=date),
-        identities={
-            "model": generator.identity,
-            "scorer": scorer_identity,
-            "clip": clip_identity,
-        },
+        config=dataclasses.replace(
+            config, model=model, scorer=pinned_scorer, clip=clip, prompt_date=date
+        ),
+        identities={"model": model_identity, "scorer": scorer_identity, "clip": clip_identity},
     )
+
+
+def pin_generator(config: Generating, folder: RunFolder) -> PinnedRun[Generating]:
+    """The run with its generator pinned, where nothing is scored: as `pin_generation`."""
+    model, identity, uses_date = _pin_model(config.model)
+    date = choose_date(config, folder) if uses_date else None
+    pinned = dataclasses.replace(config, model=model, prompt_date=date)
+    return PinnedRun(config=pinned, identities={"model": identity})
 
 
 def pin_scoring(config: ScoreConfig, folder: RunFolder) -> PinnedRun[ScoreConfig]:
@@ -146,6 +135,21 @@ def choose_date(config: RecordsConfig, folder: RunFolder) -> str:
     identity = report.get("identity", {})
     noted: str | None = identity.get("generation", identity).get("prompt_date")
     return noted or datetime.date.today().isoformat()
+
+
+def _pin_model(model: GeneratorModel) -> tuple[GeneratorModel, str, bool]:
+    """The generator with its settings decided, its identity, and whether prompts have a date."""
+    from c3l_ray.inference.model_check import inspect_model
+
+    checked = inspect_model(
+        "--model.name",
+        model.name,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+    )
+    dtype = engine_dtype(model.dtype, checked.dtype)
+    pinned = dataclasses.replace(model, revision=checked.commit, dtype=dtype)
+    return pinned, checked.identity, checked.uses_date
 
 
 def _pin_scorer(flag: str, scorer: Scorer) -> tuple[Scorer, str, bool]:

@@ -41,9 +41,8 @@ def settle_template_args(config: Generating) -> Generating:
     Raises:
         PreflightError: a template does not know one of them.
     """
-    name = config.model.name
-    source, scorer_source = _source_of(config.model), _source_of(config.scorer)
-    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args, **source)
+    config = settle_generator_args(config)
+    args, scorer_source = config.model.template_args, _source_of(config.scorer)
     if config.scorer.template_args:
         scorer_args = resolve_template_args(
             SCORER_FLAG, config.scorer_name, config.scorer.template_args, **scorer_source
@@ -51,9 +50,7 @@ def settle_template_args(config: Generating) -> Generating:
     else:
         scorer_args = keep_known_args(config.scorer_name, args, **scorer_source)
     return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, template_args=args),
-        scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
+        config, scorer=dataclasses.replace(config.scorer, template_args=scorer_args)
     )
 
 
@@ -67,6 +64,17 @@ def settle_instructions(config: WritingTurns) -> WritingTurns:
         return config
     kinds = tuple(INSTRUCTIONS[config.method])
     return dataclasses.replace(config, wordings=read_instructions(config.instructions, kinds))
+
+
+def settle_generator_args(config: Generating) -> Generating:
+    """The config with all template arguments of the generator.
+
+    Raises:
+        PreflightError: the template does not know one of them.
+    """
+    model = config.model
+    args = resolve_template_args(MODEL_FLAG, model.name, model.template_args, **_source_of(model))
+    return dataclasses.replace(config, model=dataclasses.replace(model, template_args=args))
 
 
 def settle_generation(config: WritingTurns) -> WritingTurns:

@@ -51,6 +51,7 @@ def write_records(
     progress: RunProgress,
     *,
     generates: bool,
+    scores: bool = True,
 ) -> RecordsReport:
     """Makes the records of these shards that are not there yet, on the cluster we have joined.
 
@@ -59,6 +60,7 @@ def write_records(
         shards: the whole input.
         progress: of a folder that is claimed.
         generates: whether turns are generated, or answers to those that the input has.
+        scores: whether answers are scored.
 
     Raises:
         PreflightError: the input has no image at all.
@@ -109,7 +111,14 @@ def write_records(
         def process(units: list[Unit], retry: Retry | None = None) -> None:
             flag = StopFlag()
             manifests = pipeline.process_units(
-                config, folder, units, origin, generates=generates, flag=flag, retry=retry
+                config,
+                folder,
+                units,
+                origin,
+                generates=generates,
+                scores=scores,
+                flag=flag,
+                retry=retry,
             )
             with closing(follow(manifests, flag, config.grace)) as followed, _counted(progress):
                 progress.follow(bound_failures(followed, progress, config.max_failed_share))

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from c3l_ray.answer_config import AnswerConfig
+from c3l_ray.benchmark_config import BenchmarkConfig
 from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
-from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
+from jobs.evaluate import CorrectionsConfig, MakePopeConfig, RoundsConfig, WorldConfig
 from jobs.failed import FailedConfig
 from jobs.report import ReportConfig
 from jobs.status import StatusConfig
@@ -28,8 +29,9 @@ from tests.jobs.commands import ROOT
 CONFIGS: tuple[type, ...] = (
     *(GenerateConfig, ScoreConfig, AnswerConfig, SelectConfig, TrainConfig, C3LConfig),
     *(ReportConfig, StatusConfig, FailedConfig, DemoConfig),
-    *(CorrectionsConfig, RoundsConfig, WorldConfig),
+    *(BenchmarkConfig, MakePopeConfig, CorrectionsConfig, RoundsConfig, WorldConfig),
 )
+EVALUATIONS = ("benchmark", "make-pope", "rounds", "corrections", "world")
 MAX_COLUMNS = 100
 TERMINAL_COLUMNS = 80
 HEAVY = ("torch", "ray", "vllm", "transformers", "open_clip", "datasets", "scipy")
@@ -95,7 +97,7 @@ def test_help_teaches_and_imports_nothing_heavy(job: str) -> None:
     assert help_.stderr.strip() == ""
     assert f"python -m jobs.{job}" in help_.stdout
     if job == "evaluate":
-        assert all(name in help_.stdout for name in ("rounds", "corrections", "world"))
+        assert all(name in help_.stdout for name in EVALUATIONS)
     else:
         assert "(default: " in help_.stdout
     if job == "train":

@@ -29,11 +29,12 @@ PARTS = {
     "ranges": Part("errors"),
     "flags": Part("", "tyro"),
     "stopping": Part("errors"),
-    "storage": Part("errors", "fsspec botocore"),
+    "storage_faults": Part("", "botocore"),
+    "storage": Part("errors storage_faults", "fsspec botocore s3fs"),
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
-    "model_files": Part("", "fsspec huggingface_hub"),
+    "model_files": Part("storage", "huggingface_hub"),
     "template_args": Part(),
     "template_date": Part(),
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
@@ -138,7 +139,7 @@ PARTS = {
     "jobs": Part(
         "answer_config config dataset errors evaluation flags methods.scores ranges runs scenes "
         "select_config "
-        "stopping train.training_config workflows",
+        "stopping storage train.training_config workflows",
         "tyro",
     ),
 }

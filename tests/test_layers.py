@@ -29,6 +29,8 @@ PARTS = {
     "ranges": Part("errors"),
     "flags": Part("", "tyro"),
     "stopping": Part("errors"),
+    "stop_jobs": Part("", "psutil"),
+    "kuberay_job": Part(),
     "storage_faults": Part("", "botocore"),
     "storage": Part("errors storage_faults", "fsspec botocore s3fs"),
     "png_chunks": Part("errors", "PIL"),
@@ -147,7 +149,7 @@ USED_IN_ONE_FILE = {
     "vllm": "c3l_ray/inference/engine.py",
     "map_batches_internal": "c3l_ray/distributed/pipeline.py",
 }
-MAY_PRINT = ("jobs/", "c3l_ray/scenes/make_weights.py")
+MAY_PRINT = ("jobs/", "c3l_ray/kuberay_job.py", "c3l_ray/scenes/make_weights.py")
 
 
 def find_sources() -> list[Path]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import GeneratingConfig, RecordsConfig
+from c3l_ray.distributed.metrics import EngineMetrics
 from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
 from c3l_ray.errors import EngineFailure, ScorerFailure
 
@@ -38,6 +39,9 @@ class GeneratorProcess:
         of_job = AnswerGenerator if isinstance(config, AnswerConfig) else TurnGenerator
         self.steps = UnitSteps(GENERATING, surroundings, starts=True, restarted=GENERATOR_RESTARTED)
         self.generator = (generator or of_job)(config)
+        engine = getattr(self.generator, "engine", None)  # which a double of the generator lacks
+        if engine is not None:
+            EngineMetrics(surroundings.folder.path, engine.load)
         self._places = asyncio.Semaphore(UNITS_PER_GENERATOR)
         self._waits_for_all = asyncio.Lock()
 

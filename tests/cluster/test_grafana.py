@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from c3l_ray.distributed.metrics import exported_names
+from c3l_ray.distributed.metrics import COUNTERS, GAUGES, HISTOGRAMS, exported_names
 
 FILE = Path(__file__).parent.parent.parent / "cluster" / "grafana" / "c3l-ray.json"
 NAME = re.compile(r"\bray_\w+")
@@ -50,3 +50,13 @@ def test_the_panels_are_titled_and_do_not_overlap() -> None:
         for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
     ]
     assert len({*cells}) == len(cells) and max(x for x, _ in cells) < 24
+
+
+def test_the_page_lists_the_metrics_with_their_tags() -> None:
+    page = (FILE.parent.parent / "README.md").read_text()
+    rows = re.findall(r"^\| `(ray_\w+)` \| (.*?) \|", page, re.MULTILINE)
+    listed = {name: {*re.findall(r"`(\w+)`", tags)} for name, tags in rows}
+    assert listed == {
+        **{f"ray_{name}_total": {*spec[1]} for name, spec in COUNTERS.items()},
+        **{f"ray_{name}": {*spec[1]} for name, spec in (GAUGES | HISTOGRAMS).items()},
+    }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import fsspec
+from c3l_ray.storage import Location
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 OTHER_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
@@ -33,8 +33,8 @@ def resolve_model(name: str, revision: str | None = None) -> str:
         if revision is None or Path(name).is_dir():
             return name
         return _download_snapshot(name, revision)
-    fs, root = fsspec.core.url_to_fs(name)
-    fs.invalidate_cache()  # this process may have listed the folder before a training filled it
+    location = Location.connect(name)  # listed afresh: a training may have filled it since
+    fs, root = location.fs, location.path
     files = fs.find(root, detail=True)
     if not files:
         raise FileNotFoundError(f"{name}: no such folder")

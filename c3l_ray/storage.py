@@ -1,6 +1,7 @@
 """Local paths and s3:// alike: a place in storage, and writing whole files or none."""
 
 import contextlib
+import functools
 import json
 import os
 import uuid
@@ -11,7 +12,13 @@ import botocore.exceptions
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from c3l_ray.errors import PreflightError
+from c3l_ray import storage_faults
+from c3l_ray.errors import C3LError, PreflightError
+
+ATTEMPTS = 16
+"""Times that a request to S3 is sent anew, with waits that grow to 15 s: four minutes in all."""
+ATTEMPTS_AT_ONCE = 5
+"""Times that each of these is sent, with random waits that grow to 8 s."""
 
 ERRORS = (OSError, ValueError, botocore.exceptions.BotoCoreError)
 """What a file system raises for a path that cannot be used, whoever's fault that is."""
@@ -56,7 +63,7 @@ class Location:
             # In a local name "::" is two letters; fsspec would take it for a chain of addresses.
             fs, path = LocalFileSystem(), LocalFileSystem._strip_protocol(address)
         else:
-            fs, path = fsspec.core.url_to_fs(address)
+            fs, path = _connect_to_s3(address)
         fs.invalidate_cache()
         return cls(fs, path.rstrip("/"))
 
@@ -90,6 +97,12 @@ class Location:
         return isinstance(self.fs, LocalFileSystem)
 
     def exists(self) -> bool:
+        if not self.is_local and "/" not in self.path:  # s3fs finds no bucket where all is refused
+            try:
+                self.fs.ls(self.path)
+            except FileNotFoundError:
+                return False
+            return True
         return cast(bool, self.fs.exists(self.path))
 
     def open(self) -> BinaryIO:
@@ -171,6 +184,62 @@ class Location:
 
     def remove(self, *, recursive: bool = False) -> None:
         self.fs.rm(self.path, recursive=recursive)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request to S3 may succeed later."""
+    return storage_faults.is_transient(error)
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether an exception means that the storage failed, and not what was read."""
+    return isinstance(error, FAULTS) or storage_faults.is_of_s3(error)
+
+
+def refuse(
+    flag: str, path: str, location: Location, error: Exception, *, need: str = "read"
+) -> C3LError:
+    """The error to raise where a place cannot be used: what is wrong, and what to do.
+
+    Args:
+        flag: that named the place.
+        path: as the user named it.
+        location: of the place.
+        error: of the storage.
+        need: what cannot be done with the place, where the error does not tell: "read" or "used".
+
+    Returns:
+        A PreflightError, or another C3LError where the same command may succeed later.
+    """
+    if location.is_local or not is_fault(error):
+        return PreflightError(f"{flag} {path}: cannot be {need}: {error}")
+    bucket, endpoint = location.path.partition("/")[0], _find_endpoint(location.fs)
+    message = f"{flag} {path}: {storage_faults.explain(error, bucket, endpoint)}"
+    kind = C3LError if storage_faults.is_transient(error) else PreflightError
+    return kind(message)
+
+
+def _find_endpoint(fs: Any) -> str | None:
+    try:
+        return cast(str, fs.s3.meta.endpoint_url)
+    except ERRORS:
+        return None
+
+
+@functools.cache
+def _prepare_s3fs() -> None:
+    from s3fs.core import set_custom_error_handler
+
+    set_custom_error_handler(storage_faults.RetryNotice())
+
+
+def _connect_to_s3(address: str) -> tuple[Any, str]:
+    """The file system of S3, which sends requests again where that may help."""
+    _prepare_s3fs()
+    retries = {"mode": "legacy", "total_max_attempts": ATTEMPTS_AT_ONCE}
+    fs, path = fsspec.core.url_to_fs(address, config_kwargs={"retries": retries})
+    fs.retries = ATTEMPTS
+    return fs, path
 
 
 def _protocol_of(address: str) -> str:

@@ -111,8 +111,12 @@ def run_to_exit(run: Callable[[], None], again: str = RESUME) -> None:
         except BrokenPipeError:  # whoever reads our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _end(1)
-        except OSError as error:  # a full disk, a folder gone, storage out of reach
-            print(f"error: {_describe_os_error(error)}; {again}", file=sys.stderr)
+        except Exception as error:  # a full disk, a folder gone, storage out of reach
+            from c3l_ray import storage  # late: --help does not wait for its libraries
+
+            if not storage.is_fault(error):
+                raise
+            print(f"error: {_describe_fault(error)}; {again}", file=sys.stderr)
             _end(1)
         except Stopped as stop:
             print(f"{stop}; {again}", file=sys.stderr)
@@ -135,8 +139,10 @@ def _end(exit_status: int) -> None:
     sys.exit(exit_status)
 
 
-def _describe_os_error(error: OSError) -> str:
-    """An error of the operating system with the path that it is about."""
+def _describe_fault(error: Exception) -> str:
+    """An error of the operating system, or of S3, with the path that it is about."""
+    if not isinstance(error, OSError):
+        return f"the storage failed: {error}"
     if error.filename is None:
         return f"the system refused an operation: {error}"
     return f"{error.filename}: {error.strerror or error}"

@@ -122,6 +122,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             *(f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"),
             *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"-{name}.port={port + number}" for number, name in enumerate(ports)),
+            "-s3.autoCreateBucket=false",
             *("-master.volumeSizeLimitMB=64", f"-s3.config={folder / 'identities.json'}"),
         ],
         stdout=(folder / "log").open("w"),

@@ -30,11 +30,14 @@ PARTS = {
     "flags": Part("", "tyro"),
     "stopping": Part("errors"),
     "stall_watch": Part(),
-    "storage": Part("errors", "fsspec botocore"),
+    "stop_jobs": Part("", "psutil"),
+    "kuberay_job": Part(),
+    "storage_faults": Part("", "botocore"),
+    "storage": Part("errors storage_faults", "fsspec botocore s3fs"),
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
-    "model_files": Part("", "fsspec huggingface_hub"),
+    "model_files": Part("storage", "huggingface_hub"),
     "template_args": Part(),
     "template_date": Part(),
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
@@ -155,7 +158,7 @@ USED_IN_ONE_FILE = {
     "vllm": "c3l_ray/inference/engine.py",
     "map_batches_internal": "c3l_ray/distributed/pipeline.py",
 }
-MAY_PRINT = ("jobs/", "c3l_ray/scenes/make_weights.py")
+MAY_PRINT = ("jobs/", "c3l_ray/kuberay_job.py", "c3l_ray/scenes/make_weights.py")
 
 
 def find_sources() -> list[Path]:

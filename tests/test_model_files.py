@@ -12,6 +12,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.inference.model_check import check_model
 from c3l_ray.model_files import resolve_model
 from c3l_ray.scenes import world
+from c3l_ray.storage import Location
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_workers_that_start_together_copy_it_once(
     on_s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied_sources: list[str] = []
-    fs = fsspec.filesystem("s3")
+    fs = Location.connect(on_s3).fs
     get = fs.get
 
     def get_and_record(source: str, target: str, **options: Any) -> None:

@@ -21,6 +21,7 @@ from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
 from c3l_ray.runs.state import now
+from c3l_ray.runs.write_probe import check_writable
 from c3l_ray.schema import Record
 from c3l_ray.select_config import SelectConfig
 
@@ -37,7 +38,7 @@ def select_turns(config: SelectConfig) -> SelectionReport:
 
     Raises:
         PreflightError: the input is no run, has no scored turns or too few of a kind, no chosen
-            turn makes a pair, or the output holds something else.
+            turn makes a pair, or the output holds something else or cannot be written.
         C3LError: no image of a chosen turn can be decoded here.
     """
     source = RunFolder.open(config.input, "--input")
@@ -46,6 +47,8 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         raise PreflightError(f"--input {config.input}: its {REPORT} is not that of a run")
     if run.get("finished") is None:
         log.warning("the run in %s is not finished; this selects from what it has", config.input)
+    target = RunFolder.open(config.output or f"{config.input.rstrip('/')}/dataset")
+    check_writable(target.location, target.flag, target.path, exclusive=False)
     manifests = {manifest.unit: manifest for manifest in read_manifests(source) if manifest.file}
     excluded = find_excluded(
         source,
@@ -61,7 +64,6 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         )
     if config.export == "preference":
         _check_pairs(source, manifests, chosen.choice, config)
-    target = RunFolder.open(config.output or f"{config.input.rstrip('/')}/dataset")
     report = SelectionReport(
         input=config.input,
         input_finished=run.get("finished"),
@@ -153,4 +155,6 @@ def _clear_folder(target: RunFolder, report: SelectionReport) -> None:
             if name != SELECTION:
                 child.remove(recursive=name == "images")
     except storage.ERRORS as error:
-        raise PreflightError(f"--output {target.path}: cannot be used: {error}") from error
+        raise storage.refuse(
+            target.flag, target.path, target.location, error, need="used"
+        ) from error

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import GeneratingConfig, RecordsConfig
+from c3l_ray.distributed.metrics import EngineMetrics
 from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
 from c3l_ray.errors import EngineFailure, ScorerFailure
 from c3l_ray.stall_watch import StallWatch
@@ -40,6 +41,9 @@ class GeneratorProcess:
         self.steps = UnitSteps(GENERATING, surroundings, starts=True, restarted=GENERATOR_RESTARTED)
         self.generator = (generator or of_job)(config)
         self.watch = StallWatch(GENERATING, config.stall_timeout)
+        engine = getattr(self.generator, "engine", None)  # which a double of the generator lacks
+        if engine is not None:
+            EngineMetrics(surroundings.folder.path, engine.load)
         self._places = asyncio.Semaphore(UNITS_PER_GENERATOR)
         self._waits_for_all = asyncio.Lock()
 

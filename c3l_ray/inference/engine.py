@@ -11,7 +11,7 @@ import psutil
 from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, PreflightError, RefusedRequest
 from c3l_ray.inference.beams import beam_search
-from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
+from c3l_ray.inference.engine_protocol import Decoding, EngineLoad, GenerationRequest, Reply
 from c3l_ray.inference.engine_settings import (
     choose_max_len,
     choose_step_tokens,
@@ -32,6 +32,7 @@ class Engine:
 
     Attributes:
         notes: what the user should know about the engine's replies, a sentence each.
+        load: of the engine, as it is now.
 
     Raises:
         PreflightError: vLLM does not compute the model in this precision here.
@@ -102,6 +103,7 @@ class Engine:
                 )
         self._sampling = sampling
         self._llm = AsyncLLM.from_engine_args(args)
+        self.load = EngineLoad()
         self.notes: list[str] = []
         if on_cpu and self._llm.model_config.is_mm_prefix_lm:
             self.notes.append(
@@ -197,10 +199,13 @@ class Engine:
 
         self._num_requests += 1
         request_id = f"ask-{self._num_requests}"
+        self.load.requests += 1
         try:
             async for answer in self._llm.generate(prompt, params, request_id):
                 output = answer.outputs[0]
             give_sign()
+            self.load.prompt_tokens += len(answer.prompt_token_ids or ())
+            self.load.cached_tokens += answer.num_cached_tokens or 0
         except EngineDeadError as error:
             raise EngineFailure(str(error)) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
@@ -209,6 +214,8 @@ class Engine:
             if not isinstance(cause, (VLLMClientError, ValueError)):
                 raise EngineFailure(f"it failed a request: {cause!r}") from error
             raise RefusedRequest(str(cause)) from error
+        finally:
+            self.load.requests -= 1
         if output.finish_reason not in ("stop", "length"):
             raise RefusedRequest(f"the engine ended the reply: {output.finish_reason}")
         return output

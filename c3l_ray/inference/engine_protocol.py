@@ -72,14 +72,31 @@ class Reply:
     num_tokens: int
 
 
+@dataclass
+class EngineLoad:
+    """What an engine has to do, and has done.
+
+    Attributes:
+        requests: that it has taken and not answered yet.
+        prompt_tokens: of the prompts that it has answered.
+        cached_tokens: those of them that its cache of prefixes held.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
 class GenerationEngine(Protocol):
     """What `TurnGenerator` needs of an engine.
 
     Attributes:
         notes: what the user should know about the engine's replies, a sentence each.
+        load: of the engine, as it is now.
     """
 
     notes: list[str]
+    load: EngineLoad
 
     async def ask(self, request: GenerationRequest) -> Reply:
         """The reply to one request; many may be under way at once.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from c3l_ray.inference.engine_protocol import GenerationRequest, Reply
+from c3l_ray.inference.engine_protocol import EngineLoad, GenerationRequest, Reply
 
 
 class ScriptedEngine:
@@ -18,6 +18,7 @@ class ScriptedEngine:
 
     def __init__(self, reply_to: Callable[[GenerationRequest], Reply | Awaitable[Reply]]) -> None:
         self.notes: list[str] = []
+        self.load = EngineLoad()
         self.requests: list[GenerationRequest] = []
         self._reply_to = reply_to
 

@@ -52,7 +52,7 @@ def _find_shards_of_one(path: str, layout: Layout, *, name_input: bool) -> list[
         listing = list_input(path, location)
         kinds = sort_files(location.fs, listing, layout)
     except storage.ERRORS as error:
-        raise PreflightError(f"--input {path}: cannot be read: {error}") from error
+        raise storage.refuse("--input", path, location, error) from error
     prefix = f"{posixpath.basename(listing.base)}/" if name_input else ""
 
     def make_shard(format_: Format, name: str, size: int, etag: str | None = None) -> Shard:
@@ -170,7 +170,7 @@ def _check_first_shard(shard: Shard, layout: Layout) -> None:
     except pa.ArrowException:
         return  # a damaged file is a failed row, wherever it stands
     except storage.ERRORS as error:
-        raise PreflightError(f"--input {location.address}: cannot be read: {error}") from error
+        raise storage.refuse("--input", location.address, location, error) from error
 
 
 def _check_tars(shards: list[Shard], layout: Layout) -> None:
@@ -179,7 +179,8 @@ def _check_tars(shards: list[Shard], layout: Layout) -> None:
     try:
         reason = tars.explain_no_images(checked, layout)
     except storage.ERRORS as error:
-        raise PreflightError(f"--input {checked[0].address}: cannot be read: {error}") from error
+        address = checked[0].address
+        raise storage.refuse("--input", address, Location.connect(address), error) from error
     if reason is not None and len(checked) == len(shards):
         more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
         raise PreflightError(f"--input {checked[0].address}{more}: holds no image: {reason}")

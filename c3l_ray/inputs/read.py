@@ -65,9 +65,11 @@ def index_shard(shard: Shard, layout: Layout, first_rows: int | None = None) -> 
     """
     try:
         return _find_units(shard, layout, first_rows)
-    except (C3LError, *storage.FAULTS):
+    except C3LError:
         raise
     except Exception as error:  # as of `read_unit`
+        if storage.is_fault(error):
+            raise
         log.warning("%s cannot be indexed", shard.address, exc_info=True)
         return [damaged_unit(shard, f"its begin: {type(error).__name__}: {first_line(error)}")]
 
@@ -147,10 +149,8 @@ def read_unit(
         return _as_one_unit(unit, [read_unit(part, layout, failures) for part in unit.members])
     try:
         return _read_samples(unit, layout)
-    except storage.FAULTS:
-        raise
     except Exception as error:  # of a reader, on bytes made by strangers
-        if failures is None:
+        if failures is None or storage.is_fault(error):
             raise
         failures.append((unit, error))
         return fail_unit(unit, describe_exception(error))

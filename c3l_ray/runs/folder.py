@@ -3,15 +3,14 @@
 import json
 import logging
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from c3l_ray import __version__, schema, storage
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.identity import Identity
+from c3l_ray.runs.write_probe import check_writable
 from c3l_ray.storage import Location
 
 REPORT = "run.json"
@@ -19,7 +18,7 @@ SELECTION = "selection.json"
 
 _STAGE = re.compile(r"(round|train)-\d+")  # folders of jobs.c3l
 _RESULTS = {"manifests": "", "model": "", "checkpoints": "checkpoint_"}  # folder, name in it
-_OF_INPUT = ("shards", "joins", "errors")  # of what the folder was claimed for
+_OF_CLAIM = ("shards", "joins", "errors", "progress")  # of what the folder was claimed for
 
 log = logging.getLogger(__name__)
 
@@ -77,13 +76,15 @@ class RunFolder:
             if theirs["origin"] == identity.origin:
                 self.write_json(REPORT, theirs)  # find out now whether it can be written
                 return identity
-        except (*storage.ERRORS, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
+        except storage.ERRORS as error:
+            raise storage.refuse(self.flag, self.path, self.location, error, need="used") from error
         self._refuse_other_version(theirs)
         if theirs.get("job") == job and not _holds_results(self.location):
             log.info("%s holds no results yet; it is begun anew with other settings", self.path)
             self.write_json(REPORT, mine)
-            self._remove_what_is_of_input()
+            self._remove_what_is_of_claim()
             return identity
         before = Identity(theirs.get("identity", {}))
         changes = _list_changes(before.content, identity.content)
@@ -108,15 +109,16 @@ class RunFolder:
             job: by its name.
 
         Raises:
-            PreflightError: the folder holds something else, is of another job or version, or
-                cannot be read or written.
+            PreflightError: the folder holds something else, is of another job or version, cannot
+                be read or written, or is on a storage on which commits do not exclude each other.
+            C3LError: the storage does not answer.
         """
         try:
             report = self.read_json(REPORT)
             if report is None:
                 self._refuse_other_content()
         except storage.ERRORS as error:
-            raise PreflightError(f"{self.flag} {self.path}: cannot be used: {error!r}") from error
+            raise storage.refuse(self.flag, self.path, self.location, error, need="used") from error
         if isinstance(report, dict):
             self._refuse_other_version(report)
             if report.get("job") != job:
@@ -124,17 +126,7 @@ class RunFolder:
                     f"{self.flag} {self.path}: is the output of jobs.{report.get('job')}; choose "
                     "another folder"
                 )
-        if self.location.is_local:
-            there = Path(self.location.path)
-            while not there.exists():
-                there = there.parent
-            try:
-                with tempfile.TemporaryDirectory(prefix=".c3l-ray-", dir=there):
-                    pass
-            except OSError as error:
-                raise PreflightError(
-                    f"{self.flag} {self.path}: {there} cannot be written to: {error.strerror}"
-                ) from error
+        check_writable(self.location, self.flag, self.path)
 
     def check_owner(self, origin: str) -> None:
         """Makes sure that the folder was not claimed by another job since.
@@ -175,7 +167,7 @@ class RunFolder:
                 f"{self.flag} {self.path}: is a file, not the output folder of a run"
             ) from error
         except storage.ERRORS as error:
-            raise PreflightError(f"{self.flag} {self.path}: cannot be read: {error}") from error
+            raise storage.refuse(self.flag, self.path, self.location, error) from error
         if isinstance(selection, dict):
             raise PreflightError(
                 f"{self.flag} {self.path}: is a dataset written by jobs.select, not a run; the run "
@@ -211,9 +203,9 @@ class RunFolder:
         if (self.location / "manifests").list_children():
             raise PreflightError(f"{self.flag} {self.path}: has manifests but no {REPORT}")
 
-    def _remove_what_is_of_input(self) -> None:
+    def _remove_what_is_of_claim(self) -> None:
         for child in self.location.list_children():
-            if child.name in _OF_INPUT:
+            if child.name in _OF_CLAIM:
                 child.remove(recursive=True)
 
     def _refuse_other_version(self, report: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ class RunProgress:
                 log.info(self.format_line(), extra=PROGRESS)
 
         self.note("running")
-        self._commands.begin(lambda: self.note("running"), say)
+        self._commands.begin(lambda: self.note("running"), say, self.measure)
 
     def note(self, state: State, error: str | None = None) -> None:
         """Writes where the run stands; before anything is counted, nothing but that.
@@ -171,6 +171,30 @@ class RunProgress:
             f"images_per_s={'?' if rate is None else f'{rate:.2f}'} "
             f"minutes_left={'?' if minutes_left is None else f'{minutes_left:.1f}'}"
         )
+
+    def measure(self) -> dict[str, Any]:
+        """How far the command is, as a line of `progress_log` has it; None is unknown.
+
+        Nothing before the units of earlier commands are counted.
+        """
+        if not self._is_written:
+            return {}
+        with self._lock:
+            total, counts = self.total_images, self.counts
+            rate, minutes_left = self._measure_speed(counts)
+            new_images = self.new_images
+        return {
+            "images": counts.images,
+            "total_images": total,
+            "new_images": new_images,
+            "failed": counts.status.get("failed", 0),
+            "reasons": counts.reasons,
+            "turns": counts.turns,
+            "tokens": counts.tokens,
+            "images_per_s": None if rate is None else round(rate, 3),
+            "minutes_left": None if minutes_left is None else round(minutes_left, 1),
+            "seconds": {stage: round(s, 1) for stage, s in counts.seconds.items()},
+        }
 
     def _measure_speed(self, counts: Counts) -> tuple[float | None, float | None]:
         """Images per second since the first unit was begun, and minutes left; None if unknown."""

@@ -8,13 +8,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
 from c3l_ray.errors import first_line
 from c3l_ray.runs.folder import REPORT, RunFolder
+from c3l_ray.runs.progress_log import ProgressLog
 
 UPDATE_EVERY_S = 60.0
 TERMINAL_EVERY_S = 5.0
@@ -84,16 +85,28 @@ class CommandLog:
             ended=None,
             state="running",
         )
+        self._progress = ProgressLog(
+            folder, started=self.mine["started"], host=self.mine["host"], pid=self.mine["pid"]
+        )
+        self._measure: Callable[[], Mapping[str, Any]] | None = None
         self._ended = threading.Event()
         self._updates: threading.Thread | None = None
 
-    def begin(self, update: Callable[[], object], say: Callable[[], object]) -> None:
+    def begin(
+        self,
+        update: Callable[[], object],
+        say: Callable[[], object],
+        measure: Callable[[], Mapping[str, Any]],
+    ) -> None:
         """Calls these at times until another state than "running" is written.
 
         Args:
             update: writes run.json, each minute.
             say: logs a line, each minute too, on a terminal each five seconds.
+            measure: says how far the command is, for a line of `progress_log` each minute and one
+                at the end; nothing where that is not known yet.
         """
+        self._measure = measure
         line_every_s = TERMINAL_EVERY_S if sys.stderr.isatty() else UPDATE_EVERY_S
 
         def follow() -> None:
@@ -104,16 +117,29 @@ class CommandLog:
                     if time.monotonic() - last_update >= 0.99 * UPDATE_EVERY_S:
                         last_update = time.monotonic()
                         update()
+                        self._write_progress("running")
                 except Exception as error:  # the storage may be well again in a minute
                     log.warning("run.json could not be written: %s", error)
 
         self._updates = threading.Thread(target=follow, daemon=True)
         self._updates.start()
 
-    def _end_updates(self) -> None:
+    def _end_updates(self, state: State) -> None:
         self._ended.set()
-        if self._updates is not None:
-            self._updates.join()
+        if self._updates is None:
+            return
+        self._updates.join()
+        self._updates = None
+        try:
+            self._write_progress(state)
+        except Exception as error:  # run.json says it too
+            log.warning("the last line of progress could not be written: %s", error)
+
+    def _write_progress(self, state: State) -> None:
+        measurements = self._measure() if self._measure is not None else None
+        if measurements:
+            self.folder.check_owner(self.origin)
+            self._progress.add(now(), state, measurements)
 
     def describe(self, state: State, error: str | None = None) -> dict[str, Any]:
         """The fields of a RunState, with the commands that others have noted since.
@@ -126,7 +152,7 @@ class CommandLog:
             OSError: the storage failed.
         """
         if state != "running":
-            self._end_updates()
+            self._end_updates(state)
             self.mine["ended"] = now()
         noted: list[Command] = (self.folder.read_json(REPORT) or {}).get("commands", [])
         self.mine["state"] = state

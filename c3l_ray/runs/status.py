@@ -12,6 +12,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import read_manifests
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
+from c3l_ray.runs.progress_log import measure_recent_speed, read_latest_lines
 
 SILENT_FROM_S = 150.0  # a command that works writes run.json each minute
 
@@ -28,7 +29,8 @@ class Status:
         state: as of a run; "begun" where nothing but a claim is written, "to come" where nothing.
         done, total: of what is counted; None where it is not known.
         counted: what that is: "images", "steps" or "turns".
-        per_s: as many each second; None where it is not known.
+        per_s: as many each second, over the last ten minutes where they are known; None where
+            nothing is.
         minutes_left: at that speed.
         failed: images.
         reasons: failed images by the first word of their error.
@@ -91,7 +93,7 @@ def read_statuses(folder: RunFolder, now: datetime.datetime) -> list[Status]:
             f"{folder.flag} {folder.path}: is a file, not the output folder of a run"
         ) from error
     except storage.ERRORS as error:
-        raise PreflightError(f"{folder.flag} {folder.path}: cannot be read: {error}") from error
+        raise storage.refuse(folder.flag, folder.path, folder.location, error) from error
     words = [status.silent_s for status in (whole, *stages) if status.silent_s is not None]
     return [dataclasses.replace(whole, silent_s=min(words, default=None)), *stages]
 
@@ -152,6 +154,9 @@ def _read_status(
         of_manifests = sum((manifest.counts for manifest in read_manifests(folder)), Counts())
         counts = dataclasses.asdict(of_manifests)
     done, total, per_s = counts["images"], report.get("total_images"), report.get("images_per_s")
+    if per_s is not None and status.state == "running" and not status.is_silent:
+        recent = measure_recent_speed(read_latest_lines(folder), "new_images")
+        per_s = per_s if recent is None else recent
     return dataclasses.replace(
         status,
         done=done,

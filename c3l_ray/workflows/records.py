@@ -14,7 +14,7 @@ from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, check_origin, delete_lost_files, read_manifests
 from c3l_ray.runs.report import RecordsReport, RunProgress
-from c3l_ray.runs.retry import Retry, plan_retry
+from c3l_ray.runs.retry import Retry, count_failed, plan_retry
 from c3l_ray.schema import EXCEPTION, FATAL
 from c3l_ray.train.training_config import TrainConfig
 
@@ -71,6 +71,7 @@ def write_records(
     from ray.exceptions import RayError
 
     from c3l_ray.distributed import cluster, pipeline
+    from c3l_ray.distributed.metrics import JobMetrics
     from c3l_ray.distributed.stop_flag import StopFlag, follow
 
     folder, origin = progress.folder, progress.identity.origin
@@ -108,6 +109,8 @@ def write_records(
             log.info("images in tars passed over: %d, hidden or of other endings", passed_over)
         progress.write()
 
+        metrics = JobMetrics(folder.path)
+
         def process(units: list[Unit], retry: Retry | None = None) -> None:
             flag = StopFlag()
             manifests = pipeline.process_units(
@@ -120,6 +123,11 @@ def write_records(
                 flag=flag,
                 retry=retry,
             )
+            num_images = sum(unit.rows for unit in units)
+            if retry is not None:
+                of_units = (retry.manifests[unit.name] for unit in units)
+                num_images = sum(count_failed(manifest, retry.reasons) for manifest in of_units)
+            manifests = metrics.count_manifests(manifests, num_images, retry)
             with closing(follow(manifests, flag, config.grace)) as followed, _counted(progress):
                 progress.follow(bound_failures(followed, progress, config.max_failed_share))
 

@@ -20,6 +20,7 @@ from c3l_ray.workflows.training_report import (
     count_skipped,
     find_latest,
     format_progress,
+    measure_progress,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +141,10 @@ def _fit_and_verify(
         line = format_progress(folder.read_json(MEASUREMENTS) or [], run.num_steps)
         log.info(line, extra=PROGRESS)
 
-    commands.begin(lambda: commands.note("running"), say)
+    def measure() -> dict[str, float | None]:
+        return measure_progress(folder.read_json(MEASUREMENTS) or [], run.num_steps)
+
+    commands.begin(lambda: commands.note("running"), say, measure)
     log.info(
         "%d images to learn from, %d held out, %d left out; %d steps of %d images",
         *(report.images, report.held_out_images, report.left_out_images),

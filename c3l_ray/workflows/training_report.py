@@ -59,21 +59,31 @@ class TrainingReport(RunState):
     finished: str | None = None
 
 
-def format_progress(measurements: list[dict[str, float | None]], num_steps: int) -> str:
-    """One greppable line: how far, how fast, how much longer."""
+def measure_progress(
+    measurements: list[dict[str, float | None]], num_steps: int
+) -> dict[str, float | None]:
+    """How far a training is, as a line of `progress_log` has it; None is unknown."""
     latest = find_latest(measurements)
     step, seconds_per_step = int(latest.get("step") or 0), latest.get("seconds_per_step")
     minutes_left = None
     if seconds_per_step is not None:
         minutes_left = (num_steps - step) * seconds_per_step / 60
-    values = {
-        "loss": (latest.get("loss"), ".4g"),
-        "tokens_per_s": (latest.get("tokens_per_s"), ".0f"),
-        "minutes_left": (minutes_left, ".1f"),
+    return {
+        "step": step,
+        "steps": num_steps,
+        "loss": latest.get("loss"),
+        "tokens_per_s": latest.get("tokens_per_s"),
+        "minutes_left": minutes_left,
     }
-    return f"progress steps={step}/{num_steps} " + " ".join(
-        f"{name}={'?' if value is None else format(value, spec)}"
-        for name, (value, spec) in values.items()
+
+
+def format_progress(measurements: list[dict[str, float | None]], num_steps: int) -> str:
+    """One greppable line: how far, how fast, how much longer."""
+    measured = measure_progress(measurements, num_steps)
+    formats = {"loss": ".4g", "tokens_per_s": ".0f", "minutes_left": ".1f"}
+    return f"progress steps={measured['step']}/{num_steps} " + " ".join(
+        f"{name}={'?' if (value := measured[name]) is None else format(value, spec)}"
+        for name, spec in formats.items()
     )
 
 

@@ -5,9 +5,12 @@ import lzma
 import os
 import re
 import shlex
+import socket
+import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import jsonschema
@@ -17,8 +20,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from c3l_ray import __version__
+from c3l_ray import __version__, stop_jobs
 from c3l_ray.config import GenerateConfig
+from c3l_ray.stopping import GRACE_S
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFEST = ROOT / "cluster" / "kuberay" / "rayjob.yaml"
@@ -165,8 +169,12 @@ def test_a_failed_cluster_is_made_again_and_none_outlives_its_use() -> None:
 
 def test_the_entrypoint_is_a_command_that_the_job_takes_and_its_pools_fill_the_workers() -> None:
     job = read_manifest()
-    python, option, name, *flags = shlex.split(job["spec"]["entrypoint"])
-    assert (python, option, name) == ("python", "-m", "jobs.generate")
+    command = shlex.split(job["spec"]["entrypoint"])
+    *wrapper, name, _ = command[:5]
+    flags = command[4:]
+    assert wrapper == ["python", "-m", "c3l_ray.kuberay_job"] and name == "jobs.generate"
+    # KubeRay puts the entrypoint into a script of its own: a shell's operators would act there.
+    assert not {"|", "&", ";", "$", "`", ">", "<"} & {*job["spec"]["entrypoint"]}
     config = tyro.cli(GenerateConfig, args=flags)
     assert all(path.startswith("s3://") for path in (*config.input, config.output))
     pools = config.pools
@@ -194,6 +202,83 @@ def test_the_head_does_no_work_and_every_node_has_credentials_and_shared_memory(
         (mount,) = worker["containers"][0]["volumeMounts"]
         assert mount["mountPath"] == "/dev/shm"
         assert volumes[mount["name"]]["emptyDir"]["medium"] == "Memory"
+
+
+def find_seconds(pod: dict[str, Any]) -> int:
+    return int(pod["terminationGracePeriodSeconds"])
+
+
+def test_a_job_has_time_to_end_before_its_pods_are_deleted() -> None:
+    """The head's pod asks it to, and the workers' wait for as long as the head answers."""
+    head, *workers = list_pods(read_manifest())
+    command = head["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[:3] == ["python", "-m", stop_jobs.__name__]
+    assert GRACE_S + 30 <= float(command[3]) <= find_seconds(head) - 30
+    for worker in workers:
+        bash, option, script = worker["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert find_seconds(worker) >= find_seconds(head)
+        with socket.create_server(("127.0.0.1", 0)) as server:  # in place of the head
+            script = script.replace("/6379", f"/{server.getsockname()[1]}")
+            environment = {**os.environ, "FQ_RAY_IP": "127.0.0.1"}
+            waiting = subprocess.Popen([bash, option, script], env=environment, stderr=DEVNULL)
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(2.5)
+        assert waiting.wait(10) == 0
+
+
+def test_no_container_runs_as_root_or_may_become_it() -> None:
+    assert "chown=1000:100" in DOCKERFILE
+    for pod in list_pods(read_manifest()):
+        of_pod = pod["securityContext"]
+        assert of_pod["runAsNonRoot"] and of_pod["runAsUser"] == 1000
+        (container,) = pod["containers"]
+        of_container = container["securityContext"]
+        assert not of_container["allowPrivilegeEscalation"]
+        assert of_container["capabilities"] == {"drop": ["ALL"]}
+
+
+def read_all(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((MANIFEST.parent / name).read_text()))
+
+
+def find_labels_of_pods() -> list[dict[str, str]]:
+    """The labels of the head's and the workers' pods: those of the manifest, and KubeRay's."""
+    cluster = read_manifest()["spec"]["rayClusterSpec"]
+    groups = [("head", cluster["headGroupSpec"])]
+    groups += [("worker", group) for group in cluster["workerGroupSpecs"]]
+    return [
+        {**group["template"]["metadata"]["labels"], "ray.io/node-type": kind}
+        for kind, group in groups
+    ]
+
+
+def count_selected(selector: dict[str, Any]) -> int:
+    wanted = selector["matchLabels"].items()
+    return sum(wanted <= labels.items() for labels in find_labels_of_pods())
+
+
+def test_what_stands_around_the_pods_selects_them() -> None:
+    *budgets, policy = read_all("protection.yaml")
+    assert [budget["apiVersion"] for budget in budgets] == ["policy/v1"] * 2
+    of_budget = {budget["spec"]["maxUnavailable"]: budget["spec"]["selector"] for budget in budgets}
+    assert of_budget[0]["matchLabels"]["ray.io/node-type"] == "head"
+    assert [count_selected(selector) for selector in of_budget.values()] == [1, 1]
+
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    spec = policy["spec"]
+    assert count_selected(spec["podSelector"]) == 2 and spec["policyTypes"] == ["Ingress"]
+    nodes, dashboard, metrics = spec["ingress"]
+    assert nodes == {"from": [{"podSelector": spec["podSelector"]}]}  # at every port
+    submitter = {"podSelector": {"matchLabels": {"job-name": read_manifest()["metadata"]["name"]}}}
+    assert submitter in dashboard["from"] and dashboard["ports"] == [{"port": 8265}]
+    head = list_pods(read_manifest())[0]["containers"][0]
+    assert {"name": "dashboard", "containerPort": 8265} in head["ports"]
+    assert metrics["ports"] == [{"port": 8080}]
+
+    (monitor,) = read_all("podmonitor.yaml")
+    assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
+    assert count_selected(monitor["spec"]["selector"]) == 2
+    assert [end["port"] for end in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
 
 
 def test_manifest_image_and_project_name_the_same_versions() -> None:

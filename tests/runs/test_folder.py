@@ -78,14 +78,16 @@ def test_another_job_does_not_take_a_folder(folder: RunFolder) -> None:
         folder.claim(TWO, "train")
 
 
-def test_a_folder_that_is_begun_anew_forgets_what_input_it_indexed(folder: RunFolder) -> None:
+def test_a_folder_that_is_begun_anew_forgets_what_input_it_indexed_and_how_far_it_was(
+    folder: RunFolder,
+) -> None:
     folder.claim(ONE, "generate")
-    for name in ("shards/a.json", "joins/000000.json", "errors/a.json"):
+    for name in ("shards/a.json", "joins/000000.json", "errors/a.json", "progress/a.json"):
         folder.write(name, b"{}")
     folder.claim(ONE, "generate")
     assert folder.list_json("shards") and folder.list_json("joins")
     folder.claim(TWO, "generate")
-    assert not any(map(folder.list_json, ("shards", "joins", "errors")))
+    assert not any(map(folder.list_json, ("shards", "joins", "errors", "progress")))
 
 
 def test_a_job_whose_folder_was_begun_anew_commits_nothing(folder: RunFolder) -> None:
@@ -147,7 +149,7 @@ def test_s3_without_permission_is_refused(s3: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "readeraccess")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "readersecret")
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(PreflightError, match=r"--output s3://.*: cannot be used"):
+    with pytest.raises(PreflightError, match=r"--output s3://.*: .*\(AccessDenied\); correct AWS"):
         RunFolder.open(f"{s3}/run").claim(ONE, "generate")
 
 

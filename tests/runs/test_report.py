@@ -13,6 +13,7 @@ from c3l_ray.runs import report, state
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.progress_log import read_latest_lines
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.runs.retry import Retry
 from tests.examples import RECORD, MakeConfig
@@ -170,6 +171,12 @@ def test_lines_and_run_json_come_while_no_manifest_does(
     assert caplog.messages == lines  # the updates have ended
     content = json.loads(file.read_text())
     assert (content["images"], content["state"]) == (10, "finished")
+    *running, last = read_latest_lines(progress.folder)
+    assert [line["images"] for line in running] == [0] * len(running) and running
+    assert {line["state"] for line in running} == {"running"}
+    assert (last["images"], last["new_images"], last["state"]) == (10, 10, "finished")
+    assert (last["turns"], last["tokens"]) == (content["turns"], content["tokens"])
+    assert last["reasons"] == content["reasons"]
 
 
 def test_notes_are_summed_in_run_json(progress: RunProgress) -> None:

@@ -9,6 +9,7 @@ import pytest
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.progress_log import ProgressLog
 from c3l_ray.runs.status import format_statuses, read_statuses
 from tests.runs.tables import make_report, stage_three_images
 
@@ -47,6 +48,22 @@ def test_a_live_run_says_how_far_and_how_fast_it_is(folder: RunFolder) -> None:
         "  last word  30 seconds ago",
         "  command    python -m jobs.generate --input x (on node-1)",
     ]
+
+
+def test_the_speed_of_a_live_run_is_that_of_the_last_ten_minutes(folder: RunFolder) -> None:
+    """As its command's lines have it: an hour at 10 a second, and since then 1 a second."""
+    folder.write_json("run.json", describe_run(0.5))
+    earlier = ProgressLog(folder, started="2030-01-01T08:00:00+00:00", host="a", pid=9)
+    earlier.add("2030-01-01T08:01:00+00:00", "running", {"new_images": 7})
+    log = ProgressLog(folder, started="2030-01-01T10:30:00+00:00", host="a", pid=1)
+    for minute in range(61):
+        time = NOW - datetime.timedelta(minutes=60.5 - minute)
+        done = 600 * min(minute, 40) + 60 * max(0, minute - 40)
+        log.add(time.isoformat(), "running", {"new_images": done})
+    assert "2.5 a second" not in show(folder)
+    assert "1,200 of 4,000 images, 30 failed, 1 a second, 47 minutes left\n" in show(folder)
+    folder.write_json("run.json", describe_run(0.5, images_per_s=None))  # it boots
+    assert "a second" not in show(folder)
 
 
 def test_of_a_silent_run_the_manifests_are_counted(folder: RunFolder) -> None:

@@ -239,7 +239,10 @@ def _read_batches(
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the content is at fault: pyarrow says that with an OSError too, but with no errno."""
-    if isinstance(error, OSError):
+    """Whether the content is at fault: pyarrow says that with an OSError too, but with no errno.
+
+    A kind of OSError, such as the PermissionError of S3 where credentials have expired, is none.
+    """
+    if type(error) is OSError:
         return error.errno is None
-    return not isinstance(error, storage.FAULTS)
+    return not storage.is_fault(error)

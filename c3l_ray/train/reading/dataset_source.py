@@ -121,14 +121,15 @@ class DatasetSource:
         try:
             return index_shard(shard, self._layout_of[shard.format])
         except storage.ERRORS as error:
-            address = shard.address
-            raise PreflightError(f"--input {address}: cannot be read: {error}") from error
+            location = Location.connect(shard.path)
+            raise storage.refuse("--input", shard.address, location, error) from error
 
     def _read_texts(self, unit: Unit) -> list[Record]:
         try:
             return self._read_unit(unit, with_images=False)
         except storage.ERRORS as error:
-            raise PreflightError(f"--input {unit.path}: cannot be read: {error}") from error
+            location = Location.connect(unit.path)
+            raise storage.refuse("--input", unit.path, location, error) from error
 
     def _read_unit(
         self, unit: Unit, rows: list[int] | None = None, *, with_images: bool = True
@@ -191,7 +192,7 @@ def _parquet_has_turns(shards: Sequence[Shard], layout: TurnsLayout) -> bool:
             raise PreflightError(f"--input {location.address}: {error}") from error
         return False
     except storage.ERRORS as error:
-        raise PreflightError(f"--input {location.address}: cannot be read: {error}") from error
+        raise storage.refuse("--input", location.address, location, error) from error
     return True
 
 
@@ -201,7 +202,7 @@ def _digest_list(shard: Shard) -> str:
         with location.open() as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()[:32]  # type: ignore[arg-type]
     except storage.ERRORS as error:
-        raise PreflightError(f"--input {location.address}: cannot be read: {error}") from error
+        raise storage.refuse("--input", location.address, location, error) from error
 
 
 def _stage_sample(unit: Unit, row: int, sample: Sample) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Exit statuses as KubeRay is told them, of real commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WRAPPER = (sys.executable, "-m", "c3l_ray.kuberay_job")
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(0, 0), (1, 1), (2, 0), (4, 0), (3, 3), (130, 130), (143, 143)]
+)
+def test_only_what_is_in_vain_is_not_told(status: int, told: int, tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "__init__.py").touch()
+    code = (
+        f"import sys\nif __name__ == '__main__':\n    print(sys.argv[1:])\n    sys.exit({status})"
+    )
+    (tmp_path / "jobs" / "pretend.py").write_text(code)
+    root = Path(__file__).parent.parent
+    ended = subprocess.run(
+        [*WRAPPER, "jobs.pretend", "--input", "a b"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{root}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (told, "['--input', 'a b']\n"), ended.stderr
+    assert (f"NOT DONE: the job ended with status {status}: " in ended.stderr) == (told != status)
+
+
+def test_a_real_job_that_refuses_its_flags_ends_well_and_says_so() -> None:
+    ended = subprocess.run(
+        [*WRAPPER, "jobs.generate", "--no-such-flag"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert "NOT DONE: the job ended with status 2: " in ended.stderr
+
+
+def test_what_is_no_job_is_not_run() -> None:
+    ended = subprocess.run([*WRAPPER, "this"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and ended.stderr.startswith("usage: ")

@@ -90,7 +90,7 @@ def test_every_metric_is_served_under_its_name_with_what_was_counted(tmp_path: P
 
 
 def test_of_healed_units_what_was_done_again_is_counted() -> None:
-    retry = Retry(frozenset({"undecodable"}), {"u": make_manifest(FIRST)})
+    retry = Retry(reasons=frozenset({"undecodable"}), manifests={"u": make_manifest(FIRST)})
     new = count_new(make_manifest(HEALED), retry)
     assert (new.status, new.reasons) == ({"ok": 1, "failed": 1}, {"undecodable": 1})
     assert (new.turn_status, new.tokens) == ({"ok": 5}, 100)

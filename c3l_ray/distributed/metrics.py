@@ -3,12 +3,15 @@
 Ray puts `ray_` before a name, and `_total` behind that of a counter (`exported_names`). The job's
 own process counts what is committed; a generating process tells of its engine. `run` is the output
 folder, so that jobs of one cluster can be told apart.
+
+Of a histogram, Ray's nodes keep buckets alone, and make up its sum from their middles: what is
+summed has a counter. A gauge that is not told again within two reports is dropped.
 """
 
 import os
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -24,6 +27,7 @@ COUNTERS = {
     "c3l_ray_images": ("Images that were committed, by status.", ("status",)),
     "c3l_ray_failed_images": ("Images that were committed as failed, by reason.", ("reason",)),
     "c3l_ray_turns": ("Turns that were committed, by status.", ("status",)),
+    "c3l_ray_stage_seconds": ("Seconds that units spent in a stage.", ("stage",)),
     "c3l_ray_generated_tokens": ("Tokens that engines generated for these turns.", ()),
     "c3l_ray_prompt_tokens": ("Tokens of the prompts that an engine has answered.", ("process",)),
     "c3l_ray_cached_prompt_tokens": (
@@ -61,7 +65,7 @@ def exported_names() -> set[str]:
     return {
         *(f"ray_{name}_total" for name in COUNTERS),
         *(f"ray_{name}" for name in GAUGES),
-        *(f"ray_{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")),
+        *(f"ray_{name}_bucket" for name in HISTOGRAMS),
     }
 
 
@@ -85,23 +89,28 @@ class JobMetrics:
             num_images: of all of them, that it does.
             retry: of which the units are, where only failed rows of them are done.
         """
-        self._metrics.set("c3l_ray_images_left", num_images)
-        for manifest in manifests:
-            counts = count_new(manifest, retry)
-            self._metrics.count("c3l_ray_units", 1)
-            for name, of_value, tag in (
-                ("c3l_ray_images", counts.status, "status"),
-                ("c3l_ray_failed_images", counts.reasons, "reason"),
-                ("c3l_ray_turns", counts.turn_status, "status"),
-            ):
-                for value, count in of_value.items():
-                    self._metrics.count(name, count, {tag: value})
-            self._metrics.count("c3l_ray_generated_tokens", counts.tokens)
-            for stage, seconds in counts.seconds.items():
-                self._metrics.observe("c3l_ray_unit_seconds", seconds, {"stage": stage})
-            num_images -= sum(counts.status.values())
-            self._metrics.set("c3l_ray_images_left", num_images)
-            yield manifest
+        num_left = [num_images]
+        with _told_again(lambda: self._metrics.set("c3l_ray_images_left", num_left[0])):
+            for manifest in manifests:
+                counts = count_new(manifest, retry)
+                self._count(counts)
+                num_left[0] -= sum(counts.status.values())
+                self._metrics.set("c3l_ray_images_left", num_left[0])
+                yield manifest
+
+    def _count(self, counts: Counts) -> None:
+        self._metrics.count("c3l_ray_units", 1)
+        for name, of_value, tag in (
+            ("c3l_ray_images", counts.status, "status"),
+            ("c3l_ray_failed_images", counts.reasons, "reason"),
+            ("c3l_ray_turns", counts.turn_status, "status"),
+            ("c3l_ray_stage_seconds", counts.seconds, "stage"),
+        ):
+            for value, count in of_value.items():
+                self._metrics.count(name, count, {tag: value})
+        self._metrics.count("c3l_ray_generated_tokens", counts.tokens)
+        for stage, seconds in counts.seconds.items():
+            self._metrics.observe("c3l_ray_unit_seconds", seconds, {"stage": stage})
 
 
 def count_new(manifest: Manifest, retry: Retry | None) -> Counts:
@@ -141,7 +150,7 @@ class EngineMetrics:
         self._load = load
         self._tags = {"process": f"{os.uname().nodename}-{os.getpid()}"}
         self._exported = {"prompt": 0, "cached_prompt": 0}
-        threading.Thread(target=self._follow, daemon=True).start()
+        threading.Thread(target=_repeat, args=(self.export, threading.Event()), daemon=True).start()
 
     def export(self) -> None:
         """Tells what the engine counts now."""
@@ -152,10 +161,22 @@ class EngineMetrics:
             self._metrics.count(f"c3l_ray_{name}_tokens", new, self._tags)
         self._exported = now
 
-    def _follow(self) -> None:
-        while True:
-            time.sleep(EXPORT_EVERY_S)
-            self.export()
+
+@contextmanager
+def _told_again(tell: Callable[[], object]) -> Iterator[None]:
+    """Tells something now and every ten seconds, until the block ends."""
+    tell()
+    ended = threading.Event()
+    threading.Thread(target=_repeat, args=(tell, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _repeat(tell: Callable[[], object], ended: threading.Event) -> None:
+    while not ended.wait(EXPORT_EVERY_S):
+        tell()
 
 
 class _Metrics:

@@ -74,7 +74,7 @@ def test_every_metric_is_served_under_its_name_with_what_was_counted(tmp_path: P
     assert read("ray_c3l_ray_images_total", "status") == {"ok": 7, "failed": 3}
     assert read("ray_c3l_ray_failed_images_total", "reason") == {"undecodable": 2, "no_turn": 1}
     assert read("ray_c3l_ray_turns_total", "status") == {"ok": 30, "unparsable": 10}
-    assert read("ray_c3l_ray_unit_seconds_sum", "stage") == {"generate": 6, "score": 2}
+    assert read("ray_c3l_ray_stage_seconds_total", "stage") == {"generate": 6, "score": 2}
     assert read("ray_c3l_ray_unit_seconds_count", "stage") == {"generate": 1, "score": 1}
     for name, value in (
         ("units_total", 2),
@@ -90,7 +90,7 @@ def test_every_metric_is_served_under_its_name_with_what_was_counted(tmp_path: P
 
 
 def test_of_healed_units_what_was_done_again_is_counted() -> None:
-    retry = Retry(frozenset({"undecodable"}), {"u": make_manifest(FIRST)})
+    retry = Retry(reasons=frozenset({"undecodable"}), manifests={"u": make_manifest(FIRST)})
     new = count_new(make_manifest(HEALED), retry)
     assert (new.status, new.reasons) == ({"ok": 1, "failed": 1}, {"undecodable": 1})
     assert (new.turn_status, new.tokens) == ({"ok": 5}, 100)

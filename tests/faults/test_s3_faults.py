@@ -18,7 +18,7 @@ from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.inputs import read
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.runs.commit import read_manifests
+from c3l_ray.runs.commit import commit_unit, read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.write_probe import check_writable
 from c3l_ray.storage import Location
@@ -109,7 +109,6 @@ def test_a_job_goes_on_when_the_endpoint_was_away(
 ) -> None:
     """For 12 seconds; s3fs by itself gives up before, at a refused connection."""
     returns: list[threading.Thread] = []
-    commit_unit = commit_kills.commit_unit
 
     def commit_and_lose_endpoint(*args: Any) -> Any:
         manifest = commit_unit(*args)

@@ -1,6 +1,7 @@
 """The real engine on the shipped model: it agrees with transformers, repeats itself, can die."""
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -103,10 +104,19 @@ def test_a_seed_gives_the_same_reply_whoever_is_in_the_batch(
         assert all(reply.num_tokens > 0 for reply in replies)
         return [reply.text for reply in replies]
 
+    before = dataclasses.replace(engine.load)
     alone = loop.run_until_complete(ask([3]))
+    first = dataclasses.replace(engine.load)
     together = loop.run_until_complete(ask(list(range(16))))
     assert together[3] == alone[0]
     assert len(set(together)) > 4
+    # What the engine counts: one prompt, then sixteen that are equal to it.
+    length = first.prompt_tokens - before.prompt_tokens
+    assert (
+        length > len(prompt_ids) and engine.load.prompt_tokens == first.prompt_tokens + 16 * length
+    )
+    assert 0 < engine.load.cached_tokens - first.cached_tokens < 16 * length
+    assert engine.load.requests == first.requests == 0
 
 
 @pytest.mark.parametrize("num_beams", [1, 2])

@@ -216,6 +216,11 @@ def test_records_are_scored_anew_from_s3_to_s3(mix: Path, s3: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "images   5: " in done.stdout
     anew = RunFolder.open(f"{s3}/anew")
+    written = [anew.location.fs.cat_file(path) for path in anew.location.fs.find(f"{s3}/anew")]
+    for text in (done.stdout.encode(), done.stderr.encode(), *written):
+        assert b"writersecret" not in text and b"writeraccess" not in text
+    names = {child.name for child in anew.location.list_children()}  # none is of the probe
+    assert names - {"joins"} == {"run.json", "records", "manifests", "shards", "progress"}
     records = [
         record
         for manifest in commit.read_manifests(anew)

@@ -114,7 +114,7 @@ def _find_difference(items: Sequence[Item], others: Sequence[Item], metric: Metr
         image = item[0].question.image
         clusters[image] = clusters.get(image, np.zeros(4)) + counts
     sums = np.array(list(clusters.values())).reshape(-1, 4).T  # [4, images]
-    value = float(_subtract_ratios(*sums, axis=-1))
+    value = float(_subtract_ratios(sums[0], sums[1], sums[2], sums[3], axis=-1))
     if not np.isfinite(value):
         return Difference(value=None)
     if len(clusters) < 2:

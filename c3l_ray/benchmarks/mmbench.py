@@ -48,7 +48,7 @@ def read_questions(data: Location) -> BenchmarkData:
         images[names[index]] = text
         _decode(text, f"{DATA} {data.address}: index {index}")
     has_turns = any(int(row["index"]) >= TURN for row in rows)
-    questions = []
+    questions: list[BenchmarkQuestion] = []
     for row in rows:
         place = f"{DATA} {data.address}: index {row['index']}"
         source = row["index"] if row["index"] in names else row["image"]

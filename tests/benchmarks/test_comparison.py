@@ -1,6 +1,7 @@
 """Comparisons against cases whose answer is known: by hand, and by a normal interval."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from c3l_ray.benchmarks.metrics import ACCURACY, F1, PRECISION
 from tests.benchmarks.builders import make_answer
 
 
-def make_answers(verdicts: list[str | None], *, per_image: int = 1) -> list[BenchmarkAnswer]:
+def make_answers(verdicts: Sequence[str | None], *, per_image: int = 1) -> list[BenchmarkAnswer]:
     """Answers to questions whose labels are yes and no in turn."""
     return [
         make_answer(f"q{n}", ("yes", "no")[n % 2], verdict, image=f"{n // per_image}.jpg")

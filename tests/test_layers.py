@@ -33,6 +33,7 @@ PARTS = {
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
+    "image_memo": Part("", "PIL"),
     "model_files": Part("", "fsspec huggingface_hub"),
     "template_args": Part(),
     "template_date": Part(),
@@ -67,14 +68,15 @@ PARTS = {
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
-        "answer_config chat config errors images inference.logit_transform "
-        "inference.pack_attention "
+        "answer_config chat config errors image_memo images inference.logit_transform "
+        "inference.model_inputs inference.pack_attention "
         "inference.packing inference.rounding methods model_files processors schema template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
-    # What training takes from scoring: packs, and what models do to their logits.
+    # What training takes from scoring: rows of inputs, packs, and what models do to their logits.
     "inference.pack_attention": Part("inference.packing", "torch"),
     "inference.packing": Part("", "numpy"),
+    "inference.model_inputs": Part("", "torch"),
     "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part(
@@ -93,8 +95,9 @@ PARTS = {
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
-        "chat errors images inputs inputs.layout methods methods.scores processors runs schema "
-        "storage train.mixture_config train.objectives train.training_config",
+        "chat errors image_memo images inference.model_inputs inputs inputs.layout methods "
+        "methods.scores processors runs schema storage train.mixture_config train.objectives "
+        "train.training_config",
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(

@@ -41,9 +41,10 @@ PARTS = {
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
     "config": Part(
-        "errors flags inputs.layout methods methods.scores ranges stopping template_args"
+        "errors flags inputs.layout methods methods.scores no_score ranges stopping template_args"
     ),
     "answer_config": Part("config inputs.layout ranges"),
+    "no_score": Part("errors ranges"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("answer_config config methods schema"),
@@ -55,13 +56,13 @@ PARTS = {
     "inputs.layout": Part("flags"),
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
-        "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
-        "select_config storage",
+        "errors images inputs inputs.layout kind_shares methods methods.scores no_score runs "
+        "schema select_config storage",
         "huggingface_hub numpy pdqhash PIL pyarrow",
     ),
     # What people look at: it reads what jobs wrote, and models' tokenizers at most.
     "report": Part(
-        "chat errors images inputs methods methods.scores processors runs schema storage "
+        "chat errors images inputs methods methods.scores no_score processors runs schema storage "
         "template_date",
         "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
@@ -97,7 +98,7 @@ PARTS = {
     "train.reading": Part(
         "chat errors image_memo images inference.model_inputs inputs inputs.layout methods "
         "methods.scores processors runs schema storage train.mixture_config train.objectives "
-        "train.training_config",
+        "train.training_config no_score",
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
@@ -132,10 +133,10 @@ PARTS = {
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "answer_config chat config dataset distributed distributed.stop_flag errors identity "
-        "images inference "
-        "inputs methods.scores processors ranges report runs schema select_config storage "
+        "images inference inputs methods.scores model_files processors ranges report runs schema "
+        "select_config storage "
         "train.devices train.fit train.identity train.learning train.reading "
-        "train.training_config",
+        "train.training_config no_score",
         "ray",
     ),
     "jobs": Part(

@@ -9,13 +9,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.data import DataContext
 
 from c3l_ray import stopping
-from c3l_ray.config import GeneratingConfig, Pools, ScoreConfig, ScorerPool
+from c3l_ray.config import GeneratingConfig, Pools, RecordsConfig, ScoreConfig
 from c3l_ray.distributed.gpu_shares import choose_shares
 from c3l_ray.errors import C3LError, PreflightError, Stopped
 
@@ -114,10 +114,11 @@ def configure_ray_data(*, progress_bars: bool = False) -> None:
     context.use_ray_tqdm = False
 
 
-def count_actors(pools: ScorerPool) -> int:
+def count_actors(config: RecordsConfig) -> int:
     """The actors of pools, as far as the user has said how many; one each of the others."""
+    pools = config.pools
     generators = (pools.generators or 1) if isinstance(pools, Pools) else 0
-    return generators + (pools.scorers or 1)
+    return generators + ((pools.scorers or 1) if config.is_scored else 0)
 
 
 def with_gpu_shares(config: Generating) -> Generating:
@@ -128,7 +129,9 @@ def with_gpu_shares(config: Generating) -> Generating:
     """
     pools, model = config.pools, config.model
     num_gpus = int(ray.cluster_resources().get("GPU", 0))
-    shares = choose_shares(num_gpus, _spare_cpus(), pools, model.tensor_parallel)
+    shares = choose_shares(
+        num_gpus, _spare_cpus(), pools, model.tensor_parallel, scores=config.is_scored
+    )
     if num_gpus == 0 and _cluster_address() != "local" and pools.generator_gpus is None:
         _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
     generator, scorer = shares.generator_gpus, shares.scorer_gpus
@@ -137,22 +140,21 @@ def with_gpu_shares(config: Generating) -> Generating:
             f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
             f"{model.tensor_parallel} needs at least {model.tensor_parallel} GPUs per generator"
         )
-    _refuse_missing_gpus(
-        "pools",
-        {
-            "generators": (shares.generators, "generator-gpus", generator),
-            "scorers": (shares.scorers, "scorer-gpus", scorer),
-        },
-    )
+    actors = {"generators": (shares.generators, "generator-gpus", generator)}
+    decided: dict[str, Any] = {"generators": shares.generators, "generator_gpus": generator}
+    if config.is_scored:
+        actors["scorers"] = (shares.scorers, "scorer-gpus", scorer)
+        decided |= {"scorers": shares.scorers, "scorer_gpus": scorer}
+    _refuse_missing_gpus("pools", actors)
     _warn_idle_gpus(
         num_gpus,
         shares.generators * generator + shares.scorers * scorer,
-        "--pools.generators and --pools.scorers",
+        "--pools.generators and --pools.scorers" if config.is_scored else "--pools.generators",
     )
     memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
     return dataclasses.replace(
         config,
-        pools=dataclasses.replace(pools, **dataclasses.asdict(shares)),
+        pools=dataclasses.replace(pools, **decided),
         model=dataclasses.replace(model, gpu_memory=memory),
     )
 

@@ -149,16 +149,17 @@ def process_units(
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
-    num_scorers = min(config.pools.scorers or 1, len(units))
-    log.info("starting scorers: %d", num_scorers)
-    dataset = _map_through_actors(
-        dataset,
-        ScorerProcess,
-        [scorer, config, surroundings, generates],
-        size=num_scorers,
-        num_gpus=config.pools.scorer_gpus,
-        units_at_once=1,
-    )
+    if config.is_scored:
+        num_scorers = min(config.pools.scorers or 1, len(units))
+        log.info("starting scorers: %d", num_scorers)
+        dataset = _map_through_actors(
+            dataset,
+            ScorerProcess,
+            [scorer, config, surroundings, generates],
+            size=num_scorers,
+            num_gpus=config.pools.scorer_gpus,
+            units_at_once=1,
+        )
     commit = functools.partial(commit_block, config.keep_images, folder, origin, retry=retry)
     dataset = _map_units(dataset, commit, num_cpus=0.5)
     for row in dataset.iter_rows():

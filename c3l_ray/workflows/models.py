@@ -42,7 +42,7 @@ class PinnedRun(Generic[Config]):
 
 
 def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generating]:
-    """The run with its three models pinned.
+    """The run with its models pinned: three, or the generator alone where nothing is scored.
 
     Args:
         config: of the job.
@@ -54,16 +54,12 @@ def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generatin
     from c3l_ray.inference.model_check import inspect_model
 
     model = config.model
-    flag = "--model.name" if config.scorer.name is None else "--scorer.name"
-    scorer = name_scorer(config)
     generator = inspect_model(
         "--model.name",
         model.name,
         revision=model.revision,
         trust_remote_code=model.trust_remote_code,
     )
-    pinned_scorer, scorer_identity, dates_scorer = _pin_scorer(flag, scorer)
-    clip, clip_identity = _pin_clip(config.clip)
     pinned = dataclasses.replace(
         config,
         model=dataclasses.replace(
@@ -71,18 +67,16 @@ def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generatin
             revision=generator.commit,
             dtype=engine_dtype(model.dtype, generator.dtype),
         ),
-        scorer=pinned_scorer,
-        clip=clip,
     )
-    date = choose_date(config, folder) if generator.uses_date or dates_scorer else None
-    return PinnedRun(
-        config=dataclasses.replace(pinned, prompt_date=date),
-        identities={
-            "model": generator.identity,
-            "scorer": scorer_identity,
-            "clip": clip_identity,
-        },
-    )
+    identities, uses_date = {"model": generator.identity}, generator.uses_date
+    if config.is_scored:
+        flag = "--model.name" if config.scorer.name is None else "--scorer.name"
+        scorer, identities["scorer"], dates_scorer = _pin_scorer(flag, name_scorer(config))
+        clip, identities["clip"] = _pin_clip(config.clip)
+        pinned = dataclasses.replace(pinned, scorer=scorer, clip=clip)
+        uses_date = uses_date or dates_scorer
+    date = choose_date(config, folder) if uses_date else None
+    return PinnedRun(config=dataclasses.replace(pinned, prompt_date=date), identities=identities)
 
 
 def pin_scoring(config: ScoreConfig, folder: RunFolder) -> PinnedRun[ScoreConfig]:

@@ -13,13 +13,15 @@ from c3l_ray.config import (
     ScorerModel,
 )
 from c3l_ray.errors import PreflightError
+from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import (
     THINKING_SWITCH,
+    inspect_processor,
     is_thinking_on,
     keep_known_args,
     list_template_args,
-    load_processor,
     resolve_template_args,
+    with_template_args,
 )
 from c3l_ray.train.training_config import TrainConfig
 
@@ -42,6 +44,9 @@ def settle_template_args(config: Generating) -> Generating:
     name = config.model.name
     source, scorer_source = _source_of(config.model), _source_of(config.scorer)
     args = resolve_template_args(MODEL_FLAG, name, config.model.template_args, **source)
+    model = dataclasses.replace(config.model, template_args=args)
+    if not config.is_scored:
+        return dataclasses.replace(config, model=model)
     if config.scorer.template_args:
         scorer_args = resolve_template_args(
             SCORER_FLAG, config.scorer_name, config.scorer.template_args, **scorer_source
@@ -50,7 +55,7 @@ def settle_template_args(config: Generating) -> Generating:
         scorer_args = keep_known_args(config.scorer_name, args, **scorer_source)
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, template_args=args),
+        model=model,
         scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
     )
 
@@ -64,7 +69,9 @@ def settle_generation(config: WritingTurns) -> WritingTurns:
     """
     config = settle_template_args(config)
     name, source = config.model.name, _source_of(config.model)
-    processor = load_processor(name, config.model.template_args, **source)
+    processor = with_template_args(
+        inspect_processor(resolve_model(name), **source), config.model.template_args
+    )
     thinks = is_thinking_on(processor) or chat.opens_thought(processor)
     if config.reply_format == "auto":
         from c3l_ray.inference.model_check import choose_reply_format
@@ -108,7 +115,10 @@ def settle_training(config: TrainConfig) -> TrainConfig:
     name = config.model.name
     args = resolve_template_args(MODEL_FLAG, name, config.model.template_args)
     prompts = chat.compare_prompts(
-        load_processor(name, args), "What is in the image?", "A grey ramp.", with_image=True
+        with_template_args(inspect_processor(resolve_model(name), None, False), args),
+        "What is in the image?",
+        "A grey ramp.",
+        with_image=True,
     )
     if prompts is not None:
         asked, learnt = prompts

@@ -154,7 +154,14 @@ def is_thinking_on(processor: Any) -> bool:
 
 
 def _list_known_args(name: str, revision: str | None, trust_remote_code: bool) -> frozenset[str]:
+    _download(name, revision)
     return list_template_args(inspect_processor(resolve_model(name), revision, trust_remote_code))
+
+
+@cache
+def _download(name: str, revision: str | None) -> None:
+    """Downloads a revision of the hub where it is seen: the logs of actors hide how far it is."""
+    resolve_model(name, revision)
 
 
 @cache

@@ -75,3 +75,7 @@ class BenchmarkConfig(AnswerConfig):
     """Always 1."""
     token_gains: Annotated[bool, NOT_A_FLAG] = False
     """Nothing is scored."""
+
+    @property
+    def is_scored(self) -> bool:
+        return False

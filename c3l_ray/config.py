@@ -16,6 +16,7 @@ from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.methods.vigc import CorrectionRules
+from c3l_ray.no_score import find_conflicts
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.stall_watch import STALL_TIMEOUT_S
 from c3l_ray.stopping import GRACE_S
@@ -193,6 +194,11 @@ class RecordsConfig(ABC):
     def scorer_name(self) -> str: ...
 
     @property
+    def is_scored(self) -> bool:
+        """Whether answers are scored, which takes the scorer."""
+        return True
+
+    @property
     def kept_by(self) -> RankedBy | None:
         """The score by which the best of a question's answers is kept; None keeps its own."""
         return None
@@ -247,6 +253,12 @@ class GenerateConfig(GeneratingConfig):
     """Make the best of a question's answers the turn's answer, and the one it had its draft."""
     best_by: RankedBy = "grounding"
     """Score by which --keep-best tells the best."""
+    score: bool = True
+    """Score the turns; without, no scorer starts, and jobs.score can do it later."""
+
+    @property
+    def is_scored(self) -> bool:
+        return self.score
 
     @property
     def asked_wordings(self) -> Mapping[str, tuple[str, ...]]:
@@ -268,6 +280,7 @@ class GenerateConfig(GeneratingConfig):
     def conflicts(self) -> Conflicts:
         if self.answers > 1 and self.answer_temperature == 0:
             yield "answer_temperature", SAME_ANSWER
+        yield from find_conflicts(self)
         if not self.keep_best:
             return
         if not self.answers:

@@ -49,14 +49,16 @@ class Identity:
         return digest_json(self.content)
 
 
-def generation_identity(config: GenerateConfig, *, model: str, scorer: str, clip: str) -> Identity:
+def generation_identity(
+    config: GenerateConfig, *, model: str, scorer: str | None = None, clip: str | None = None
+) -> Identity:
     """What defines rows whose turns are generated.
 
     Args:
         config: with precisions and the date decided (`workflows.models.pin_generation`).
         model: the identity of the generator.
-        scorer: of the scorer.
-        clip: of the open_clip model.
+        scorer: of the scorer; None where nothing is scored.
+        clip: of the open_clip model; the same.
     """
     prompts: list[Any] = [config.asked_wordings, c3l.FORMAT_REQUESTS]
     if config.corrects:
@@ -101,7 +103,7 @@ def scoring_identity(config: ScoreConfig, *, scorer: str, clip: str) -> Identity
 
 
 def _generating_content(
-    config: GeneratingConfig, model: str, scorer: str, clip: str
+    config: GeneratingConfig, model: str, scorer: str | None, clip: str | None
 ) -> dict[str, Any]:
     return {
         **_scoring_content(config, scorer, clip),
@@ -113,15 +115,13 @@ def _generating_content(
     }
 
 
-def _scoring_content(config: RecordsConfig, scorer: str, clip: str) -> dict[str, Any]:
+def _scoring_content(config: RecordsConfig, scorer: str | None, clip: str | None) -> dict[str, Any]:
     layout = dataclasses.asdict(config.layout)
     del layout["image_root"]  # where the data lies is not what it says
     return {
         "schema": schema.VERSION,
         "scorer": scorer,
-        "scorer_dtype": config.scorer.dtype,
-        "scorer_baseline": config.scorer.baseline,
-        "scorer_template_args": list(config.scorer.template_args),
+        **_scorer_settings(config),
         "token_gains": config.token_gains,
         "clip": clip,
         "layout": layout,
@@ -130,6 +130,16 @@ def _scoring_content(config: RecordsConfig, scorer: str, clip: str) -> dict[str,
         "prompt_date": config.prompt_date,
         "versions": installed_versions("open_clip", "torch", "transformers"),
     }
+
+
+def _scorer_settings(config: RecordsConfig) -> dict[str, Any]:
+    """Null where nothing is scored."""
+    settings = {
+        "scorer_dtype": config.scorer.dtype,
+        "scorer_baseline": config.scorer.baseline,
+        "scorer_template_args": list(config.scorer.template_args),
+    }
+    return settings if config.is_scored else dict.fromkeys(settings)
 
 
 def installed_versions(*libraries: str) -> dict[str, str | None]:

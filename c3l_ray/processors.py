@@ -5,8 +5,10 @@ knows how to switch it off and nobody has asked for it: a turn is scored and lea
 thought, so the model should write it without one.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 from c3l_ray.errors import PreflightError
@@ -19,6 +21,33 @@ THINKING_SWITCH = "enable_thinking"
 # What transformers gives every template by itself, beside the tokenizer's special tokens.
 _GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception"}
 _GIVEN |= {"strftime_now", "continue_final_message"}
+
+
+def inspect_processor(path: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """The processor of a model as it lies, to look at: its parts are read once by a process.
+
+    Args:
+        path: of the model's folder, or its hub name.
+        revision: of a hub name; None takes the latest.
+        trust_remote_code: whether code of the model's own may run.
+
+    Raises:
+        OSError, ValueError: the processor cannot be loaded.
+    """
+    files = [file for file in Path(path).glob("*") if file.suffix in (".json", ".jinja", ".py")]
+    states = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return copy.copy(_read_processor(path, revision, trust_remote_code, tuple(sorted(states))))
+
+
+@lru_cache(maxsize=2)  # the generator's and the scorer's
+def _read_processor(
+    path: str, revision: str | None, trust_remote_code: bool, _: tuple[tuple[str, int, int], ...]
+) -> Any:
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(
+        path, revision=revision or "main", trust_remote_code=trust_remote_code
+    )
 
 
 def load_processor(
@@ -45,6 +74,16 @@ def load_processor(
     processor: Any = AutoProcessor.from_pretrained(
         resolve_model(name, revision), trust_remote_code=trust_remote_code
     )
+    return with_template_args(processor, template_args)
+
+
+def with_template_args(processor: Any, template_args: Sequence[str]) -> Any:
+    """The processor, made to render with these arguments, and with those by default.
+
+    Args:
+        processor: of a model; it is changed.
+        template_args: NAME=JSON each.
+    """
     args = with_thinking_off(parse_template_args(template_args), list_template_args(processor))
     if args:
         processor.apply_chat_template = partial(processor.apply_chat_template, **args)
@@ -114,10 +153,15 @@ def is_thinking_on(processor: Any) -> bool:
     return bool(args.get(THINKING_SWITCH))
 
 
-@cache
 def _list_known_args(name: str, revision: str | None, trust_remote_code: bool) -> frozenset[str]:
-    processor = load_processor(name, revision=revision, trust_remote_code=trust_remote_code)
-    return list_template_args(processor)
+    _download(name, revision)
+    return list_template_args(inspect_processor(resolve_model(name), revision, trust_remote_code))
+
+
+@cache
+def _download(name: str, revision: str | None) -> None:
+    """Downloads a revision of the hub where it is seen: the logs of actors hide how far it is."""
+    resolve_model(name, revision)
 
 
 @cache

@@ -9,7 +9,8 @@ images. Writes records/*.parquet, one row per image with its scored turns, and
 run.json, which says what was done and what failed why. --method vigc writes
 VIGC's kinds of turns and corrects every answer; --correct corrects the answers
 of C3L's turns. --answers samples more answers to each question, as the turn's
-alternatives. jobs.select makes a dataset of the best turns.
+alternatives. jobs.select makes a dataset of the best turns. --no-score leaves
+the scores to jobs.score.
 
 Interrupted jobs resume: run the same command again. The job runs on the Ray
 cluster that RAY_ADDRESS names, or starts one on this machine.

@@ -38,17 +38,19 @@ PARTS = {
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
     "model_files": Part("storage", "huggingface_hub"),
+    "image_memo": Part("", "PIL"),
     "template_args": Part(),
     "template_date": Part(),
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
     "config": Part(
-        "errors flags inputs.layout methods methods.scores ranges stall_watch stopping "
+        "errors flags inputs.layout methods methods.scores no_score ranges stall_watch stopping "
         "template_args"
     ),
     "answer_config": Part("config inputs.layout ranges"),
     "benchmark_config": Part("answer_config config flags inputs.layout ranges"),
+    "no_score": Part("errors ranges"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
     "identity": Part("answer_config config methods schema"),
@@ -60,8 +62,8 @@ PARTS = {
     "inputs.layout": Part("flags"),
     "inputs": Part("errors inputs.layout runs schema storage", "pyarrow"),
     "dataset": Part(
-        "errors images inputs inputs.layout kind_shares methods methods.scores runs schema "
-        "select_config storage",
+        "errors images inputs inputs.layout kind_shares methods methods.scores no_score runs "
+        "schema select_config storage",
         "huggingface_hub numpy pdqhash PIL pyarrow",
     ),
     # Benchmarks' files to questions, and answers to figures: neither models nor Ray.
@@ -71,22 +73,23 @@ PARTS = {
     ),
     # What people look at: it reads what jobs wrote, and models' tokenizers at most.
     "report": Part(
-        "chat errors images inputs methods methods.scores processors runs schema storage "
+        "chat errors images inputs methods methods.scores no_score processors runs schema storage "
         "template_date",
         "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
-        "answer_config chat config errors images inference.logit_transform "
-        "inference.pack_attention "
+        "answer_config chat config errors image_memo images inference.logit_transform "
+        "inference.model_inputs inference.pack_attention "
         "inference.packing inference.rounding methods model_files processors schema stall_watch "
         "template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
-    # What training takes from scoring: packs, and what models do to their logits.
+    # What training takes from scoring: rows of inputs, packs, and what models do to their logits.
     "inference.pack_attention": Part("inference.packing", "torch"),
     "inference.packing": Part("", "numpy"),
+    "inference.model_inputs": Part("", "torch"),
     "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part(
@@ -105,8 +108,9 @@ PARTS = {
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
-        "chat errors images inputs inputs.layout methods methods.scores processors runs schema "
-        "storage train.mixture_config train.objectives train.training_config",
+        "chat errors image_memo images inference.model_inputs inputs inputs.layout methods "
+        "methods.scores processors runs schema storage train.mixture_config train.objectives "
+        "train.training_config no_score",
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
@@ -142,9 +146,9 @@ PARTS = {
     "workflows": Part(
         "answer_config benchmark_config benchmarks chat config dataset distributed "
         "distributed.stop_flag errors identity images inference "
-        "inputs inputs.layout methods.scores processors ranges report runs schema select_config "
-        "storage train.devices train.fit train.identity train.learning train.reading "
-        "train.training_config",
+        "inputs inputs.layout methods.scores model_files no_score processors ranges report runs "
+        "schema select_config storage train.devices train.fit train.identity train.learning "
+        "train.reading train.training_config",
         "ray",
     ),
     "jobs": Part(

@@ -18,6 +18,7 @@ from c3l_ray.dataset.preference import find_pair
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.dataset.write import DatasetWriter
 from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.no_score import check_scored
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
 from c3l_ray.runs.state import now
@@ -45,6 +46,7 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     run = source.read_run()
     if "origin" not in run:
         raise PreflightError(f"--input {config.input}: its {REPORT} is not that of a run")
+    check_scored("--input", config.input, run)
     if run.get("finished") is None:
         log.warning("the run in %s is not finished; this selects from what it has", config.input)
     target = RunFolder.open(config.output or f"{config.input.rstrip('/')}/dataset")

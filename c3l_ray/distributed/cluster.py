@@ -9,13 +9,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.data import DataContext
 
 from c3l_ray import stopping
-from c3l_ray.config import GeneratingConfig, Pools, ScoreConfig, ScorerPool
+from c3l_ray.config import GeneratingConfig, Pools, RecordsConfig, ScoreConfig
 from c3l_ray.distributed.gpu_shares import choose_shares
 from c3l_ray.errors import C3LError, PreflightError, Stopped
 
@@ -114,10 +114,11 @@ def configure_ray_data(*, progress_bars: bool = False) -> None:
     context.use_ray_tqdm = False
 
 
-def count_actors(pools: ScorerPool) -> int:
+def count_actors(config: RecordsConfig) -> int:
     """The actors of pools, as far as the user has said how many; one each of the others."""
+    pools = config.pools
     generators = (pools.generators or 1) if isinstance(pools, Pools) else 0
-    return generators + (pools.scorers or 1)
+    return generators + ((pools.scorers or 1) if config.is_scored else 0)
 
 
 def with_gpu_shares(config: Generating) -> Generating:
@@ -128,27 +129,28 @@ def with_gpu_shares(config: Generating) -> Generating:
     """
     pools, model = config.pools, config.model
     num_gpus = int(ray.cluster_resources().get("GPU", 0))
-    shares = choose_shares(num_gpus, _spare_cpus(), pools, model.tensor_parallel)
+    shares = choose_shares(
+        num_gpus, _spare_cpus(), pools, model.tensor_parallel, scores=config.is_scored
+    )
     if num_gpus == 0 and _cluster_address() != "local" and pools.generator_gpus is None:
         _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
     generator, scorer = shares.generator_gpus, shares.scorer_gpus
     _refuse_small_share(generator, model.tensor_parallel)
-    _refuse_missing_gpus(
-        "pools",
-        {
-            "generators": (shares.generators, "generator-gpus", generator),
-            "scorers": (shares.scorers, "scorer-gpus", scorer),
-        },
-    )
+    actors = {"generators": (shares.generators, "generator-gpus", generator)}
+    decided: dict[str, Any] = {"generators": shares.generators, "generator_gpus": generator}
+    if config.is_scored:
+        actors["scorers"] = (shares.scorers, "scorer-gpus", scorer)
+        decided |= {"scorers": shares.scorers, "scorer_gpus": scorer}
+    _refuse_missing_gpus("pools", actors)
     _warn_idle_gpus(
         num_gpus,
         shares.generators * generator + shares.scorers * scorer,
-        "--pools.generators and --pools.scorers",
+        "--pools.generators and --pools.scorers" if config.is_scored else "--pools.generators",
     )
     memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
     return dataclasses.replace(
         config,
-        pools=dataclasses.replace(pools, **dataclasses.asdict(shares)),
+        pools=dataclasses.replace(pools, **decided),
         model=dataclasses.replace(model, gpu_memory=memory),
     )
 
@@ -172,32 +174,6 @@ def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
     _warn_idle_gpus(num_gpus, scorers * gpus, "--pools.scorers")
     return dataclasses.replace(
         config, pools=dataclasses.replace(pools, scorers=scorers, scorer_gpus=gpus)
-    )
-
-
-def with_generator_gpus(config: Generating) -> Generating:
-    """The config with its generators and their GPUs decided, where nothing is scored.
-
-    Raises:
-        PreflightError: as in `with_gpu_shares`.
-    """
-    pools, model = config.pools, config.model
-    num_gpus = int(ray.cluster_resources().get("GPU", 0))
-    gpus = pools.generator_gpus
-    if gpus is None:
-        gpus = float(model.tensor_parallel) if num_gpus else 0.0
-        if gpus == 0 and _cluster_address() != "local":
-            _warn_no_gpu("--pools.generator-gpus")
-    _refuse_small_share(gpus, model.tensor_parallel)
-    fitting = min(math.floor(num_gpus / gpus), _spare_cpus()) if gpus else 1
-    generators = pools.generators or max(1, fitting)
-    _refuse_missing_gpus("pools", {"generators": (generators, "generator-gpus", gpus)})
-    _warn_idle_gpus(num_gpus, generators * gpus, "--pools.generators")
-    memory = model.gpu_memory or 0.9 * min(1.0, gpus or 1.0)
-    return dataclasses.replace(
-        config,
-        pools=dataclasses.replace(pools, generators=generators, generator_gpus=gpus),
-        model=dataclasses.replace(model, gpu_memory=memory),
     )
 
 

@@ -23,7 +23,9 @@ class GpuShares:
     scorer_gpus: float
 
 
-def choose_shares(num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: int) -> GpuShares:
+def choose_shares(
+    num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: int, *, scores: bool = True
+) -> GpuShares:
     """What the user asked for, the rest chosen so that it fills the GPUs.
 
     As many generators as leave each of them half a GPU for a scorer, and as many scorers as the
@@ -35,7 +37,10 @@ def choose_shares(num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: i
         num_cpus: of the cluster for these processes.
         pools: as asked for; what is None is chosen.
         tensor_parallel: GPUs of one engine.
+        scores: whether there are scorers; without, generators take all.
     """
+    if not scores:
+        return _share_between_generators(num_gpus, num_cpus, pools, tensor_parallel)
     alone = num_gpus == 1 == tensor_parallel == (pools.generators or 1) == (pools.scorers or 1)
     generator, scorer = SHARED_GPU if alone else (float(tensor_parallel), SCORER_GPUS)
     if num_gpus == 0:
@@ -54,6 +59,18 @@ def choose_shares(num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: i
         scorers = max(1, min(fitting, num_cpus - generators)) if scorer else 1
     return GpuShares(
         generators=generators, scorers=scorers, generator_gpus=generator, scorer_gpus=scorer
+    )
+
+
+def _share_between_generators(
+    num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: int
+) -> GpuShares:
+    gpus = pools.generator_gpus
+    if gpus is None:
+        gpus = float(tensor_parallel) if num_gpus else 0.0
+    fitting = max(1, min(_how_many(num_gpus, gpus), num_cpus)) if gpus else 1
+    return GpuShares(
+        generators=pools.generators or fitting, scorers=0, generator_gpus=gpus, scorer_gpus=0.0
     )
 
 

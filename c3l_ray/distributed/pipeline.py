@@ -102,7 +102,6 @@ def process_units(
     origin: str,
     *,
     generates: bool,
-    scores: bool = True,
     generator: type | None = None,
     scorer: type | None = None,
     retry: Retry | None = None,
@@ -118,7 +117,6 @@ def process_units(
         units: those still to do.
         origin: of their rows.
         generates: whether turns are generated, or answers to the turns that the units have.
-        scores: whether answers are scored, which takes the scorer.
         generator: the generating actor's class, made from the config, if not the job's.
         scorer: the scoring actor's class, made from the config, if not TurnScorer.
         retry: of these units, which are committed, where only failed rows are to be done.
@@ -151,7 +149,7 @@ def process_units(
             num_gpus=config.pools.generator_gpus,
             units_at_once=UNITS_PER_GENERATOR,
         )
-    if scores:
+    if config.is_scored:
         num_scorers = min(config.pools.scorers or 1, len(units))
         log.info("starting scorers: %d", num_scorers)
         dataset = _map_through_actors(

@@ -15,6 +15,7 @@ from c3l_ray.model_files import (
     looks_like_path,
     resolve_model,
 )
+from c3l_ray.processors import inspect_processor
 from c3l_ray.template_date import uses_date
 
 TESTED_FAMILIES = frozenset(
@@ -135,12 +136,8 @@ def inspect_model(
         raise PreflightError(
             f"{flag} {name}: not a model: the folder has no weights ({WEIGHTS[0]})"
         )
-    from transformers import AutoProcessor  # seconds; a wrong name is refused without them
-
-    try:
-        processor = AutoProcessor.from_pretrained(
-            path, revision=commit or "main", trust_remote_code=trust_remote_code
-        )
+    try:  # it takes seconds, without which a wrong name is refused
+        processor = inspect_processor(path, commit, trust_remote_code)
     except Exception as error:
         raise PreflightError(
             f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from c3l_ray.inference.ahead import make_ahead
 from c3l_ray.inference.image_prefix import ImagePrefix, read_image_prefix
 from c3l_ray.inference.model_inputs import ModelInputs, collate_rows
 from c3l_ray.inference.pack_attention import PackAttention
@@ -106,25 +107,35 @@ class PackedScorer:
             turns: that `ScoringModel.unscorable_status` has nothing against.
         """
         evidence: dict[int, AnswerEvidence] = {}
+        unpacked: list[int] = []
+        for groups, inputs in make_ahead(self._make_batches(turns, unpacked)):
+            evidence.update(self._measure_batch(groups, inputs))
+        plain = self.plain_scorer.measure([turns[i] for i in unpacked])
+        evidence.update(zip(unpacked, plain, strict=True))
+        return [evidence[i] for i in range(len(turns))]
+
+    def _make_batches(
+        self, turns: Sequence[TurnToScore], unpacked: list[int]
+    ) -> Iterator[tuple[list[TurnGroup], ModelInputs]]:
+        """Groups that the token budget holds together, with the model's inputs."""
         batch: list[TurnGroup] = []
-        for group in self._group_by_image(turns, evidence):
+        for group in self._group_by_image(turns, unpacked):
             candidates = (group, *batch)
             longest = max(candidate.longest_row for candidate in candidates)
             num_rows = sum(len(candidate.rows) for candidate in candidates)
             if batch and longest * num_rows > self.model.max_tokens:
-                evidence.update(self._measure_batch(batch))
+                yield batch, self._model_inputs(batch)
                 batch = []
             batch.append(group)
         if batch:
-            evidence.update(self._measure_batch(batch))
-        return [evidence[i] for i in range(len(turns))]
+            yield batch, self._model_inputs(batch)
 
     def _group_by_image(
-        self, turns: Sequence[TurnToScore], evidence: dict[int, AnswerEvidence]
+        self, turns: Sequence[TurnToScore], unpacked: list[int]
     ) -> Iterator[TurnGroup]:
         """The turns by image, images of like size and text one after the other.
 
-        Turns that cannot be packed are scored plainly, into `evidence`.
+        The numbers of turns that cannot be packed go into `unpacked`.
         """
         numbers_of_image: dict[tuple[int, int], list[int]] = {}
         for i, turn in enumerate(turns):
@@ -146,8 +157,7 @@ class PackedScorer:
                 yield from self._split_to_budget(turns_of_image, prefix, baseline)
             except PackingError as error:
                 self.unpacked_reasons.add(str(error))
-                plain = self.plain_scorer.measure([turns[i] for i in numbers])
-                evidence.update(zip(numbers, plain, strict=True))
+                unpacked += numbers
 
     def _split_to_budget(
         self, turns: dict[int, TurnToScore], prefix: ImagePrefix, baseline: ImagePrefix | None
@@ -206,12 +216,12 @@ class PackedScorer:
         )
 
     @torch.inference_mode()
-    def _measure_batch(self, groups: list[TurnGroup]) -> dict[int, AnswerEvidence]:
+    def _measure_batch(
+        self, groups: list[TurnGroup], inputs: ModelInputs
+    ) -> dict[int, AnswerEvidence]:
         """The evidence in the answers of the groups' turns, by the turns' numbers."""
         give_sign()
-        hidden_BLD = self.model.hidden_states(
-            self._model_inputs([row for group in groups for row in group.rows])
-        )
+        hidden_BLD = self.model.hidden_states(inputs)
         first_rows = np.cumsum([0, *(len(group.rows) for group in groups)])
 
         def predicting_states(answers_of_groups: Iterable[Iterable[PackedAnswer]]) -> Tensor:
@@ -246,8 +256,9 @@ class PackedScorer:
         ids_N = torch.tensor([token for ids in answers for token in ids], device=self.model.device)
         return ids_N, [len(ids) for ids in answers]
 
-    def _model_inputs(self, rows: list[PackedRow]) -> ModelInputs:
+    def _model_inputs(self, groups: list[TurnGroup]) -> ModelInputs:
         """The model's inputs; a place of padding attends to itself alone."""
+        rows = [row for group in groups for row in group.rows]
         longest = max(len(row.pack) for row in rows)
         places_L = torch.arange(longest)
         ids_BL = torch.zeros(len(rows), longest, dtype=torch.long)

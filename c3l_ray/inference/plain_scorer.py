@@ -70,12 +70,21 @@ class PlainScorer:
         """The evidence in each turn's answer, in the turns' order.
 
         Rows of like length share a batch, so that little is padded; padding and batch-mates do not
-        change a turn's numbers beyond rounding.
+        change a turn's numbers beyond rounding. The turns of an image follow each other, so that it
+        is preprocessed once.
 
         Args:
             turns: that `ScoringModel.unscorable_status` has nothing against.
         """
-        order = sorted(range(len(turns)), key=lambda i: _batching_key(turns[i]))
+        first_turns = {id(turn.image): i for i, turn in reversed(list(enumerate(turns)))}
+
+        def place(i: int) -> tuple[bool, int, int, int]:
+            turn = turns[i]
+            width, height = turn.image.size
+            first = first_turns[id(turn.image)]
+            return _has_two_images(turn), width * height, first, len(turn.question + turn.answer)
+
+        order = sorted(range(len(turns)), key=place)
         evidence: dict[int, AnswerEvidence] = {}
         batch: list[int] = []
         rows_of_batch: list[PlainTurn] = []
@@ -90,7 +99,7 @@ class PlainScorer:
             turn = turns[i]
             rows = self._make_rows(turn)
             longest = max(candidate.longest_row for candidate in (rows, *rows_of_batch))
-            alike = batch and _batching_key(turns[batch[0]])[0] == _batching_key(turn)[0]
+            alike = batch and _has_two_images(turns[batch[0]]) == _has_two_images(turn)
             if not alike or longest * (len(batch) + 1) > self.max_tokens:
                 flush()
             batch.append(i)
@@ -151,6 +160,6 @@ class PlainScorer:
         )
 
 
-def _batching_key(turn: TurnToScore) -> tuple[bool, int]:
-    """Whether both sides have an image, which a batch's rows must share, and the turn's length."""
-    return turn.baseline_image is not None, len(turn.question) + len(turn.answer)
+def _has_two_images(turn: TurnToScore) -> bool:
+    """Whether both sides have an image, which the rows of a batch must share."""
+    return turn.baseline_image is not None

@@ -6,7 +6,6 @@ V vocabulary.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
+from c3l_ray.image_memo import preprocess_once
 from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.inference.model_inputs import ModelInputs, move_values
 from c3l_ray.inference.placement import check_placement, choose_device_map
 from c3l_ray.inference.token_evidence import gather_tokens, measure_tokens
-from c3l_ray.methods import c3l
+from c3l_ray.inference.turn_texts import Side, TokenizedTurn, TurnTexts, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence, Floats
 from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import load_processor
@@ -29,38 +29,7 @@ from c3l_ray.schema import TurnStatus
 # The most logits of one side that are computed at once: 128 MiB in float32.
 MAX_LOGITS = 2**25
 
-
-@dataclass(frozen=True, kw_only=True)
-class TurnToScore:
-    """One turn to score, with its image and what was said before it.
-
-    Attributes:
-        history: the turns before it.
-        system: the system message; empty for none, or for the chat template's own.
-        baseline_image: takes the image's place on the side without it; None leaves the image out.
-        instruction: that asked for the turn; empty for a turn that was made elsewhere.
-    """
-
-    image: Image.Image
-    question: str
-    answer: str
-    history: chat.History = ()
-    system: str = ""
-    baseline_image: Image.Image | None = None
-    instruction: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizedTurn:
-    """A turn as token ids, and the places [start, end) of its answer among them."""
-
-    ids: list[int]
-    answer_start: int
-    answer_end: int
-
-    @property
-    def answer_ids(self) -> list[int]:
-        return self.ids[self.answer_start : self.answer_end]
+__all__ = ["MAX_LOGITS", "ScoringModel", "TokenizedTurn", "TurnToScore"]
 
 
 class ScoringModel:
@@ -92,13 +61,16 @@ class ScoringModel:
         own_code = {"trust_remote_code": config.trust_remote_code}
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.max_tokens = config.max_tokens
-        self.processor: Any = load_processor(
-            name,
-            config.template_args,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
+        self.processor: Any = preprocess_once(
+            load_processor(
+                name,
+                config.template_args,
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+            )
         )
         self.special_tokens = chat.special_tokens(self.processor)
+        self.texts = TurnTexts(self.processor, self.special_tokens)
         chosen_map = device_map or choose_device_map()
         model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=config.dtype, device_map=chosen_map, **own_code
@@ -162,7 +134,7 @@ class ScoringModel:
         Raises:
             ValueError: the chat template changes the answer.
         """
-        return self._tokenize(*self._render_turn(turn, with_image=with_image))
+        return self.texts.read(turn, "image" if with_image else "text").tokenize()
 
     def tokenize_posed_turn(self, turn: TurnToScore) -> TokenizedTurn:
         """The turn as the reply that its instruction asks for, the image not yet expanded.
@@ -173,41 +145,16 @@ class ScoringModel:
         Raises:
             ValueError: the chat template changes the reply.
         """
-        return self._tokenize(*self._render_posed_turn(turn))
+        return self.texts.read(turn, "posed").tokenize()
 
     def process_turn(self, turn: TurnToScore, image: Image.Image | None) -> ModelInputs:
         """The processor's inputs for one turn, of one row, an image's placeholder expanded."""
-        text, _ = self._render_turn(turn, with_image=image is not None)
-        return self._process_text(text, image)
+        side: Side = "text" if image is None else "image"
+        return self._process_text(self.texts.read(turn, side).text, image)
 
     def process_posed_turn(self, turn: TurnToScore) -> ModelInputs:
         """As `process_turn`, of the turn as a reply to its instruction."""
-        return self._process_text(self._render_posed_turn(turn)[0], turn.image)
-
-    def _render_turn(self, turn: TurnToScore, *, with_image: bool) -> tuple[str, tuple[int, int]]:
-        """The text of the turn, and the characters of its answer."""
-        return chat.render_turn(
-            self.processor,
-            turn.question,
-            turn.answer,
-            with_image=with_image,
-            history=turn.history,
-            system=turn.system,
-        )
-
-    def _render_posed_turn(self, turn: TurnToScore) -> tuple[str, tuple[int, int]]:
-        """As `_render_turn`, of the turn as a reply to its instruction."""
-        reply = c3l.format_reply(turn.question, turn.answer, turn.instruction)
-        text, (start, end) = chat.render_turn(
-            self.processor, turn.instruction, reply, with_image=True
-        )
-        text = chat.cut_after_reply(self.processor, text, end, self.special_tokens)
-        answer_start = start + c3l.find_answer_start(turn.question, turn.instruction)
-        return text, (answer_start, len(text))
-
-    def _tokenize(self, text: str, span: tuple[int, int]) -> TokenizedTurn:
-        ids, start, end = chat.tokenize_with_span(self.processor.tokenizer, text, span)
-        return TokenizedTurn(ids=ids, answer_start=start, answer_end=end)
+        return self._process_text(self.texts.read(turn, "posed").text, turn.image)
 
     def _process_text(self, text: str, image: Image.Image | None) -> ModelInputs:
         inputs: ModelInputs = dict(

@@ -7,6 +7,7 @@ Alternatives belong to the question, not to an answer: they are sampled beside t
 """
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image
@@ -18,6 +19,8 @@ from c3l_ray.inference.engine_protocol import Decoding, GenerationEngine, Genera
 from c3l_ray.inference.generator import Generator
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.schema import Turn
+
+PROMPTS_KEPT = 256  # of our instructions there are 40, of which every image is asked some
 
 
 class TurnGenerator(Generator[GenerateConfig]):
@@ -32,6 +35,7 @@ class TurnGenerator(Generator[GenerateConfig]):
         super().__init__(config, engine, processor, requests_per_image=config.turns_per_image)
         self.reply_format = "json" if config.reply_format == "json" else "text"
         self.json_schema = c3l.REPLY_JSON_SCHEMA if self.reply_format == "json" else None
+        self.read_prompt = lru_cache(PROMPTS_KEPT)(self._read_prompt)
 
     async def ask_about(
         self, image: Image.Image, image_id: str, turns: list[Turn]
@@ -68,9 +72,8 @@ class TurnGenerator(Generator[GenerateConfig]):
         self, request: c3l.TurnRequest, image: Image.Image, image_id: str
     ) -> Reply | RefusedRequest:
         """The engine's reply to a turn's first request, or its refusal."""
-        prompt = chat.answer_prompt(self.processor, request.instruction, with_image=True)
         generation = GenerationRequest(
-            prompt_ids=chat.tokenize(self.processor.tokenizer, prompt),
+            prompt_ids=self.read_prompt(request.instruction),
             image=image,
             image_key=image_id,
             seed=request.seed,
@@ -81,6 +84,11 @@ class TurnGenerator(Generator[GenerateConfig]):
             return await self.engine.ask(generation)
         except RefusedRequest as refused:
             return refused
+
+    def _read_prompt(self, instruction: str) -> list[int]:
+        """The tokens after which the model replies to an instruction."""
+        prompt = chat.answer_prompt(self.processor, instruction, with_image=True)
+        return chat.tokenize(self.processor.tokenizer, prompt)
 
     async def correct_turn(
         self, turn: Turn, request: c3l.TurnRequest, image: Image.Image, image_id: str

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from c3l_ray.no_score import lacks_scores
 from c3l_ray.report.gather import Findings, Run, Training
 from c3l_ray.report.tables import Table, count_up, tabulate
 
@@ -49,8 +50,10 @@ def _identify(run: Run) -> dict[str, str]:
         "scoring model": _describe_model(
             config.get("scorer"), identity.get("scorer"), identity, "scorer"
         ),
-        "without the image": str(identity.get("scorer_baseline", "-")),
-        "CLIP": _describe_model(config.get("clip"), identity.get("clip"), {}, "clip"),
+        "without the image": str(identity.get("scorer_baseline") or "-"),
+        "CLIP": "-"
+        if lacks_scores(report)
+        else _describe_model(config.get("clip"), identity.get("clip"), {}, "clip"),
         "method": str(identity.get("method", "-")),
         "prompts": f"digest {identity['prompts']}" if identity.get("prompts") else "-",
         "reply format": str(identity.get("reply_format", "-")),

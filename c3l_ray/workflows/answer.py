@@ -41,6 +41,6 @@ def answer_questions(config: AnswerConfig) -> RecordsReport:
     progress = RunProgress(folder, config, identity, "answer")
     with note_failure(progress.note):
         progress.begin()
-        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
+        cluster.connect(cluster.count_actors(config), verbose=config.verbose)
         config = cluster.with_gpu_shares(config)
         return write_records(config, shards, progress, generates=True)

@@ -29,7 +29,7 @@ from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RunProgress
 from c3l_ray.runs.state import note_failure
 from c3l_ray.storage import Location
-from c3l_ray.workflows.prompts import settle_generator_args
+from c3l_ray.workflows.prompts import settle_template_args
 from c3l_ray.workflows.records import write_records
 
 JOB = "benchmark"
@@ -53,10 +53,10 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
     suffix = benchmark.suffix if config.suffix is None else config.suffix
     other = _open_other(config, data)
     log.info("checking the model")
-    from c3l_ray.workflows.models import pin_generator
+    from c3l_ray.workflows.models import pin_generation
 
-    run = pin_generator(config, folder)
-    pinned = settle_generator_args(run.config)
+    run = pin_generation(config, folder)
+    pinned = settle_template_args(run.config)
     identity = describe_identity(pinned, data, suffix, **run.identities)
     identity = folder.claim(identity, JOB, mix_versions=config.mix_versions)
     progress = RunProgress(folder, pinned, identity, JOB)
@@ -68,9 +68,9 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
         shards = find_shards(pinned.input, pinned.layout)
         from c3l_ray.distributed import cluster
 
-        cluster.connect(cluster.count_actors(pinned.pools), verbose=config.verbose)
-        pinned = cluster.with_generator_gpus(pinned)
-        write_records(pinned, shards, progress, generates=True, scores=False)
+        cluster.connect(cluster.count_actors(pinned), verbose=config.verbose)
+        pinned = cluster.with_gpu_shares(pinned)
+        write_records(pinned, shards, progress, generates=True)
     answers = collect_answers(folder, data, suffix, benchmark.read_verdict)
     write_answers(folder, identity.origin, answers)
     figures, official = measure_answers(answers, benchmark)

@@ -66,8 +66,9 @@ class C3LConfig(GenerateConfig):
             yield "limit", "later stages are made from whole rounds; name an input of fewer images"
         if self.retry_failed is not None:
             yield "retry_failed", "later stages are made from the rounds as they are"
-        if not self.keep_images:
-            yield "keep_images", "training needs the images in the records"
+        for name, content in (("score", "scores"), ("keep_images", "images")):
+            if not getattr(self, name):
+                yield name, f"training needs the {content} in the records"
         if self.training.contrast.token_weights == "vig" and not self.token_gains:
             yield "training.contrast.token_weights", "needs the flag --token-gains"
         if not is_share_or_count(self.top):
@@ -113,9 +114,9 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     commands = CommandLog(folder, identity.origin)
     with note_failure(commands.note):
         commands.note("running")
-        workers, pools = config.training.workers, config.pools
-        num_actors = max(cluster.count_actors(pools), workers.num + workers.readers)
-        cluster.connect(num_actors, verbose=config.verbose)
+        workers = config.training.workers
+        num_training = workers.num + workers.readers
+        cluster.connect(max(cluster.count_actors(config), num_training), verbose=config.verbose)
         return _run_stages(config, folder, identity, commands, on_stage_end)
 
 

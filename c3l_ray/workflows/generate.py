@@ -27,7 +27,7 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     config = settle_instructions(config)
     log.info("looking for the input")
     shards = find_shards(config.input, config.layout)
-    if config.scorer.name is None:
+    if config.is_scored and config.scorer.name is None:
         log.info("the scorer is %s, the generator itself (--scorer.name)", config.scorer_name)
     log.info("checking the models")
     from c3l_ray.workflows.models import pin_generation
@@ -41,6 +41,6 @@ def generate_records(config: GenerateConfig) -> RecordsReport:
     progress = RunProgress(folder, config, identity, "generate")
     with note_failure(progress.note):
         progress.begin()
-        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
+        cluster.connect(cluster.count_actors(config), verbose=config.verbose)
         config = cluster.with_gpu_shares(config)
         return write_records(config, shards, progress, generates=True)

@@ -43,7 +43,7 @@ class PinnedRun(Generic[Config]):
 
 
 def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generating]:
-    """The run with its three models pinned.
+    """The run with its models pinned: three, or the generator alone where nothing is scored.
 
     Args:
         config: of the job.
@@ -52,26 +52,16 @@ def pin_generation(config: Generating, folder: RunFolder) -> PinnedRun[Generatin
     Raises:
         PreflightError: a model is not there, or cannot do its part.
     """
-    flag = "--model.name" if config.scorer.name is None else "--scorer.name"
-    scorer = name_scorer(config)
-    model, model_identity, dates_model = _pin_model(config.model)
-    pinned_scorer, scorer_identity, dates_scorer = _pin_scorer(flag, scorer)
-    clip, clip_identity = _pin_clip(config.clip)
-    date = choose_date(config, folder) if dates_model or dates_scorer else None
-    return PinnedRun(
-        config=dataclasses.replace(
-            config, model=model, scorer=pinned_scorer, clip=clip, prompt_date=date
-        ),
-        identities={"model": model_identity, "scorer": scorer_identity, "clip": clip_identity},
-    )
-
-
-def pin_generator(config: Generating, folder: RunFolder) -> PinnedRun[Generating]:
-    """The run with its generator pinned, where nothing is scored: as `pin_generation`."""
     model, identity, uses_date = _pin_model(config.model)
+    pinned, identities = dataclasses.replace(config, model=model), {"model": identity}
+    if config.is_scored:
+        flag = "--model.name" if config.scorer.name is None else "--scorer.name"
+        scorer, identities["scorer"], dates_scorer = _pin_scorer(flag, name_scorer(config))
+        clip, identities["clip"] = _pin_clip(config.clip)
+        pinned = dataclasses.replace(pinned, scorer=scorer, clip=clip)
+        uses_date = uses_date or dates_scorer
     date = choose_date(config, folder) if uses_date else None
-    pinned = dataclasses.replace(config, model=model, prompt_date=date)
-    return PinnedRun(config=pinned, identities={"model": identity})
+    return PinnedRun(config=dataclasses.replace(pinned, prompt_date=date), identities=identities)
 
 
 def pin_scoring(config: ScoreConfig, folder: RunFolder) -> PinnedRun[ScoreConfig]:

@@ -15,13 +15,15 @@ from c3l_ray.config import (
 )
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.instructions import read_instructions
+from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import (
     THINKING_SWITCH,
+    inspect_processor,
     is_thinking_on,
     keep_known_args,
     list_template_args,
-    load_processor,
     resolve_template_args,
+    with_template_args,
 )
 from c3l_ray.train.training_config import TrainConfig
 
@@ -41,8 +43,12 @@ def settle_template_args(config: Generating) -> Generating:
     Raises:
         PreflightError: a template does not know one of them.
     """
-    config = settle_generator_args(config)
-    args, scorer_source = config.model.template_args, _source_of(config.scorer)
+    name = config.model.name
+    source, scorer_source = _source_of(config.model), _source_of(config.scorer)
+    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args, **source)
+    model = dataclasses.replace(config.model, template_args=args)
+    if not config.is_scored:
+        return dataclasses.replace(config, model=model)
     if config.scorer.template_args:
         scorer_args = resolve_template_args(
             SCORER_FLAG, config.scorer_name, config.scorer.template_args, **scorer_source
@@ -50,7 +56,9 @@ def settle_template_args(config: Generating) -> Generating:
     else:
         scorer_args = keep_known_args(config.scorer_name, args, **scorer_source)
     return dataclasses.replace(
-        config, scorer=dataclasses.replace(config.scorer, template_args=scorer_args)
+        config,
+        model=model,
+        scorer=dataclasses.replace(config.scorer, template_args=scorer_args),
     )
 
 
@@ -66,17 +74,6 @@ def settle_instructions(config: WritingTurns) -> WritingTurns:
     return dataclasses.replace(config, wordings=read_instructions(config.instructions, kinds))
 
 
-def settle_generator_args(config: Generating) -> Generating:
-    """The config with all template arguments of the generator.
-
-    Raises:
-        PreflightError: the template does not know one of them.
-    """
-    model = config.model
-    args = resolve_template_args(MODEL_FLAG, model.name, model.template_args, **_source_of(model))
-    return dataclasses.replace(config, model=dataclasses.replace(model, template_args=args))
-
-
 def settle_generation(config: WritingTurns) -> WritingTurns:
     """The config with all template arguments, and with the format of replies.
 
@@ -86,7 +83,9 @@ def settle_generation(config: WritingTurns) -> WritingTurns:
     """
     config = settle_template_args(config)
     name, source = config.model.name, _source_of(config.model)
-    processor = load_processor(name, config.model.template_args, **source)
+    processor = with_template_args(
+        inspect_processor(resolve_model(name), **source), config.model.template_args
+    )
     _check_special_tokens(config, processor)
     thinks = is_thinking_on(processor) or chat.opens_thought(processor)
     if config.reply_format == "auto":
@@ -147,7 +146,10 @@ def settle_training(config: TrainConfig) -> TrainConfig:
     name = config.model.name
     args = resolve_template_args(MODEL_FLAG, name, config.model.template_args)
     prompts = chat.compare_prompts(
-        load_processor(name, args), "What is in the image?", "A grey ramp.", with_image=True
+        with_template_args(inspect_processor(resolve_model(name), None, False), args),
+        "What is in the image?",
+        "A grey ramp.",
+        with_image=True,
     )
     if prompts is not None:
         asked, learnt = prompts

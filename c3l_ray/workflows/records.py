@@ -51,7 +51,6 @@ def write_records(
     progress: RunProgress,
     *,
     generates: bool,
-    scores: bool = True,
 ) -> RecordsReport:
     """Makes the records of these shards that are not there yet, on the cluster we have joined.
 
@@ -60,7 +59,6 @@ def write_records(
         shards: the whole input.
         progress: of a folder that is claimed.
         generates: whether turns are generated, or answers to those that the input has.
-        scores: whether answers are scored.
 
     Raises:
         PreflightError: the input has no image at all.
@@ -119,7 +117,6 @@ def write_records(
                 units,
                 origin,
                 generates=generates,
-                scores=scores,
                 flag=flag,
                 retry=retry,
             )

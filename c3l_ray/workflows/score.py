@@ -39,6 +39,6 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
     progress = RunProgress(folder, config, identity, "score")
     with note_failure(progress.note):
         progress.begin()
-        cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
+        cluster.connect(cluster.count_actors(config), verbose=config.verbose)
         config = cluster.with_scorer_gpus(config)
         return write_records(config, shards, progress, generates=False)

@@ -8,6 +8,7 @@ from typing import Any
 from c3l_ray.dataset.card import CARD
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
+from c3l_ray.no_score import lacks_scores, make_scoring_command
 from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.runs.folder import REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
@@ -101,9 +102,11 @@ def _describe_scores(report: RecordsReport) -> list[str]:
 
 
 def _advise_selection(report: RecordsReport, output: str) -> list[str]:
-    """The command that keeps the best turns, as it can be pasted; none where none is scored."""
+    """The command that goes on, as it can be pasted: to score, or to keep the best; or none."""
     if not report.turn_status.get("ok"):
         return []
+    if lacks_scores({"config": report.config}):
+        return [f"  next     {make_scoring_command(output, {'config': report.config})}"]
     folder, dataset = shlex.quote(output), shlex.quote(f"{output.rstrip('/')}-best")
     return [
         f"  next     python -m jobs.select --input {folder} --output {dataset} "

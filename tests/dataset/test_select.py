@@ -277,3 +277,15 @@ def test_an_input_that_is_no_run_or_has_no_scores_is_refused(
     path = write_run([[make_turn(None)]])
     with pytest.raises(PreflightError, match="--by i2c: no turn"):
         select_turns(SelectConfig(input=str(path)))
+
+
+def test_a_run_without_scores_is_refused_with_the_command_that_makes_them(
+    write_run: WriteRun,
+) -> None:
+    path = write_run([[make_turn(None)]])
+    run = json.loads((path / "run.json").read_text())
+    unscored = {**run, "config": {"score": False, "model": {"name": "llava"}}}
+    (path / "run.json").write_text(json.dumps(unscored))
+    with pytest.raises(PreflightError, match="--no-score") as refused:
+        select_turns(SelectConfig(input=str(path)))
+    assert f"python -m jobs.score --input {path} --output {path}-scored" in str(refused.value)

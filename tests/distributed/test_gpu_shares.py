@@ -65,3 +65,29 @@ def test_more_processes_than_one_each_do_not_share_one_gpu() -> None:
     assert choose_shares(1, 100, Pools(scorers=2), 1) == GpuShares(
         generators=1, scorers=2, generator_gpus=1, scorer_gpus=0.5
     )
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "num_cpus", "pools", "tensor_parallel", "generators", "gpus"),
+    [
+        (0, 6, {}, 1, 1, 0.0),
+        (1, 6, {}, 1, 1, 1.0),
+        (8, 30, {}, 1, 8, 1.0),
+        (8, 5, {}, 1, 5, 1.0),
+        (8, 30, {}, 4, 2, 4.0),
+        (8, 30, {"generators": 3}, 1, 3, 1.0),
+        (2, 30, {"generator_gpus": 0.5}, 1, 4, 0.5),
+    ],
+)
+def test_where_nothing_is_scored_generators_take_all(
+    num_gpus: int,
+    num_cpus: int,
+    pools: dict[str, Any],
+    tensor_parallel: int,
+    generators: int,
+    gpus: float,
+) -> None:
+    shares = choose_shares(num_gpus, num_cpus, Pools(**pools), tensor_parallel, scores=False)
+    assert shares == GpuShares(
+        generators=generators, scorers=0, generator_gpus=gpus, scorer_gpus=0.0
+    )

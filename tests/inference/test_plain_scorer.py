@@ -5,6 +5,7 @@ Each test also stands for a defect that other scoring code has had.
 
 import itertools
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,35 @@ def model() -> ScoringModel:
 def scorer(request: pytest.FixtureRequest, model: ScoringModel) -> AnswerScorer:
     scorer: AnswerScorer = request.param(model)
     return scorer
+
+
+def test_an_image_is_preprocessed_once_and_a_text_tokenised_once(
+    model: ScoringModel, scorer: AnswerScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for it, and in whatever order the turns of the images come."""
+    counts = Counter[str]()
+
+    def count(owner: object, name: str) -> None:
+        function = getattr(owner, name)
+
+        def call(*args: object, **options: object) -> object:
+            counts[name] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    count(model.processor.image_processor, "_image_processor")
+    count(chat, "tokenize_with_span")
+    images = [TURNS[0].image.copy(), TURNS[4].image.copy()]
+    turns = [
+        replace(TURNS[2], image=image, question=f"What is {number} ?", instruction=INSTRUCTIONS[1])
+        for number in range(3)
+        for image in images
+    ]
+    assert all(model.unscorable_status(turn) is None for turn in turns)
+    assert all(model.unposable_status(turn) is None for turn in turns)
+    scorer.measure(turns)
+    assert counts == {"_image_processor": len(images), "tokenize_with_span": 3 * 3}
 
 
 def answer_logits(model: ScoringModel, turn: TurnToScore, *, with_image: bool) -> torch.Tensor:

@@ -9,6 +9,7 @@ from c3l_ray import chat
 from c3l_ray.config import ScorerModel
 from c3l_ray.inference.model_inputs import select_image_inputs
 from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.inference.turn_texts import TurnTexts
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from tests.inference.builders import scene_turn
@@ -58,7 +59,7 @@ def test_a_turn_that_the_chat_template_changes_is_not_scored(
         return text.upper()
 
     loud = SimpleNamespace(apply_chat_template=apply_and_shout, tokenizer=model.processor.tokenizer)
-    monkeypatch.setattr(model, "processor", loud)
+    monkeypatch.setattr(model, "texts", TurnTexts(loud, model.special_tokens))
     status = model.unscorable_status(scene_turn(SCENE, "What is it?", "red"))
     assert status == "altered_by_template"
 

@@ -1,12 +1,13 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
+import shlex
 import shutil
 import subprocess
 import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -180,17 +181,48 @@ def test_failed_images_that_were_mended_are_healed_and_the_others_stay(
     assert sorted(editions) == [0, 0, 1]
 
 
+def check_scored_later(unscored: list[dict[str, Any]], scored: list[dict[str, Any]]) -> None:
+    """Two runs have the same turns, of which those of the second have scores."""
+    assert [record["image_id"] for record in scored] == [r["image_id"] for r in unscored]
+    for before, after in zip(unscored, scored, strict=True):
+        assert (before["status"], before["error"]) == (after["status"], after["error"])
+        for turn, scored_turn in zip(before["turns"], after["turns"], strict=True):
+            assert turn["scores"] is None and turn["draft_scores"] is None
+            if turn["status"] == "ok":
+                assert scored_turn["scores"] and scored_turn["draft_scores"]
+                assert scored_turn["scores"]["posed_logprob"] is not None
+            names = turn.keys() - {"scores", "draft_scores", "alternatives"}
+            assert {name: turn[name] for name in names} == {
+                name: scored_turn[name] for name in names
+            }
+            pairs = zip(turn["alternatives"] or [], scored_turn["alternatives"] or [], strict=True)
+            for other, scored_other in pairs:
+                assert other == {**scored_other, "scores": None}
+                assert bool(scored_other["scores"]) == (other["status"] == "ok")
+
+
 def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> None:
+    """They are scored later, by a command of its own."""
     world.write_scenes(tmp_path / "in", num_scenes=6, scenes_per_shard=3)
-    flags = ("--method", "vigc", "--turns-per-image", "3", "--answers", "2")
-    done = generate(tmp_path / "in", tmp_path / "run", *flags)
+    flags = ("--method", "vigc", "--turns-per-image", "3", "--answers", "2", "--no-score")
+    clip = ("--clip.name", str(world.CLIP))
+    unclipped = generate_flags(tmp_path / "in", tmp_path / "run", *flags)
+    place = unclipped.index(clip[0])
+    done = run_job("generate", *unclipped[:place], *unclipped[place + 2 :])
     assert done.returncode == 0, done.stderr
+    assert "starting generators: 1" in done.stderr and "starting scorers" not in done.stderr
+    (command,) = [line for line in done.stdout.splitlines() if "  next  " in line]
+    scoring = shlex.split(command.partition("python -m jobs.score ")[2])
+    scored = run_job("score", *scoring, *clip)
+    assert scored.returncode == 0, scored.stderr
+    check_scored_later(read_records(tmp_path / "run"), read_records(tmp_path / "run-scored"))
+    refused = run_job("select", "--input", str(tmp_path / "run"))
+    check_refusal(refused, command.split(maxsplit=1)[1])
     report = read_report(tmp_path / "run")
     turns = [turn for record in read_records(tmp_path / "run") for turn in record["turns"]]
     good = [turn for turn in turns if turn["status"] == "ok"]
     assert {turn["kind"] for turn in turns} <= {"dialogue", "detail", "reasoning"}
     assert len(good) > 12 and all(turn["draft"] and turn["answer"] for turn in good)
-    assert all(turn["scores"] and turn["draft_scores"] for turn in good)
     corrections = [turn["correction"] for turn in good]
     outcomes = Counter(correction["outcome"] for correction in corrections)
     assert report["correction_outcomes"] == outcomes

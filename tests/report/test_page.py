@@ -194,3 +194,15 @@ def test_a_job_that_ends_says_why_its_page_could_not_be_written(tmp_path: Path) 
     next((run / "records").iterdir()).unlink()
     line = describe_report([str(run)])
     assert line.startswith("  page     could not be written: C3LError: ") and "\n" not in line
+
+
+def test_a_run_without_scores_is_shown_as_one(tmp_path: Path) -> None:
+    turn = make_turn(draft_scores=None, token_gains=None)
+    turn["scores"] = None
+    config = {"score": False, "model": {"name": "llava"}, "clip": {"name": "ViT-B-32"}}
+    identity = {"schema": schema.VERSION, "scorer": None, "scorer_baseline": None, "clip": None}
+    run = write_run(
+        tmp_path / "run", make_records(1, turns=[turn]), config=config, identity=identity
+    )
+    text = Tags(make(run)).text
+    assert str(turn["question"]) in text and "ViT-B-32" not in text and "None" not in text

@@ -1,6 +1,7 @@
 """Every family learns by every objective, and comes back whole: in transformers and in vLLM."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from c3l_ray.train.learning.loading import find_adapter
 from c3l_ray.train.learning.readable import Prompt, write_replies
 from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.objectives import Answers
-from c3l_ray.train.reading.batches import MicroBatch, model_inputs
+from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch, model_inputs
+from c3l_ray.train.reading.chat_text import Example
 from c3l_ray.train.reading.encode import encode_batch, load_processor
+from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
 from tests.families.table import Row, check_page, row_of
@@ -159,6 +162,30 @@ def test_the_written_model_is_what_was_trained(
         assert (bare_model(**inputs).logits - expected).abs().max() > 0.1
     assert find_adapter(tuned_model, "") is not None
     row.tunes = tuned_before
+
+
+def test_a_micro_batch_is_what_the_processor_makes_of_all_its_texts(checkpoint: Path) -> None:
+    """Text by text, so that an image is preprocessed once, or at once where rows do not add up."""
+    config = TrainConfig(input=(), output="", model=ModelToTune(name=str(checkpoint)))
+    processor = load_processor(str(checkpoint))
+    examples = []
+    for number, size in enumerate(((64, 64), (90, 50), (50, 120))):
+        example = make_example(make_record(number), processor, config, {})
+        assert isinstance(example, Example)
+        examples.append(replace(example, image=example.image.resize(size)))
+    texts = [chat_text.text for example in examples for chat_text in example.texts]
+    expected = processor(
+        text=texts,
+        images=[[example.image] for example in examples for _ in example.texts],
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+        add_special_tokens=not chat.has_bos(processor.tokenizer, texts[0]),
+    )
+    inputs = model_inputs(make_micro_batch(examples, [1.0] * len(examples), processor))
+    tensors = {name: value for name, value in expected.items() if isinstance(value, torch.Tensor)}
+    assert inputs.keys() == tensors.keys()
+    assert all(torch.equal(inputs[name], tensors[name]) for name in tensors)
 
 
 async def generate(

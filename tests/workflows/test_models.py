@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoProcessor
 
-from c3l_ray.config import GeneratorModel, RequiredScorerModel, ScoreConfig, ScorerModel
+from c3l_ray.config import (
+    ClipModel,
+    GeneratorModel,
+    RequiredScorerModel,
+    ScoreConfig,
+    ScorerModel,
+)
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity
 from c3l_ray.inference import model_check
@@ -17,6 +24,7 @@ from c3l_ray.inference.model_check import CheckedModel
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from c3l_ray.workflows.models import engine_dtype, pin_generation, pin_scoring
+from c3l_ray.workflows.prompts import settle_generation
 from tests.examples import MakeConfig
 
 
@@ -152,3 +160,39 @@ def test_a_date_in_the_scorers_prompt_counts_too(
 def test_a_date_that_is_no_day_is_refused(config: MakeConfig, day: str) -> None:
     with pytest.raises(PreflightError, match=r"--prompt-date .*must be a day as YYYY-MM-DD"):
         config(prompt_date=day)
+
+
+def test_where_nothing_is_scored_no_other_model_is_looked_at(
+    config: MakeConfig, folder: RunFolder, llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor refused: a quantized generator does not score, but generates."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("CLIP is looked at")
+
+    monkeypatch.setattr("c3l_ray.inference.clip_check.check_clip", refuse)
+    name = change_config(llava, quantization_config={"quant_method": "awq"})
+    model = GeneratorModel(name=name)
+    run = pin_generation(config(model=model, score=False, clip=ClipModel()), folder)
+    assert run.identities.keys() == {"model"} and run.config.scorer == ScorerModel()
+    assert settle_generation(run.config).model.template_args == ()
+    with pytest.raises(PreflightError, match="is quantized"):
+        pin_generation(config(model=model), folder)
+
+
+def test_a_processor_is_loaded_once_before_a_job_starts(
+    config: MakeConfig, folder: RunFolder, llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = AutoProcessor.from_pretrained, []
+
+    def load_and_count(name: str, *args: Any, **options: Any) -> Any:
+        loaded.append(name)
+        return load(name, *args, **options)
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", load_and_count)
+    model = GeneratorModel(name=str(llava))
+    settle_generation(pin_generation(config(model=model), folder).config)
+    assert loaded == [str(llava)]
+    use_date(llava)  # another model lies there now
+    settle_generation(pin_generation(config(model=model), folder).config)
+    assert loaded == [str(llava)] * 2

@@ -38,7 +38,14 @@ def test_failures_are_listed_with_an_example_of_each() -> None:
     assert "           for example a.tar 1: empty: no bytes\n           cure: restore" in summary
     assert "           all: python -m jobs.failed s3://bucket/run\n" in summary
     assert "  records  s3://bucket/run/records\n" in summary
-    assert "  next " not in summary  # nothing is scored
+    assert "  next " not in summary  # no turn is good
+
+
+def test_turns_without_scores_are_scored_next() -> None:
+    unscored = {"score": False, "model": {"name": "llava"}}
+    report = make_records_report(turn_status={"ok": 9}, config=unscored)
+    expected = "  next     python -m jobs.score --input run --output run-scored --scorer.name llava"
+    assert expected in summarize_records(report, "run").splitlines()
 
 
 def test_the_next_command_can_be_pasted() -> None:

@@ -5,12 +5,15 @@ Shapes: B images of the micro-batch, R their texts, T tokens of a text, S SKIP_R
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from c3l_ray import chat
+from c3l_ray.inference.model_inputs import collate_rows
 from c3l_ray.train.reading.chat_text import SKIP_REASONS, Example, SkipReason, Span, token_spans
 
 MicroBatch = dict[str, Tensor]
@@ -26,6 +29,9 @@ MASK_NAMES = (
     "weight_B",
     "skipped_S",
 )
+
+
+TRIAL_IMAGES = (("red", (60, 60)), ("green", (180, 60)), ("blue", (60, 200)))
 
 
 def make_micro_batch(
@@ -48,19 +54,14 @@ def make_micro_batch(
     Args:
         examples: of the micro-batch.
         weights: of each.
-        processor: of the model.
+        processor: of the model; it preprocesses an image once where it is that of `encode`.
         skipped: why the records are not learnt from in whose places other images stand.
     """
     chat_texts = [chat_text for example in examples for chat_text in example.texts]
+    images = [example.image for example in examples for _ in example.texts]
     texts = [chat_text.text for chat_text in chat_texts]
-    inputs = processor(
-        text=texts,
-        images=[[example.image] for example in examples for _ in example.texts],
-        padding=True,
-        padding_side="right",
-        return_tensors="pt",
-        add_special_tokens=not chat.has_bos(processor.tokenizer, texts[0]),
-    )
+    process = _process_rows if _rows_make_batches(processor) else _process_batch
+    inputs = process(processor, texts, images)
     shape = inputs["input_ids"].shape
     anchor_RT, reply_RT = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
     target_RT = torch.zeros(shape)
@@ -78,7 +79,7 @@ def make_micro_batch(
             target_RT[row, _token_positions(spans, span, first)] = 0.0
     num_texts_B = torch.tensor([len(example.texts) for example in examples])
     return {
-        **{name: value for name, value in inputs.items() if isinstance(value, Tensor)},
+        **inputs,
         "anchor_RT": anchor_RT,
         "reply_RT": reply_RT,
         "target_RT": target_RT,
@@ -90,6 +91,53 @@ def make_micro_batch(
         "weight_B": torch.tensor(list(weights), dtype=torch.float32),
         "skipped_S": torch.tensor([skipped.count(reason) for reason in SKIP_REASONS]),
     }
+
+
+def _process_batch(
+    processor: Any, texts: Sequence[str], images: Sequence[Image.Image]
+) -> MicroBatch:
+    """What the processor makes of texts, each about an image, padded on the right."""
+    inputs = processor(
+        text=list(texts),
+        images=[[image] for image in images],
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+        add_special_tokens=not chat.has_bos(processor.tokenizer, texts[0]),
+    )
+    return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+
+
+def _process_rows(
+    processor: Any, texts: Sequence[str], images: Sequence[Image.Image]
+) -> MicroBatch:
+    """The same text by text, so that the texts of an image share its preprocessing."""
+    rows = zip(texts, images, strict=True)
+    inputs = collate_rows(_process_batch(processor, [text], [image]) for text, image in rows)
+    is_padding_RT = inputs["attention_mask"] == 0
+    inputs["input_ids"][is_padding_RT] = processor.tokenizer.pad_token_id or 0
+    return inputs
+
+
+@cache
+def _rows_make_batches(processor: Any) -> bool:
+    """Whether the two above are equal, tried on images of several shapes.
+
+    MiniCPM-V's processor lays the patches of all images end to end in one row.
+    """
+    texts = [
+        chat.answer_prompt(processor, "What is it?" * place, with_image=True) for place in (1, 3, 2)
+    ]
+    images = [Image.new("RGB", size, color) for color, size in TRIAL_IMAGES]
+    try:
+        rows, batch = (
+            process(processor, texts, images) for process in (_process_rows, _process_batch)
+        )
+    except Exception:  # whatever a processor or the shapes of its rows raise
+        return False
+    return rows.keys() == batch.keys() and all(
+        torch.equal(rows[name], batch[name]) for name in batch
+    )
 
 
 def model_inputs(micro_batch: Mapping[str, Tensor]) -> MicroBatch:

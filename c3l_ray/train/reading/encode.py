@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import Any
 
 from c3l_ray import processors
 from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.image_memo import preprocess_once
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
@@ -99,4 +101,7 @@ def check_takes_text(name: str) -> None:
         ) from error
 
 
-load_processor = cache(processors.load_processor)  # a reading task makes many batches
+@cache  # a reading task makes many batches
+def load_processor(name: str, template_args: tuple[str, ...] = ()) -> Any:
+    """The processor of a model, which preprocesses an image once for its texts."""
+    return preprocess_once(processors.load_processor(name, template_args))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from c3l_ray import storage
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.layout import TurnsLayout
+from c3l_ray.no_score import check_scored
 from c3l_ray.runs.commit import Manifest, read_file, read_manifests, read_records
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.schema import Record
@@ -151,6 +152,8 @@ def open_source(config: TrainConfig) -> Source:
             f"--input {folder.path}: its records hold no images (they were made with "
             "--no-keep-images), and training needs them"
         )
+    if content is None:
+        check_scored("--input", folder.path, report)
     weighs_tokens = config.objective == "c3l" and config.contrast.token_weights == "vig"
     if weighs_tokens and not report["identity"].get("token_gains"):
         raise PreflightError(

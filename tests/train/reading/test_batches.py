@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from c3l_ray import chat
@@ -10,7 +11,7 @@ from c3l_ray.schema import Record
 from c3l_ray.train.objectives import Contrast
 from c3l_ray.train.reading import batches
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.encode import encode_batch, load_processor
 from c3l_ray.train.training_config import TrainConfig
 from tests.train.records import MakeTrainConfig, make_record
 
@@ -26,6 +27,24 @@ def decode(processor: Any, micro_batch: MicroBatch, mask: str, row: int) -> str:
     ids = micro_batch["input_ids"][row][micro_batch[mask][row] > 0]
     text: str = processor.tokenizer.decode(ids)
     return text.strip()
+
+
+def test_an_image_is_preprocessed_once_for_its_texts(
+    train_config: MakeTrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = train_config()
+    memo = load_processor(config.model.name, config.model.template_args).image_processor
+    preprocess, images = memo._image_processor, []
+
+    def preprocess_and_count(*args: Any, **options: Any) -> Any:
+        images.append(args)
+        return preprocess(*args, **options)
+
+    records = [make_record(0), make_record(1)]
+    encode(records, config)  # it tries the processor first
+    monkeypatch.setattr(memo, "_image_processor", preprocess_and_count)
+    assert len(encode(records, config)["owner_R"]) == 10
+    assert len(images) == 2
 
 
 def test_masks_mark_replies_anchors_and_targets(

@@ -196,6 +196,11 @@ def is_fault(error: Exception) -> bool:
     return isinstance(error, FAULTS) or storage_faults.is_of_s3(error)
 
 
+def describe_fault(error: Exception) -> str:
+    """What an error of the storage says, without passwords."""
+    return f"the storage failed: {storage_faults.hide_passwords(error)}"
+
+
 def refuse(
     flag: str, path: str, location: Location, error: Exception, *, need: str = "read"
 ) -> C3LError:

@@ -47,7 +47,9 @@ class RetryNotice:
             if is_due:
                 self._last_said_s = time.monotonic()
         if is_due:
-            log.warning("S3 does not answer as it should, and is asked again: %s", _hide(error))
+            log.warning(
+                "S3 does not answer as it should, and is asked again: %s", hide_passwords(error)
+            )
         return True
 
 
@@ -77,8 +79,8 @@ def explain(error: BaseException, bucket: str, endpoint: str | None) -> str:
     code = answer["code"] if answer else type(error).__name__
     if is_transient(error):
         return (
-            f"{store} does not answer as it should ({_hide(error)}); correct AWS_ENDPOINT_URL, or "
-            "run the same command again once it does"
+            f"{store} does not answer as it should ({hide_passwords(error)}); correct "
+            "AWS_ENDPOINT_URL, or run the same command again once it does"
         )
     if isinstance(error, botocore.exceptions.NoCredentialsError):
         return (
@@ -98,7 +100,7 @@ def explain(error: BaseException, bucket: str, endpoint: str | None) -> str:
             "AWS_SECRET_ACCESS_KEY, or allow them to list and read, and of an output to write and "
             f"delete, in bucket {bucket}"
         )
-    return f"{store} refuses it: {_hide(error)}"
+    return f"{store} refuses it: {hide_passwords(error)}"
 
 
 def strip_password(address: str) -> str:
@@ -107,8 +109,8 @@ def strip_password(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _hide(error: BaseException) -> str:
-    """What an error says, without passwords in its addresses."""
+def hide_passwords(error: BaseException) -> str:
+    """What an error says, without the names and passwords in its addresses."""
     return re.sub(r"(?<=://)[^/@\s\"']+@", "", str(error) or type(error).__name__)
 
 

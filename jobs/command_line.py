@@ -116,7 +116,12 @@ def run_to_exit(run: Callable[[], None], again: str = RESUME) -> None:
 
             if not storage.is_fault(error):
                 raise
-            print(f"error: {_describe_fault(error)}; {again}", file=sys.stderr)
+            text = (
+                _describe_os_error(error)
+                if isinstance(error, OSError)
+                else storage.describe_fault(error)
+            )
+            print(f"error: {text}; {again}", file=sys.stderr)
             _end(1)
         except Stopped as stop:
             print(f"{stop}; {again}", file=sys.stderr)
@@ -139,10 +144,8 @@ def _end(exit_status: int) -> None:
     sys.exit(exit_status)
 
 
-def _describe_fault(error: Exception) -> str:
-    """An error of the operating system, or of S3, with the path that it is about."""
-    if not isinstance(error, OSError):
-        return f"the storage failed: {error}"
+def _describe_os_error(error: OSError) -> str:
+    """An error of the operating system with the path that it is about."""
     if error.filename is None:
         return f"the system refused an operation: {error}"
     return f"{error.filename}: {error.strerror or error}"

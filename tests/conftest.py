@@ -179,6 +179,7 @@ SLOWEST_FIRST = (
     *("jobs/test_score.py", "distributed/test_pipeline.py", "inference/test_engine.py"),
     *("jobs/test_answer.py", "workflows/test_train_vigc.py", "workflows/test_train_answers.py"),
     *("workflows/test_train_datasets.py", "faults/test_commit_kills.py"),
+    "faults/test_s3_faults.py",
 )
 
 

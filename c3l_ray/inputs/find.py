@@ -31,6 +31,7 @@ def find_shards(inputs: tuple[str, ...], layout: Layout) -> list[Shard]:
     Raises:
         PreflightError: an input does not exist, is not readable, holds nothing to read or several
             kinds of it, or two hold shards of one name.
+        C3LError: the storage does not answer.
     """
     shards: dict[str, Shard] = {}
     for path in inputs:

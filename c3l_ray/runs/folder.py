@@ -63,6 +63,7 @@ class RunFolder:
         Raises:
             PreflightError: it holds a run of another identity, something else, or cannot be
                 written.
+            C3LError: the storage does not answer.
         """
         report = {"job": job, "version": __version__, "origin": identity.origin}
         mine = {**report, "identity": identity.content, "finished": None}

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures
 from c3l_ray.runs.state import PROGRESS
@@ -32,6 +33,12 @@ class Config:
             FileNotFoundError(2, "No such file or directory", "/data/x.tar"),
             1,
             "error: /data/x.tar: No such file or directory; run the same command again",
+        ),
+        (
+            EndpointConnectionError(endpoint_url="http://me:planted@store:9000/b/k"),
+            1,
+            "error: the storage failed: Could not connect to the endpoint URL: "
+            '"http://store:9000/b/k"; run the same command again',
         ),
         (KeyboardInterrupt(), 130, "stopped; run the same command again"),
         (

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import GeneratorModel, RequiredScorerModel, ScoreConfig, ScorerModel
+from c3l_ray.config import ClipModel, GeneratorModel, RequiredScorerModel, ScoreConfig, ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity
 from c3l_ray.inference import model_check
 from c3l_ray.inference.model_check import CheckedModel
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
-from c3l_ray.workflows.models import engine_dtype, pin_generation, pin_scoring
+from c3l_ray.workflows.models import engine_dtype, pin_generation, pin_generator, pin_scoring
 from tests.examples import MakeConfig
 
 
@@ -53,6 +53,21 @@ def test_the_scorer_is_named_and_precisions_are_decided(
     assert run.identities["model"] == run.identities["scorer"]
     assert run.config.prompt_date is None
     assert pin_generation(run.config, folder) == run
+
+
+def test_a_generator_alone_is_pinned_where_nothing_is_scored(
+    config: MakeConfig, folder: RunFolder, llava: Path
+) -> None:
+    """No scorer and no CLIP is looked at: theirs are not there."""
+    both = pin_generation(config(model=GeneratorModel(name=str(llava))), folder)
+    scorer, clip = ScorerModel(name="no/such-scorer"), ClipModel(name="none", weights=None)
+    given = config(model=GeneratorModel(name=str(llava)), scorer=scorer, clip=clip)
+    alone = pin_generator(given, folder)
+    assert alone.identities == {"model": both.identities["model"]}
+    assert alone.config == dataclasses.replace(given, model=both.config.model)
+    dated = config(model=GeneratorModel(name=use_date(llava)), scorer=scorer, clip=clip)
+    today = datetime.date.today().isoformat()
+    assert pin_generator(dated, folder).config.prompt_date == today
 
 
 @pytest.mark.parametrize(

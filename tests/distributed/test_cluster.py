@@ -113,6 +113,29 @@ def test_scorers_fill_the_gpus_where_nothing_is_generated(
     assert "5 of 8 GPUs stay idle; --pools.scorers fill them" in caplog.text
 
 
+def test_generators_fill_the_gpus_where_nothing_is_scored(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 8.0, "CPU": 64.0})
+    two = GeneratorModel(name="m", tensor_parallel=2)
+    for fields, generators, gpus, memory in (
+        ({}, 8, 1, 0.9),
+        ({"pools": Pools(generator_gpus=0.5)}, 16, 0.5, 0.45),
+        ({"model": two}, 4, 2, 0.9),
+    ):
+        filled = cluster.with_generator_gpus(config(**fields))
+        assert (filled.pools.generators, filled.pools.generator_gpus) == (generators, gpus)
+        assert filled.model.gpu_memory == pytest.approx(memory)
+    assert caplog.text == ""
+    cluster.with_generator_gpus(config(pools=Pools(generators=3)))
+    assert "5 of 8 GPUs stay idle; --pools.generators fill them" in caplog.text
+    with pytest.raises(PreflightError, match="needs at least 2 GPUs per generator"):
+        cluster.with_generator_gpus(config(model=two, pools=Pools(generator_gpus=1)))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    on_cpu = cluster.with_generator_gpus(config())
+    assert (on_cpu.pools.generators, on_cpu.pools.generator_gpus) == (1, 0)
+
+
 def test_the_gpus_that_a_user_chooses_stay(config: MakeConfig) -> None:
     chosen = cluster.with_gpu_shares(config(pools=Pools(generator_gpus=0.25, scorer_gpus=0)))
     assert (chosen.pools.generator_gpus, chosen.pools.scorer_gpus) == (0.25, 0)

@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoProcessor
 
-from c3l_ray.config import (
-    ClipModel,
-    GeneratorModel,
-    RequiredScorerModel,
-    ScoreConfig,
-    ScorerModel,
-)
+from c3l_ray.config import ClipModel, GeneratorModel, RequiredScorerModel, ScoreConfig, ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity
 from c3l_ray.inference import model_check
@@ -61,6 +55,21 @@ def test_the_scorer_is_named_and_precisions_are_decided(
     assert run.identities["model"] == run.identities["scorer"]
     assert run.config.prompt_date is None
     assert pin_generation(run.config, folder) == run
+
+
+def test_a_generator_alone_is_pinned_where_nothing_is_scored(
+    config: MakeConfig, folder: RunFolder, llava: Path
+) -> None:
+    """No scorer and no CLIP is looked at: theirs are not there."""
+    both = pin_generation(config(model=GeneratorModel(name=str(llava))), folder)
+    scorer, clip = ScorerModel(name="no/such-scorer"), ClipModel(name="none", weights=None)
+    given = config(model=GeneratorModel(name=str(llava)), scorer=scorer, clip=clip)
+    alone = pin_generator(given, folder)
+    assert alone.identities == {"model": both.identities["model"]}
+    assert alone.config == dataclasses.replace(given, model=both.config.model)
+    dated = config(model=GeneratorModel(name=use_date(llava)), scorer=scorer, clip=clip)
+    today = datetime.date.today().isoformat()
+    assert pin_generator(dated, folder).config.prompt_date == today
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import botocore.exceptions
 import fsspec
@@ -18,6 +20,12 @@ ERRORS = (OSError, ValueError, botocore.exceptions.BotoCoreError)
 
 FAULTS = (OSError, botocore.exceptions.BotoCoreError)
 """What a file system raises where the storage fails, or a file is not there."""
+
+NUM_AT_ONCE = 16
+"""Requests of one process that wait for the storage."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -171,6 +179,17 @@ class Location:
 
     def remove(self, *, recursive: bool = False) -> None:
         self.fs.rm(self.path, recursive=recursive)
+
+
+def map_at_once(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The results of work that waits for the storage, in the order of the items."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    threads = ThreadPoolExecutor(NUM_AT_ONCE)
+    try:
+        return list(threads.map(work, items))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # a signal does not wait for the rest
 
 
 def _protocol_of(address: str) -> str:

@@ -4,6 +4,7 @@
 
 A RayJob with a `backoffLimit` makes a new cluster for every command that fails, with whatever
 status. A job that refuses its flags or input (2), or whose images fail (4), would be refused again.
+One whose time is up (5) would go on for as long again, which is what the user did not want.
 """
 
 import runpy
@@ -12,6 +13,7 @@ import sys
 FINAL = {
     2: "it is refused as it was asked for",
     4: "more images failed than --max-failed-share allows, or nothing was scored",
+    5: "it has worked for --max-hours, or for --max-price",
 }
 """Exit statuses after which the same command is in vain, and why."""
 

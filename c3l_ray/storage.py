@@ -5,8 +5,10 @@ import functools
 import json
 import os
 import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import botocore.exceptions
 import fsspec
@@ -25,6 +27,12 @@ ERRORS = (OSError, ValueError, botocore.exceptions.BotoCoreError)
 
 FAULTS = (OSError, botocore.exceptions.BotoCoreError)
 """What a file system raises where the storage fails, or a file is not there."""
+
+NUM_AT_ONCE = 16
+"""Requests of one process that wait for the storage."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -245,6 +253,17 @@ def _connect_to_s3(address: str) -> tuple[Any, str]:
     fs, path = fsspec.core.url_to_fs(address, config_kwargs={"retries": retries})
     fs.retries = ATTEMPTS
     return fs, path
+
+
+def map_at_once(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The results of work that waits for the storage, in the order of the items."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    threads = ThreadPoolExecutor(NUM_AT_ONCE)
+    try:
+        return list(threads.map(work, items))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # a signal does not wait for the rest
 
 
 def _protocol_of(address: str) -> str:

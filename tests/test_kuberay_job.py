@@ -10,7 +10,7 @@ WRAPPER = (sys.executable, "-m", "c3l_ray.kuberay_job")
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(0, 0), (1, 1), (2, 0), (4, 0), (3, 3), (130, 130), (143, 143)]
+    ("status", "told"), [(0, 0), (1, 1), (2, 0), (4, 0), (5, 0), (3, 3), (130, 130), (143, 143)]
 )
 def test_only_what_is_in_vain_is_not_told(status: int, told: int, tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()

@@ -46,7 +46,7 @@ PARTS = {
     "schema": Part("methods.scores", "pyarrow"),
     "config": Part(
         "errors flags inputs.layout methods methods.scores no_score ranges stall_watch stopping "
-        "template_args"
+        "template_args template_date"
     ),
     "answer_config": Part("config inputs.layout ranges"),
     "benchmark_config": Part("answer_config config flags inputs.layout ranges"),
@@ -77,6 +77,8 @@ PARTS = {
         "template_date",
         "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
+    # What a run will cost: arithmetic over a count of the input and a sample that was run.
+    "planning": Part("config errors inputs inputs.layout runs schema", "numpy pyarrow scipy"),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
@@ -98,7 +100,7 @@ PARTS = {
         "pyarrow ray",
     ),
     # How training stops, too.
-    "distributed.stop_flag": Part("errors stopping", "ray"),
+    "distributed.stop_flag": Part("stopping", "ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
@@ -146,14 +148,14 @@ PARTS = {
     "workflows": Part(
         "answer_config benchmark_config benchmarks chat config dataset distributed "
         "distributed.stop_flag errors identity images inference "
-        "inputs inputs.layout methods.scores model_files no_score processors ranges report runs "
-        "schema select_config storage train.devices train.fit train.identity train.learning "
-        "train.reading train.training_config",
+        "inputs inputs.layout methods.scores model_files no_score planning processors ranges "
+        "report runs schema select_config stopping storage train.devices train.fit train.identity "
+        "train.learning train.reading train.training_config",
         "ray",
     ),
     "jobs": Part(
         "answer_config benchmark_config benchmarks config dataset errors evaluation flags "
-        "methods.scores ranges runs scenes select_config storage "
+        "methods.scores planning ranges runs scenes select_config storage "
         "stopping train.training_config workflows",
         "pydantic tyro",
     ),

@@ -1,8 +1,10 @@
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
 
+from c3l_ray import storage
 from c3l_ray.errors import PreflightError
 from c3l_ray.storage import Location
 
@@ -93,3 +95,16 @@ def test_a_relative_path_is_where_the_process_stands(
 def test_other_storage_is_refused_with_its_flag(address: str) -> None:
     with pytest.raises(PreflightError, match=f"--input {address}: only local paths and s3://"):
         Location.parse(address, "--input")
+
+
+def test_work_at_once_keeps_the_order_and_its_first_fault() -> None:
+    at_once = threading.Barrier(4, timeout=20)  # passed by four at a time, or by nobody
+
+    def wait(number: int) -> int:
+        at_once.wait()
+        return number
+
+    assert storage.map_at_once(wait, range(4)) == [0, 1, 2, 3]
+    assert storage.map_at_once(lambda number: number, [7]) == [7]
+    with pytest.raises(ZeroDivisionError):
+        storage.map_at_once(lambda number: 1 // number, [1, 0, 2])

@@ -3,6 +3,7 @@
 import logging
 import posixpath
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -13,7 +14,7 @@ from c3l_ray.inputs.kinds import SortedFiles, sort_files
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.listing import InputFile, Listing, list_input
 from c3l_ray.inputs.units import Format, Shard, readable_name
-from c3l_ray.storage import Location
+from c3l_ray.storage import Location, map_at_once
 
 NUM_CHECKED_TARS = 16  # for an image, before the start
 
@@ -34,8 +35,9 @@ def find_shards(inputs: tuple[str, ...], layout: Layout) -> list[Shard]:
         C3LError: the storage does not answer.
     """
     shards: dict[str, Shard] = {}
-    for path in inputs:
-        for shard in _find_shards_of_one(path, layout, name_input=len(inputs) > 1):
+    find_of_one = partial(_find_shards_of_one, layout=layout, name_input=len(inputs) > 1)
+    for path, shards_of_one in zip(inputs, map_at_once(find_of_one, inputs), strict=True):
+        for shard in shards_of_one:
             other = shards.get(shard.source)
             shards[shard.source] = shard if other is None else _merge(path, other, shard)
     first_of_format = {shard.format: shard for shard in reversed(shards.values())}

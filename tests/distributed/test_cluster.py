@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import ray
 
-from c3l_ray.config import GeneratorModel, Pools
+from c3l_ray.config import ClipModel, GeneratorModel, Pools
 from c3l_ray.distributed import cluster
 from c3l_ray.errors import C3LError, PreflightError, Stopped
 from tests.distributed.configs import make_score_config
@@ -123,16 +123,18 @@ def test_generators_fill_the_gpus_where_nothing_is_scored(
         ({"pools": Pools(generator_gpus=0.5)}, 16, 0.5, 0.45),
         ({"model": two}, 4, 2, 0.9),
     ):
-        filled = cluster.with_generator_gpus(config(**fields))
+        filled = cluster.with_gpu_shares(config(score=False, clip=ClipModel(), **fields))
         assert (filled.pools.generators, filled.pools.generator_gpus) == (generators, gpus)
         assert filled.model.gpu_memory == pytest.approx(memory)
     assert caplog.text == ""
-    cluster.with_generator_gpus(config(pools=Pools(generators=3)))
+    cluster.with_gpu_shares(config(score=False, clip=ClipModel(), pools=Pools(generators=3)))
     assert "5 of 8 GPUs stay idle; --pools.generators fill them" in caplog.text
     with pytest.raises(PreflightError, match="needs at least 2 GPUs per generator"):
-        cluster.with_generator_gpus(config(model=two, pools=Pools(generator_gpus=1)))
+        cluster.with_gpu_shares(
+            config(score=False, clip=ClipModel(), model=two, pools=Pools(generator_gpus=1))
+        )
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
-    on_cpu = cluster.with_generator_gpus(config())
+    on_cpu = cluster.with_gpu_shares(config(score=False, clip=ClipModel()))
     assert (on_cpu.pools.generators, on_cpu.pools.generator_gpus) == (1, 0)
 
 
@@ -170,3 +172,32 @@ def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(
     shares = cluster.with_gpu_shares(config(pools=Pools(generators=8)))
     assert (shares.pools.generator_gpus, shares.pools.scorer_gpus) == (1, 0.5)
     assert "need 8.5 GPUs, and the cluster has 1 now: waiting for nodes" in caplog.text
+
+
+def test_a_sample_for_more_gpus_than_there_are_runs_on_what_there_is(config: MakeConfig) -> None:
+    asked = config(pools=Pools(generators=8, scorers=4))
+    planned = cluster.choose_pools(asked)
+    assert (planned.generators, planned.scorers, planned.gpus) == (8, 4, 10.0)
+    alone = cluster.with_one_of_each(asked)
+    assert alone.pools == Pools(generators=1, scorers=1, generator_gpus=0.7, scorer_gpus=0.3)
+    assert alone.model.gpu_memory == pytest.approx(0.63)
+    wide = config(model=GeneratorModel(name="m", tensor_parallel=2))
+    with pytest.raises(PreflightError, match=r"need 2\.5 GPUs, and this machine has 1"):
+        cluster.with_one_of_each(wide)
+
+
+def test_a_sample_has_the_shares_of_a_run_that_the_cluster_can_hold(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 8.0, "CPU": 64.0})
+    alone = cluster.with_one_of_each(config())
+    assert alone.pools == Pools(generators=1, scorers=1, generator_gpus=1.0, scorer_gpus=0.5)
+    assert cluster.choose_pools(config()).gpus == 8.0
+    assert not caplog.records  # that GPUs stay idle is true of the sample, and not of the run
+
+
+def test_what_is_paid_for_are_whole_gpus_or_nodes() -> None:
+    assert cluster.count_devices(7.5) == ("GPU", 8)
+    assert cluster.count_devices(10 * 0.3 + 10 * 0.7) == ("GPU", 10)
+    assert cluster.count_devices(0.0) == ("node", 1)
+    assert cluster.count_cores() == os.cpu_count()

@@ -4,14 +4,15 @@ from pathlib import Path
 import pytest
 
 from c3l_ray.errors import PreflightError
+from c3l_ray.inputs import listing
 from c3l_ray.inputs.listing import is_hidden, list_input
 from c3l_ray.storage import Location
 
 
 def list_names(path: Path | str) -> list[str]:
     """The files of an input, relative to its base."""
-    listing = list_input(str(path), Location.connect(str(path)))
-    return [file.path.removeprefix(listing.base).lstrip("/") for file in listing.files]
+    listed = list_input(str(path), Location.connect(str(path)))
+    return [file.path.removeprefix(listed.base).lstrip("/") for file in listed.files]
 
 
 def write(*paths: Path) -> None:
@@ -99,10 +100,17 @@ def test_marks_in_the_name_of_what_exists_are_letters(tmp_path: Path) -> None:
     assert list_names(tmp_path / "t[0].tar") == ["t0.tar"]
 
 
-def test_s3_is_listed_as_a_local_folder_is(s3: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_listed_alone", [listing.MAX_LISTED_ALONE, 0])
+def test_s3_is_listed_as_a_local_folder_is(
+    max_listed_alone: int, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_LISTED_ALONE", max_listed_alone)
     names = ("[1] a/b.jpg", "[1] a/c/d.jpg", "e.jpg", ".git/f.jpg")
     for name in names:
         write(tmp_path / name)
         Location.connect(f"{s3}/{name}").write(b"content")
+    bucket, _, prefix = s3.removeprefix("s3://").partition("/")
+    for marker in (f"{prefix}/", f"{prefix}/empty/"):  # as consoles make folders
+        Location.connect(s3).fs.call_s3("put_object", Bucket=bucket, Key=marker, Body=b"")
     for pattern in ("", "/[1] a", "/[1] a/*.jpg", "/*.jpg", "/*/*.jpg", "/**/*.jpg", "/e.jpg"):
         assert list_names(f"{s3}{pattern}") == list_names(f"{tmp_path}{pattern}"), pattern

@@ -57,21 +57,6 @@ def test_the_scorer_is_named_and_precisions_are_decided(
     assert pin_generation(run.config, folder) == run
 
 
-def test_a_generator_alone_is_pinned_where_nothing_is_scored(
-    config: MakeConfig, folder: RunFolder, llava: Path
-) -> None:
-    """No scorer and no CLIP is looked at: theirs are not there."""
-    both = pin_generation(config(model=GeneratorModel(name=str(llava))), folder)
-    scorer, clip = ScorerModel(name="no/such-scorer"), ClipModel(name="none", weights=None)
-    given = config(model=GeneratorModel(name=str(llava)), scorer=scorer, clip=clip)
-    alone = pin_generator(given, folder)
-    assert alone.identities == {"model": both.identities["model"]}
-    assert alone.config == dataclasses.replace(given, model=both.config.model)
-    dated = config(model=GeneratorModel(name=use_date(llava)), scorer=scorer, clip=clip)
-    today = datetime.date.today().isoformat()
-    assert pin_generator(dated, folder).config.prompt_date == today
-
-
 @pytest.mark.parametrize(
     ("dtype", "declared", "expected"),
     [

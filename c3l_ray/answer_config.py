@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from c3l_ray.config import SAME_ANSWER, GeneratingConfig, Sampling
+from c3l_ray.config import SAME_ANSWER, GeneratingConfig
 from c3l_ray.inputs.layout import TurnsLayout
+from c3l_ray.model_config import Sampling
 from c3l_ray.ranges import Conflicts, Range
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from c3l_ray.answer_config import AnswerConfig, AnswerSampling
-from c3l_ray.config import ClipModel, Pools, ScorerModel
 from c3l_ray.flags import NOT_A_FLAG, optional
 from c3l_ray.inputs.layout import TurnsLayout
+from c3l_ray.model_config import ClipModel, Pools, ScorerModel
 from c3l_ray.ranges import Range
 
 BenchmarkName = Literal["pope", "mme", "mmbench", "scienceqa", "seed-bench"]

@@ -15,12 +15,7 @@ from typing import Any
 
 from c3l_ray import __version__, schema
 from c3l_ray.answer_config import AnswerConfig
-from c3l_ray.config import (
-    GenerateConfig,
-    GeneratingConfig,
-    RecordsConfig,
-    ScoreConfig,
-)
+from c3l_ray.config import GenerateConfig, GeneratingConfig, RecordsConfig, ScoreConfig
 from c3l_ray.methods import alternatives, c3l, vigc
 
 LIBRARIES = {

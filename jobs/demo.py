@@ -23,9 +23,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from c3l_ray.config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.errors import PreflightError
 from c3l_ray.methods.scores import RankedBy
+from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions

@@ -28,7 +28,8 @@ import botocore.session
 import pytest
 from PIL import Image
 
-from c3l_ray.config import ClipModel, GenerateConfig, GeneratorModel, Sampling
+from c3l_ray.config import GenerateConfig
+from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.scenes import world
 from tests.examples import EncodeImage, MakeConfig
 

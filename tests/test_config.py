@@ -4,17 +4,16 @@ from typing import Any
 import pytest
 
 from c3l_ray.answer_config import AnswerConfig
-from c3l_ray.config import (
-    GenerateConfig,
+from c3l_ray.config import GenerateConfig, ScoreConfig
+from c3l_ray.errors import PreflightError
+from c3l_ray.model_config import (
     GeneratorModel,
     Pools,
     RequiredScorerModel,
     Sampling,
-    ScoreConfig,
     ScorerModel,
     ScorerPool,
 )
-from c3l_ray.errors import PreflightError
 from c3l_ray.select_config import SelectConfig
 from tests.examples import MakeConfig
 

@@ -5,17 +5,7 @@ import pytest
 
 from c3l_ray import __version__, identity
 from c3l_ray.answer_config import AnswerConfig, AnswerSampling
-from c3l_ray.config import (
-    ClipModel,
-    GenerateConfig,
-    GeneratorModel,
-    Pools,
-    RequiredScorerModel,
-    Sampling,
-    ScoreConfig,
-    ScorerModel,
-    ScorerPool,
-)
+from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.identity import (
     Identity,
     answering_identity,
@@ -25,6 +15,15 @@ from c3l_ray.identity import (
 )
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.vigc import CorrectionRules
+from c3l_ray.model_config import (
+    ClipModel,
+    GeneratorModel,
+    Pools,
+    RequiredScorerModel,
+    Sampling,
+    ScorerModel,
+    ScorerPool,
+)
 from tests.examples import MakeConfig
 
 MODELS = {"model": "m", "scorer": "s", "clip": "c"}

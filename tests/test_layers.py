@@ -44,12 +44,13 @@ PARTS = {
     "processors": Part("errors model_files template_args", "jinja2 transformers"),
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
+    "model_config": Part("flags ranges template_args"),
     "config": Part(
-        "errors flags inputs.layout methods methods.scores no_score ranges stall_watch stopping "
-        "template_args template_date"
+        "errors flags inputs.layout methods methods.scores model_config no_score ranges "
+        "stall_watch stopping template_date"
     ),
-    "answer_config": Part("config inputs.layout ranges"),
-    "benchmark_config": Part("answer_config config flags inputs.layout ranges"),
+    "answer_config": Part("config inputs.layout model_config ranges"),
+    "benchmark_config": Part("answer_config flags inputs.layout model_config ranges"),
     "no_score": Part("errors ranges"),
     "kind_shares": Part(),
     "select_config": Part("flags kind_shares methods.scores ranges"),
@@ -78,14 +79,15 @@ PARTS = {
         "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
     # What a run will cost: arithmetic over a count of the input and a sample that was run.
-    "planning": Part("config errors inputs inputs.layout runs schema", "numpy pyarrow scipy"),
+    "planning": Part(
+        "config errors inputs inputs.layout model_config runs schema", "numpy pyarrow scipy"
+    ),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
         "answer_config chat config errors image_memo images inference.logit_transform "
-        "inference.model_inputs inference.pack_attention "
-        "inference.packing inference.rounding methods model_files processors schema stall_watch "
-        "template_date",
+        "inference.model_inputs inference.pack_attention inference.packing inference.rounding "
+        "methods model_config model_files processors schema stall_watch template_date",
         "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     # What training takes from scoring: rows of inputs, packs, and what models do to their logits.
@@ -95,8 +97,8 @@ PARTS = {
     "inference.rounding": Part("", "torch"),
     # The only Ray Data over records.
     "distributed": Part(
-        "answer_config config distributed.stop_flag errors inference inputs inputs.layout runs "
-        "schema stall_watch stopping",
+        "answer_config config distributed.stop_flag errors inference inputs inputs.layout "
+        "model_config runs schema stall_watch stopping",
         "pyarrow ray",
     ),
     # How training stops, too.
@@ -140,23 +142,23 @@ PARTS = {
     ),
     "scenes.make_weights": Part("errors scenes.training", "torch tyro"),
     "evaluation": Part(
-        "config dataset errors inference methods methods.scores runs scenes scenes.training schema "
-        "select_config",
+        "config dataset errors inference methods methods.scores model_config runs scenes "
+        "scenes.training schema select_config",
         "numpy pyarrow",
     ),
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "answer_config benchmark_config benchmarks chat config dataset distributed "
-        "distributed.stop_flag errors identity images inference "
-        "inputs inputs.layout methods.scores model_files no_score planning processors ranges "
-        "report runs schema select_config stopping storage train.devices train.fit train.identity "
+        "distributed.stop_flag errors identity images inference inputs inputs.layout "
+        "methods.scores model_config model_files no_score planning processors ranges report "
+        "runs schema select_config stopping storage train.devices train.fit train.identity "
         "train.learning train.reading train.training_config",
         "ray",
     ),
     "jobs": Part(
         "answer_config benchmark_config benchmarks config dataset errors evaluation flags "
-        "methods.scores planning ranges runs scenes select_config storage "
-        "stopping train.training_config workflows",
+        "methods.scores model_config planning ranges runs scenes select_config stopping "
+        "storage train.training_config workflows",
         "pydantic tyro",
     ),
 }

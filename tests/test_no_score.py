@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import ClipModel, Pools, ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity
+from c3l_ray.model_config import ClipModel, Pools, ScorerModel
 from c3l_ray.no_score import check_scored
 from c3l_ray.workflows.c3l import C3LConfig
 from tests.examples import MakeConfig

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 import tyro
 
-from c3l_ray import config, errors, schema, stopping
+from c3l_ray import config, errors, model_config, schema, stopping
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.benchmark_config import BenchmarkConfig, BenchmarkName
 from c3l_ray.benchmarks.answers import SCHEMA as ANSWERS_SCHEMA
@@ -250,7 +250,7 @@ def test_the_table_of_scores_is_that_of_the_code() -> None:
     ("page", "heading", "names"),
     [
         (METHODS_PAGE, "Outcomes", vigc.OUTCOMES),
-        (METHODS_PAGE, '"Without the image" is a choice', get_args(config.Baseline)),
+        (METHODS_PAGE, '"Without the image" is a choice', get_args(model_config.Baseline)),
         (TRAIN_PAGE, "Objectives", tuple(OBJECTIVES)),
         (JOBS_PAGE, "Jobs", tuple(f"jobs.{job}" for job in JOBS)),
         (BENCHMARKS_PAGE, "Benchmarks and files", get_args(BenchmarkName)),

@@ -3,8 +3,8 @@ from typing import Annotated, Any
 
 import pytest
 
-from c3l_ray.config import GeneratorModel
 from c3l_ray.errors import PreflightError
+from c3l_ray.model_config import GeneratorModel
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions, Workers
 from c3l_ray.workflows.c3l import C3LConfig

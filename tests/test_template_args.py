@@ -1,7 +1,7 @@
 import pytest
 
-from c3l_ray.config import GeneratorModel, ScorerModel
 from c3l_ray.errors import PreflightError
+from c3l_ray.model_config import GeneratorModel, ScorerModel
 from c3l_ray.ranges import check_config
 from c3l_ray.template_args import format_template_args, parse_template_args
 from c3l_ray.train.training_config import ModelToTune

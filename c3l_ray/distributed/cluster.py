@@ -15,9 +15,10 @@ import ray
 from ray.data import DataContext
 
 from c3l_ray import stopping
-from c3l_ray.config import GeneratingConfig, Pools, RecordsConfig, ScoreConfig
+from c3l_ray.config import GeneratingConfig, RecordsConfig, ScoreConfig
 from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares
 from c3l_ray.errors import C3LError, PreflightError, Stopped
+from c3l_ray.model_config import Pools
 
 Generating = TypeVar("Generating", bound=GeneratingConfig)
 

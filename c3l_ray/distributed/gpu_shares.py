@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from c3l_ray.config import Pools
+from c3l_ray.model_config import Pools
 
 SCORER_GPUS = 0.5
 """Of a scorer beside generators: it waits for its CPU about half of the time (39 to 67 ms an image

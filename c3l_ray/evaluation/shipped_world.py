@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from c3l_ray.config import ClipModel, GenerateConfig, GeneratorModel, Sampling
+from c3l_ray.config import GenerateConfig
 from c3l_ray.evaluation.judgement import JudgedTurn, judge_turns
 from c3l_ray.inference.clip_scorer import ClipScorer
 from c3l_ray.inference.engine import Engine
@@ -24,6 +24,7 @@ from c3l_ray.inference.turn_generator import TurnGenerator
 from c3l_ray.inference.turn_scorer import TurnScorer
 from c3l_ray.methods.c3l import KINDS
 from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.scenes.draw import BIAS_TABLE, BIASED, SIZES, UNBIASED, Scene, World, draw_scene
 from c3l_ray.scenes.language import draw_turn
 from c3l_ray.scenes.render import render_scene

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from c3l_ray.config import ClipModel
 from c3l_ray.inference.hub import CLIP_HUB, download_clip
+from c3l_ray.model_config import ClipModel
 from c3l_ray.stall_watch import give_sign
 
 BATCH_SIZE = 64

@@ -8,7 +8,6 @@ from typing import Any
 
 import psutil
 
-from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, PreflightError, RefusedRequest
 from c3l_ray.inference.beams import beam_search
 from c3l_ray.inference.engine_protocol import Decoding, EngineLoad, GenerationRequest, Reply
@@ -18,6 +17,7 @@ from c3l_ray.inference.engine_settings import (
     read_position_limit,
 )
 from c3l_ray.inference.model_check import has_linear_attention
+from c3l_ray.model_config import GeneratorModel, Sampling
 from c3l_ray.model_files import resolve_model
 from c3l_ray.stall_watch import give_sign
 

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 from c3l_ray import chat
-from c3l_ray.config import ScorerModel
 from c3l_ray.image_memo import preprocess_once
 from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.inference.model_inputs import ModelInputs, move_values
@@ -22,6 +21,7 @@ from c3l_ray.inference.placement import check_placement, choose_device_map
 from c3l_ray.inference.token_evidence import gather_tokens, measure_tokens
 from c3l_ray.inference.turn_texts import Side, TokenizedTurn, TurnTexts, TurnToScore
 from c3l_ray.methods.i2c import AnswerEvidence, Floats
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import load_processor
 from c3l_ray.schema import TurnStatus

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from c3l_ray.config import GenerateConfig, Pools
+from c3l_ray.config import GenerateConfig
+from c3l_ray.model_config import Pools
 from c3l_ray.planning.input_count import InputCount
 from c3l_ray.planning.sample_run import SampleRun
 

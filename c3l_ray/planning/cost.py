@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from c3l_ray import __version__
-from c3l_ray.config import GenerateConfig, Pools
+from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import OverBudget
+from c3l_ray.model_config import Pools
 from c3l_ray.planning.assumptions import list_assumptions
 from c3l_ray.planning.estimates import CONFIDENCE, Estimate, Interval, estimate_mean
 from c3l_ray.planning.input_count import InputCount

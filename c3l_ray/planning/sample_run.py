@@ -4,8 +4,8 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 
-from c3l_ray.config import Pools
 from c3l_ray.errors import C3LError, TooManyFailures
+from c3l_ray.model_config import Pools
 from c3l_ray.planning.sample import Sample
 from c3l_ray.runs.commit import read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder

@@ -7,7 +7,8 @@ again.
 import logging
 
 from c3l_ray import stopping
-from c3l_ray.config import Pools, RecordsConfig, ScorerPool
+from c3l_ray.config import RecordsConfig
+from c3l_ray.model_config import Pools, ScorerPool
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,9 @@ import logging
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from c3l_ray.config import (
-    ClipModel,
-    Dtype,
-    GeneratingConfig,
-    GeneratorModel,
-    RecordsConfig,
-    ScoreConfig,
-    ScorerModel,
-)
+from c3l_ray.config import GeneratingConfig, RecordsConfig, ScoreConfig
 from c3l_ray.errors import PreflightError
+from c3l_ray.model_config import ClipModel, Dtype, GeneratorModel, ScorerModel
 from c3l_ray.runs.folder import REPORT, RunFolder
 
 Config = TypeVar("Config", bound=RecordsConfig)

@@ -5,16 +5,10 @@ import logging
 from typing import Any, TypeVar
 
 from c3l_ray import chat
-from c3l_ray.config import (
-    INSTRUCTIONS,
-    GenerateConfig,
-    GeneratingConfig,
-    GeneratorModel,
-    ScoreConfig,
-    ScorerModel,
-)
+from c3l_ray.config import INSTRUCTIONS, GenerateConfig, GeneratingConfig, ScoreConfig
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.instructions import read_instructions
+from c3l_ray.model_config import GeneratorModel, ScorerModel
 from c3l_ray.model_files import resolve_model
 from c3l_ray.processors import (
     THINKING_SWITCH,

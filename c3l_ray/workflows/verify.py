@@ -6,9 +6,9 @@ from typing import cast
 import ray
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import C3LError, last_line
 from c3l_ray.images import decode_image
+from c3l_ray.model_config import GeneratorModel, Sampling
 from c3l_ray.train.reading.encode import load_processor
 
 MAX_TOKENS = 32

@@ -26,9 +26,10 @@ import torch
 from PIL import Image
 
 from c3l_ray import chat
-from c3l_ray.config import INSTRUCTIONS, ClipModel, ScorerModel
+from c3l_ray.config import INSTRUCTIONS
 from c3l_ray.images import decode_image
 from c3l_ray.methods import c3l
+from c3l_ray.model_config import ClipModel, ScorerModel
 from c3l_ray.processors import load_processor
 from c3l_ray.scenes import world
 from tests.bench.pipeline_work import Setting, write_events

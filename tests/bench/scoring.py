@@ -25,10 +25,10 @@ import psutil
 import torch
 from PIL import Image
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
 from tests.bench.random_llava import SIZES, VOCABULARY, LlavaSize, write_checkpoint

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from c3l_ray.config import RequiredScorerModel, ScoreConfig, ScorerPool
+from c3l_ray.config import ScoreConfig
+from c3l_ray.model_config import RequiredScorerModel, ScorerPool
 
 
 def make_score_config(tmp_path: Path, **pools: Any) -> ScoreConfig:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import ray
 
-from c3l_ray.config import ClipModel, GeneratorModel, Pools
 from c3l_ray.distributed import cluster
 from c3l_ray.errors import C3LError, PreflightError, Stopped
+from c3l_ray.model_config import ClipModel, GeneratorModel, Pools
 from tests.distributed.configs import make_score_config
 from tests.examples import MakeConfig
 

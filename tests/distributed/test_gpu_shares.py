@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import Pools
 from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares
+from c3l_ray.model_config import Pools
 
 
 def shares_of(num_gpus: int, tensor_parallel: int = 1, num_cpus: int = 100, **pools: Any) -> Any:

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from c3l_ray.config import GenerateConfig, Pools
+from c3l_ray.config import GenerateConfig
 from c3l_ray.distributed import cluster, pipeline, processes
 from c3l_ray.distributed.stop_flag import StopFlag
 from c3l_ray.errors import last_line
@@ -15,6 +15,7 @@ from c3l_ray.inputs import read
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.index import write_units
 from c3l_ray.inputs.layout import Layout
+from c3l_ray.model_config import Pools
 from c3l_ray.runs.commit import read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.retry import plan_retry

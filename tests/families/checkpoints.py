@@ -13,8 +13,8 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from c3l_ray.config import Dtype
 from c3l_ray.inference.logit_transform import LogitTransform
+from c3l_ray.model_config import Dtype
 from tests.families import chatml, cohere, gemma, glm, granite, idefics, llava, minicpm
 
 NO_PACKS = "scores without packing"

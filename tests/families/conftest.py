@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.scorer_checks import find_logit_transform
 from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.model_config import ScorerModel
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
 from tests.families.table import ROWS, Row, format_table, row_of
 

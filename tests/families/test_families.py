@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, PreflightError
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.model_check import check_model, choose_reply_format, model_family
@@ -23,6 +22,7 @@ from c3l_ray.inference.scorer_checks import AnswerScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.inference.turn_scorer import choose_scorer
 from c3l_ray.methods import c3l
+from c3l_ray.model_config import GeneratorModel, Sampling
 from tests.families.checkpoints import FAMILIES, Family, stable_token_ids, write_checkpoint
 from tests.families.conftest import Checkpoint
 from tests.families.table import Row, check_page

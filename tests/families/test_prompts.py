@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, ScorerModel
 from c3l_ray.inference.engine_protocol import GenerationRequest, Reply
 from c3l_ray.inference.scorer_checks import compare_prompts
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.inference.scripted_engine import ScriptedEngine
 from c3l_ray.inference.turn_generator import TurnGenerator
+from c3l_ray.model_config import GeneratorModel, ScorerModel
 from c3l_ray.train.reading.chat_text import reply_text
 from c3l_ray.train.reading.encode import load_processor
 from tests.families import chatml, gemma, templates

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.model_check import check_model
 from c3l_ray.inference.turn_scorer import TurnScorer
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.train.reading.encode import check_takes_text
 from tests.families import paligemma
 from tests.families.checkpoints import Family, write_checkpoint

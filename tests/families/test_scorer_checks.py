@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from c3l_ray.config import Dtype, ScorerModel
 from c3l_ray.inference.logit_transform import LogitTransform
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
@@ -18,6 +17,7 @@ from c3l_ray.inference.scorer_checks import (
 )
 from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
+from c3l_ray.model_config import Dtype, ScorerModel
 from tests.families import chatml, templates
 from tests.families.checkpoints import FAMILIES, Family, write_checkpoint
 from tests.families.conftest import Checkpoint

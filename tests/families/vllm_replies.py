@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import GenerationRequest
 from c3l_ray.inference.scoring_model import TurnToScore
 from c3l_ray.methods import c3l
+from c3l_ray.model_config import GeneratorModel, Sampling
 from c3l_ray.train.learning.loading import find_adapter
 from tests.families.checkpoints import Family
 

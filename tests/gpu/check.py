@@ -31,12 +31,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import check_packing, find_logit_transform
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene
 from c3l_ray.train.learning.metrics import count_flops_per_token

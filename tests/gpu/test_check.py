@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.model_config import ScorerModel
 from tests.bench.random_llava import SIZES, write_checkpoint
 from tests.gpu import check
 from tests.gpu.measure import Table

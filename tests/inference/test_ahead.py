@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.ahead import make_ahead
 from c3l_ray.inference.model_inputs import ModelInputs
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from tests.inference.builders import scene_turn

@@ -9,11 +9,11 @@ import pytest
 
 from c3l_ray import chat
 from c3l_ray.answer_config import AnswerConfig, AnswerSampling
-from c3l_ray.config import ClipModel, GeneratorModel
 from c3l_ray.inference.answer_generator import AnswerGenerator
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
 from c3l_ray.inference.scripted_engine import ScriptedEngine
 from c3l_ray.methods import alternatives, c3l
+from c3l_ray.model_config import ClipModel, GeneratorModel
 from c3l_ray.processors import load_processor
 from c3l_ray.scenes import world
 from c3l_ray.schema import STAGED_ROWS, Alternative, Turn

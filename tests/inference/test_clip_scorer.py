@@ -5,9 +5,9 @@ import open_clip
 import pytest
 import torch
 
-from c3l_ray.config import ClipModel
 from c3l_ray.inference import clip_scorer
 from c3l_ray.inference.clip_scorer import ClipScorer
+from c3l_ray.model_config import ClipModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import describe_scene, draw_turn

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
 from c3l_ray.methods import c3l
+from c3l_ray.model_config import GeneratorModel, Sampling
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene

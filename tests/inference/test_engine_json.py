@@ -12,10 +12,10 @@ from transformers import AutoConfig, LlavaForConditionalGeneration, LlavaProcess
 from transformers import PreTrainedTokenizerFast as Fast
 
 from c3l_ray import chat
-from c3l_ray.config import GeneratorModel, Sampling
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest
 from c3l_ray.methods import alternatives, c3l
+from c3l_ray.model_config import GeneratorModel, Sampling
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene

@@ -104,7 +104,7 @@ def test_a_refusal_says_the_way_out(hub: str, tmp_path: Path) -> None:
 
 LOAD = """
 import json
-from c3l_ray.config import ClipModel, ScorerModel
+from c3l_ray.model_config import ClipModel, ScorerModel
 from c3l_ray.inference.clip_check import check_clip
 from c3l_ray.inference.clip_scorer import ClipScorer
 from c3l_ray.inference.model_check import inspect_model

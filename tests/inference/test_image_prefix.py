@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.image_prefix import ImagePrefix, read_image_prefix
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from tests.inference.builders import scene_turn

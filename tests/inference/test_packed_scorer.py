@@ -13,7 +13,6 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from c3l_ray import chat
-from c3l_ray.config import ScorerModel
 from c3l_ray.images import make_baseline_image
 from c3l_ray.inference.model_inputs import ModelInputs
 from c3l_ray.inference.packed_scorer import PackedScorer
@@ -22,6 +21,7 @@ from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods import c3l
 from c3l_ray.methods.i2c import AnswerEvidence
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.placement import check_placement, choose_device_map
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import TRIAL_TURNS, check_packing, find_logit_transform
 from c3l_ray.inference.scoring_model import ScoringModel
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from tests.families.checkpoints import FAMILIES, write_checkpoint
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from c3l_ray import chat
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.packed_scorer import PackedScorer
 from c3l_ray.inference.plain_scorer import PlainScorer
 from c3l_ray.inference.scorer_checks import AnswerScorer
 from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.methods import c3l, i2c
 from c3l_ray.methods.i2c import AnswerEvidence
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.language import describe_scene

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.logit_transform import LogitTransform
 from c3l_ray.inference.model_inputs import ModelInputs
@@ -28,6 +27,7 @@ from c3l_ray.inference.scorer_checks import (
 from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
 from c3l_ray.methods.i2c import AnswerEvidence
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from tests.inference.builders import MakeConfig
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from c3l_ray import chat
-from c3l_ray.config import ScorerModel
 from c3l_ray.inference.model_inputs import select_image_inputs
 from c3l_ray.inference.scoring_model import ScoringModel
 from c3l_ray.inference.turn_texts import TurnTexts
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from tests.inference.builders import scene_turn

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoProcessor
 
 from c3l_ray import chat
-from c3l_ray.config import GenerateConfig, GeneratorModel
+from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import EngineFailure, RefusedRequest
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.engine_protocol import Decoding, GenerationRequest, Reply
@@ -17,6 +17,7 @@ from c3l_ray.inference.turn_generator import TurnGenerator
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.sentences import split_sentences
 from c3l_ray.methods.vigc import CorrectionRules
+from c3l_ray.model_config import GeneratorModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene

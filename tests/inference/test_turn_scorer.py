@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from c3l_ray.config import ScorerModel
 from c3l_ray.images import decode_image
 from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE
 from c3l_ray.inference.pack_attention import PackAttention
@@ -18,6 +17,7 @@ from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
 from c3l_ray.inference.turn_scorer import TurnScorer, choose_scorer
 from c3l_ray.methods import i2c
 from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.model_config import ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.schema import STAGED_ROWS, Alternative, Turn, TurnStatus, replace_columns

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from c3l_ray.answer_config import AnswerConfig
-from c3l_ray.config import GenerateConfig, GeneratorModel, Pools, ScoreConfig
+from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.errors import PreflightError
+from c3l_ray.model_config import GeneratorModel, Pools
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import ModelToTune, TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig

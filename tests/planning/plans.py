@@ -3,7 +3,8 @@
 import datetime
 from typing import Any
 
-from c3l_ray.config import GenerateConfig, Pools
+from c3l_ray.config import GenerateConfig
+from c3l_ray.model_config import Pools
 from c3l_ray.planning.cost import Devices, Plan, make_plan
 from c3l_ray.planning.estimates import Estimate
 from c3l_ray.planning.input_count import InputCount

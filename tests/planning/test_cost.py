@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from c3l_ray.config import GeneratorModel, Pools
 from c3l_ray.errors import OverBudget
+from c3l_ray.model_config import GeneratorModel, Pools
 from c3l_ray.planning.cost import Devices, check_budget
 from c3l_ray.planning.estimates import CONFIDENCE, Estimate, Interval
 from tests.examples import MakeConfig

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from c3l_ray.config import Pools
 from c3l_ray.errors import C3LError, TooManyFailures
+from c3l_ray.model_config import Pools
 from c3l_ray.planning.sample import Sample
 from c3l_ray.planning.sample_run import SampleRun, measure_sample
 from c3l_ray.runs.commit import commit_unit

@@ -11,10 +11,10 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from c3l_ray import chat
-from c3l_ray.config import Dtype, GeneratorModel, Sampling
 from c3l_ray.images import decode_image
 from c3l_ray.inference.engine import Engine
 from c3l_ray.inference.logit_transform import restore_logit_transform
+from c3l_ray.model_config import Dtype, GeneratorModel, Sampling
 from c3l_ray.scenes import world
 from c3l_ray.scenes.draw import draw_scene
 from c3l_ray.scenes.render import render_scene

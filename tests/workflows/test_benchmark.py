@@ -10,8 +10,8 @@ import pytest
 from c3l_ray.benchmark_config import BenchmarkConfig, BenchmarkName
 from c3l_ray.benchmarks.catalogue import CATALOGUE
 from c3l_ray.benchmarks.questions import BenchmarkData
-from c3l_ray.config import GeneratorModel
 from c3l_ray.errors import PreflightError, TooManyFailures
+from c3l_ray.model_config import GeneratorModel
 from c3l_ray.scenes.world import LLAVA
 from c3l_ray.schema import VERSION
 from c3l_ray.workflows.benchmark import (

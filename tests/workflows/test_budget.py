@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from c3l_ray import stopping
-from c3l_ray.config import Pools, ScorerPool
 from c3l_ray.distributed import cluster
+from c3l_ray.model_config import Pools, ScorerPool
 from c3l_ray.workflows.budget import count_gpus, hold_to_hours, hold_to_price
 from tests.examples import MakeConfig
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import GeneratorModel, Sampling, ScorerModel
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
+from c3l_ray.model_config import GeneratorModel, Sampling, ScorerModel
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.train.identity import training_identity

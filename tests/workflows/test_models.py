@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from transformers import AutoProcessor
 
-from c3l_ray.config import ClipModel, GeneratorModel, RequiredScorerModel, ScoreConfig, ScorerModel
+from c3l_ray.config import ScoreConfig
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity
 from c3l_ray.inference import model_check
 from c3l_ray.inference.model_check import CheckedModel
+from c3l_ray.model_config import ClipModel, GeneratorModel, RequiredScorerModel, ScorerModel
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from c3l_ray.workflows.models import engine_dtype, pin_generation, pin_scoring

@@ -8,17 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from c3l_ray.config import (
-    INSTRUCTIONS,
-    GenerateConfig,
-    GeneratorModel,
-    RequiredScorerModel,
-    ScoreConfig,
-    ScorerModel,
-)
+from c3l_ray.config import INSTRUCTIONS, GenerateConfig, ScoreConfig
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity, scoring_identity
 from c3l_ray.methods import c3l
+from c3l_ray.model_config import GeneratorModel, RequiredScorerModel, ScorerModel
 from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.reading.sources import Source

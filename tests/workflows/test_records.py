@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.config import GeneratorModel
 from c3l_ray.errors import PreflightError, TooManyFailures
 from c3l_ray.identity import Identity
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Unit
+from c3l_ray.model_config import GeneratorModel
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder

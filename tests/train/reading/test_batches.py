@@ -34,7 +34,8 @@ def test_an_image_is_preprocessed_once_for_its_texts(
 ) -> None:
     config = train_config()
     memo = load_processor(config.model.name, config.model.template_args).image_processor
-    preprocess, images = memo._image_processor, []
+    image_processor = type(memo._image_processor)
+    preprocess, images = image_processor.__call__, []
 
     def preprocess_and_count(*args: Any, **options: Any) -> Any:
         images.append(args)
@@ -42,7 +43,7 @@ def test_an_image_is_preprocessed_once_for_its_texts(
 
     records = [make_record(0), make_record(1)]
     encode(records, config)  # it tries the processor first
-    monkeypatch.setattr(memo, "_image_processor", preprocess_and_count)
+    monkeypatch.setattr(image_processor, "__call__", preprocess_and_count)
     assert len(encode(records, config)["owner_R"]) == 10
     assert len(images) == 2
 

@@ -30,8 +30,8 @@ def format_result(result: BenchmarkResult, output: str) -> str:
         f"  answers   {_list_counts(result.answer_status)}",
         *_describe_unreadable(result),
         *(_describe_comparison(result) if result.against else []),
-        f"  answers   {output.rstrip('/')}/{ANSWERS}",
-        f"  result    {output.rstrip('/')}/{RESULT}",
+        f"  written   {output.rstrip('/')}/{ANSWERS}",
+        f"            {output.rstrip('/')}/{RESULT}",
     ]
     if result.not_asked:
         lines.append("  go on     by the same command without --limit")

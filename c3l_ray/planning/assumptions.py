@@ -6,6 +6,7 @@ from c3l_ray.config import GenerateConfig
 from c3l_ray.model_config import Pools
 from c3l_ray.planning.input_count import InputCount
 from c3l_ray.planning.sample_run import SampleRun
+from c3l_ray.schema import TEXT_ONLY
 
 
 def list_assumptions(
@@ -56,6 +57,12 @@ def _of_sample(config: GenerateConfig, sample: SampleRun) -> Iterator[str]:
         f"once, on {sample.images:,} images: the intervals are of how images differ, not of how "
         "steady the machine is."
     )
+    num_failed = sum(count for word, count in sample.reasons.items() if word != TEXT_ONLY)
+    if num_failed > config.max_failed_share * sample.images:
+        yield (
+            f"{num_failed:,} of {sample.images:,} sampled images failed: a run of which so many do "
+            f"ends with status 4 (--max-failed-share {config.max_failed_share:g})."
+        )
     requests = sample.run * config.turns_per_image
     if requests < config.model.max_seqs:
         filling = -(-config.model.max_seqs // config.turns_per_image)

@@ -277,6 +277,17 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     assert f"{2 * len(good)} sampled to {len(good)} questions" in done.stdout
 
 
+def test_a_job_whose_hours_are_over_stops_with_a_status_of_its_own(
+    mixed: Path, tmp_path: Path
+) -> None:
+    stopped = generate(mixed, tmp_path / "run", "--max-hours", "0.0001")
+    assert stopped.returncode == 5, stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == (
+        "stopped by --max-hours 0.0001; run the same command again to go on from there"
+    )
+    assert "Traceback" not in stopped.stderr
+
+
 MakeFlags = Callable[[Path], list[str]]
 REFUSALS: dict[str, tuple[MakeFlags, str]] = {
     "no flags": (lambda _: [], "required"),

@@ -173,6 +173,14 @@ def test_images_that_fail_take_no_time_and_give_no_turns(config: MakeConfig) -> 
     assert plan.turns.value == pytest.approx(100_000)
     assert plan.images_per_s.value == pytest.approx(1.0)
     assert plan.sampled_failures == {"undecodable": 2} and plan.sampled_images == 4
+    message = "2 of 4 sampled images failed: a run of which so many do ends with status 4"
+    assert any(sentence.startswith(message) for sentence in plan.assumptions)
+    texts = dataclasses.replace(half, reasons={"text_only": 2})  # no failures
+    for quiet in (
+        plan_with(config(max_failed_share=0.5), sample=half),
+        plan_with(config(), sample=texts),
+    ):
+        assert not any("status 4" in sentence for sentence in quiet.assumptions)
 
 
 def test_damaged_shards_are_said(config: MakeConfig) -> None:

@@ -36,5 +36,6 @@ class AnswerConfig(GeneratingConfig):
         return self.sampling
 
     def conflicts(self) -> Conflicts:
+        yield from super().conflicts()
         if self.answers > 1 and self.sampling.temperature == 0:
             yield "sampling.temperature", SAME_ANSWER

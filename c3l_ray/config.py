@@ -4,7 +4,6 @@ A job's whole config is checked when it is made (`ranges.check_config`), before 
 Which of its fields define a row's content is said in `identity`.
 """
 
-import datetime
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from c3l_ray.methods.vigc import CorrectionRules
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_args import find_faults
+from c3l_ray.template_date import is_day
 
 Method = Literal["c3l", "vigc"]
 ReplyFormat = Literal["auto", "text", "json"]
@@ -167,7 +167,12 @@ class RecordsConfig(ABC):
     """Do only the first images, for a trial; the same command without it goes on from there."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
     """Do failed images of the output again: for these reasons, or for any where none is named."""
-
+    max_hours: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    """Hours after which this command stops as at SIGTERM; the same one goes on for as many more."""
+    max_price: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    """Price of this command, at which it stops likewise: its hours times its GPUs, or nodes."""
+    price_per_hour: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    """Price of a GPU for an hour, in any currency; of a node where the job uses no GPU."""
     verbose: bool = False
     """Show Ray's own progress bars and messages."""
 
@@ -178,10 +183,12 @@ class RecordsConfig(ABC):
                 "--scorer.baseline mismatched compares an image with others of its unit, which are "
                 "not read again",
             )
+        if self.max_price is not None and self.price_per_hour is None:
+            yield "max_price", "needs the price of an hour, --price-per-hour"
 
     def __post_init__(self) -> None:
         check_config(self)
-        if self.prompt_date is not None and not _is_day(self.prompt_date):
+        if self.prompt_date is not None and not is_day(self.prompt_date):
             raise PreflightError(f"--prompt-date {self.prompt_date}: must be a day as YYYY-MM-DD")
 
     @property
@@ -253,6 +260,7 @@ class GenerateConfig(GeneratingConfig):
         return self.best_by if self.keep_best else None
 
     def conflicts(self) -> Conflicts:
+        yield from super().conflicts()
         if self.answers > 1 and self.answer_temperature == 0:
             yield "answer_temperature", SAME_ANSWER
         if not self.keep_best:
@@ -283,10 +291,3 @@ class ScoreConfig(RecordsConfig):
 
 
 SAME_ANSWER = "would give one and the same answer each time; ask for 1 answer, or raise it"
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False

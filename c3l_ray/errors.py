@@ -6,9 +6,11 @@
     |- RefusedRequest   one row: the engine will not take this image or prompt
     |- EngineFailure    the process: it ends, and Ray replaces it within bounds
     |- ScorerFailure    the process: the same
-    `- TooManyFailures  the run failed more images than --max-failed-share allows
+    |- TooManyFailures  the run failed more images than --max-failed-share allows
+    `- OverBudget       a plan takes more than --max-hours or --max-price allow
     KeyboardInterrupt
-    `- Stopped          a signal asked the job to end; no `except Exception` takes it for a fault
+    `- Stopped          a signal asked the job to end, or its time is up; no `except Exception`
+                        takes it for a fault
 
 Each maps to one exit status (`exit_status`); nothing else that we raise reaches the user.
 """
@@ -59,20 +61,40 @@ class TooManyFailures(C3LError):
     exit_status = 4
 
 
+class OverBudget(C3LError):
+    """A planned run takes more hours, or costs more, than the user allows; nothing was begun."""
+
+    exit_status = 3
+
+
 class Stopped(KeyboardInterrupt):
-    """A signal asked the job to end; what is committed stays.
+    """A signal asked the job to end, or its time is up; what is committed stays.
 
     Args:
         signal_: that came.
         detail: what is committed, as a sentence's part; empty where nobody has counted.
+        bound: the flag whose time is up, and its value; None where somebody sent the signal.
     """
 
-    def __init__(self, signal_: signal.Signals, detail: str = "") -> None:
-        name = "Ctrl-C" if signal_ == signal.SIGINT else signal_.name
-        super().__init__(f"stopped by {name}{'; ' if detail else ''}{detail}")
-        self.signal = signal_
-        self.exit_status = 128 + signal_
+    def __init__(
+        self, signal_: signal.Signals, detail: str = "", *, bound: str | None = None
+    ) -> None:
+        self.signal, self.bound = signal_, bound
+        self.exit_status = TIME_UP if bound else 128 + signal_
+        super().__init__(f"stopped by {self.cause}{'; ' if detail else ''}{detail}")
 
+    @property
+    def cause(self) -> str:
+        """What stopped the job, as its user knows it."""
+        return self.bound or ("Ctrl-C" if self.signal == signal.SIGINT else self.signal.name)
+
+    def with_detail(self, detail: str) -> "Stopped":
+        """The same stop, with what is committed."""
+        return Stopped(self.signal, detail, bound=self.bound)
+
+
+TIME_UP = 5
+"""Exit status of a job that --max-hours or --max-price has stopped."""
 
 _CHAIN = re.compile(
     r"^(?:The above exception was the direct cause of the following exception:|"

@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C as an end in order: the first one is noted, a second one ends the process.
 
 The first signal raises Stopped in the main thread, as Ctrl-C does. Within `postponed` it is only
-noted, and the work asks `requested` whether it is to end.
+noted, and the work asks `requested` whether it is to end. A process whose time is up (`bound_time`)
+ends in the same way: an alarm is its first signal.
 """
 
 import os
@@ -26,14 +27,16 @@ and then to its group."""
 class _Noted:
     """What has come so far."""
 
-    number: signal.Signals | None = None
+    stop: Stopped | None = None
     at_s = 0.0
     postponements = 0
+    began_s: float | None = None  # when this process began to handle signals
+    bound: tuple[float, str] | None = None  # seconds from then on, and the flag that says so
 
 
-def requested() -> signal.Signals | None:
-    """The signal that asked this process to end, or None."""
-    return _Noted.number
+def requested() -> Stopped | None:
+    """What asked this process to end, or None."""
+    return _Noted.stop
 
 
 @contextmanager
@@ -42,10 +45,36 @@ def handled() -> Iterator[None]:
     with kept():
         for number in SIGNALS:
             signal.signal(number, _note)
+        _Noted.began_s = time.monotonic()
         try:
             yield
         finally:
-            _Noted.number, _Noted.postponements = None, 0
+            if _Noted.bound is not None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            _Noted.stop, _Noted.postponements = None, 0
+            _Noted.began_s, _Noted.bound = None, None
+
+
+def bound_time(seconds: float, flag: str) -> None:
+    """Ends this process in order so many seconds after it began; of several bounds the least.
+
+    Args:
+        seconds: since `handled` was entered.
+        flag: that bounds the time, with its value, for the message.
+
+    Raises:
+        RuntimeError: signals are not handled.
+        Stopped: the time is up already.
+    """
+    if _Noted.began_s is None:
+        raise RuntimeError(f"{flag}: who calls this handles signals (stopping.handled)")
+    if _Noted.bound is not None and _Noted.bound[0] <= seconds:
+        return
+    _Noted.bound = seconds, flag
+    signal.signal(signal.SIGALRM, _note)
+    left = _Noted.began_s + seconds - time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6))  # 0 would be no alarm at all
 
 
 @contextmanager
@@ -71,17 +100,27 @@ def postponed() -> Iterator[None]:
         yield
     finally:
         _Noted.postponements -= 1
-    if _Noted.number is not None and not _Noted.postponements:
-        raise Stopped(_Noted.number)
+    if _Noted.stop is not None and not _Noted.postponements:
+        raise _Noted.stop
 
 
 def _note(number: int, _: FrameType | None) -> None:
     came = signal.Signals(number)
-    if _Noted.number is not None:
-        if came == _Noted.number and time.monotonic() - _Noted.at_s < SAME_SIGNAL_S:
+    earlier = _Noted.stop
+    if came == signal.SIGALRM:
+        if earlier is not None or _Noted.bound is None:
             return
+        _note_first(Stopped(came, bound=_Noted.bound[1]))
+    elif earlier is None:
+        _note_first(Stopped(came))
+    elif earlier.bound is not None:  # this one is the first that somebody sent
+        _Noted.stop, _Noted.at_s = Stopped(came), time.monotonic()
+    elif came != earlier.signal or time.monotonic() - _Noted.at_s >= SAME_SIGNAL_S:
         os.write(2, f"stopped at once by a second signal, {came.name}\n".encode())
         os._exit(Stopped(came).exit_status)
-    _Noted.number, _Noted.at_s = came, time.monotonic()
+
+
+def _note_first(stop: Stopped) -> None:
+    _Noted.stop, _Noted.at_s = stop, time.monotonic()
     if not _Noted.postponements:
-        raise Stopped(came)
+        raise stop

@@ -32,3 +32,11 @@ def date_arguments(processor: Any) -> dict[str, Any]:
     """Arguments of `apply_chat_template` that give the template the pinned date, if any."""
     pinned = getattr(processor, "pinned_date", None)
     return {} if pinned is None else {_FUNCTION: pinned.strftime}
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day as YYYY-MM-DD."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

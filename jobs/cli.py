@@ -4,6 +4,7 @@ import importlib
 import sys
 
 JOBS = {
+    "plan": "say what a run of generate will cost, before it begins",
     "generate": "write question-answer turns for images, and score them",
     "score": "score turns that were made elsewhere",
     "answer": "sample more answers to questions that are there, and score them",

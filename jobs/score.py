@@ -23,8 +23,8 @@ Interrupted jobs resume: run the same command again. The job runs on the Ray
 cluster that RAY_ADDRESS names, or starts one on this machine.
 
 Exit status: 0 finished, 2 refused before the start, 4 more failed images than
---max-failed-share, 130 stopped by Ctrl-C, 143 by SIGTERM, 1 any other failure.
-A second signal ends the job at once.
+--max-failed-share, 5 stopped by --max-hours or --max-price, 130 by Ctrl-C, 143
+by SIGTERM, 1 any other failure. A second signal ends the job at once.
 """
 
 from c3l_ray.config import ScoreConfig

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
+from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import (
+    GenerateConfig,
     GeneratorModel,
     Pools,
     RequiredScorerModel,
@@ -40,6 +42,22 @@ def test_a_wrong_value_names_its_flag(
 ) -> None:
     with pytest.raises(PreflightError, match=f"{flag}: must be "):
         config(**fields)
+
+
+@pytest.mark.parametrize("config_class", [GenerateConfig, AnswerConfig])
+def test_what_every_job_of_records_refuses_each_of_them_does(
+    config_class: type[GenerateConfig] | type[AnswerConfig],
+) -> None:
+    required: dict[str, Any] = {
+        "input": ("in",),
+        "output": "out",
+        "model": GeneratorModel(name="m"),
+    }
+    with pytest.raises(PreflightError, match=r"--retry-failed.*: --scorer\.baseline mismatched"):
+        config_class(**required, scorer=ScorerModel(baseline="mismatched"), retry_failed=())
+    with pytest.raises(PreflightError, match=r"--max-price 5\.0: needs the price of an hour"):
+        config_class(**required, max_price=5.0)
+    config_class(**required, price_per_hour=2.5)  # as of a plan, pasted
 
 
 @pytest.mark.parametrize(

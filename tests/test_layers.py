@@ -40,7 +40,8 @@ PARTS = {
     "chat": Part("methods template_date"),
     "schema": Part("methods.scores", "pyarrow"),
     "config": Part(
-        "errors flags inputs.layout methods methods.scores ranges stopping template_args"
+        "errors flags inputs.layout methods methods.scores ranges stopping template_args "
+        "template_date"
     ),
     "answer_config": Part("config inputs.layout ranges"),
     "kind_shares": Part(),
@@ -64,6 +65,8 @@ PARTS = {
         "template_date",
         "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
+    # What a run will cost: arithmetic over a count of the input and a sample that was run.
+    "planning": Part("config errors inputs inputs.layout runs schema", "numpy pyarrow scipy"),
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
@@ -83,7 +86,7 @@ PARTS = {
         "pyarrow ray",
     ),
     # How training stops, too.
-    "distributed.stop_flag": Part("errors stopping", "ray"),
+    "distributed.stop_flag": Part("stopping", "ray"),
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
@@ -130,14 +133,14 @@ PARTS = {
     "workflows": Part(
         "answer_config chat config dataset distributed distributed.stop_flag errors identity "
         "images inference "
-        "inputs methods.scores processors ranges report runs schema select_config storage "
-        "train.devices train.fit train.identity train.learning train.reading "
+        "inputs methods.scores planning processors ranges report runs schema select_config "
+        "stopping storage train.devices train.fit train.identity train.learning train.reading "
         "train.training_config",
         "ray",
     ),
     "jobs": Part(
-        "answer_config config dataset errors evaluation flags methods.scores ranges runs scenes "
-        "select_config "
+        "answer_config config dataset errors evaluation flags methods.scores planning ranges runs "
+        "scenes select_config "
         "stopping train.training_config workflows",
         "tyro",
     ),

@@ -22,6 +22,7 @@ from c3l_ray.dataset.preference import NoPair
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods import vigc
 from c3l_ray.methods.scores import SCORE_NAMES, SCORES
+from c3l_ray.planning.cost import Plan
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
@@ -32,6 +33,7 @@ from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
 from c3l_ray.workflows.c3l_report import C3LReport
+from c3l_ray.workflows.plan import PlanConfig
 from c3l_ray.workflows.training_report import TrainingReport
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
@@ -48,6 +50,7 @@ METHODS_PAGE, TRAIN_PAGE = PAGES["c3l_ray/methods/README.md"], PAGES["c3l_ray/tr
 MAX_README_BYTES = 9_000
 
 CONFIGS: dict[str, type] = {
+    "plan": PlanConfig,
     "generate": GenerateConfig,
     "score": ScoreConfig,
     "answer": AnswerConfig,
@@ -148,6 +151,7 @@ def test_a_renamed_flag_is_gone_and_its_new_name_is_there() -> None:
         ),
         ("Where a run stands", 0, [field.name for field in dataclasses.fields(RunState)]),
         ("run.json of train", 0, [field.name for field in dataclasses.fields(TrainingReport)]),
+        ("Plan", 0, [field.name for field in dataclasses.fields(Plan)]),
         ("run.json of c3l", 0, [field.name for field in dataclasses.fields(C3LReport)]),
     ],
 )
@@ -246,7 +250,7 @@ def test_the_table_of_exit_statuses_has_every_status(page: Page, heading: str) -
     classes: list[type[errors.C3LError]]
     classes = [errors.C3LError, *errors.C3LError.__subclasses__()]
     stopped = (errors.Stopped(number).exit_status for number in stopping.SIGNALS)
-    expected = {0, *stopped, *(error.exit_status for error in classes)}
+    expected = {0, *stopped, errors.TIME_UP, *(error.exit_status for error in classes)}
     assert [int(row[0]) for row in page.table(heading)] == sorted(expected)
 
 

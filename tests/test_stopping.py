@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from c3l_ray import stopping
+from c3l_ray import errors, stopping
 from c3l_ray.errors import Stopped
 
 HANGS = """
 import time
-from c3l_ray import stopping
+from c3l_ray import errors, stopping
 with stopping.handled(), stopping.postponed():
     print("begun", flush=True)
     while True:
@@ -48,7 +48,8 @@ def test_a_postponed_signal_is_noted_and_raised_in_the_end_where_nobody_acts_on_
     with pytest.raises(Stopped), stopping.handled(), stopping.postponed():
         assert stopping.requested() is None
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping.requested() is signal.SIGTERM
+        stop = stopping.requested()
+        assert stop is not None and stop.signal is signal.SIGTERM
         passed.append(True)
     assert passed
 
@@ -59,6 +60,49 @@ def test_a_library_that_takes_the_signal_gives_it_back() -> None:
         with stopping.kept():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         assert signal.getsignal(signal.SIGTERM) is ours
+
+
+def test_a_process_whose_time_is_up_stops_as_by_a_signal() -> None:
+    started = time.monotonic()
+    with pytest.raises(Stopped) as raised, stopping.handled():
+        stopping.bound_time(3600, "--max-hours 1")
+        stopping.bound_time(0.3, "--max-price 5")
+        stopping.bound_time(60, "--max-hours 0.1")  # a later end changes nothing
+        time.sleep(5)
+    assert 0.25 < time.monotonic() - started < 4
+    assert str(raised.value) == "stopped by --max-price 5"
+    assert raised.value.exit_status == errors.TIME_UP
+    assert str(raised.value.with_detail("5 of 9 images")).endswith("--max-price 5; 5 of 9 images")
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0 and stopping.requested() is None
+
+
+def test_time_is_counted_from_the_begin_of_the_process() -> None:
+    with pytest.raises(Stopped, match="--max-hours"), stopping.handled():
+        time.sleep(0.3)
+        stopping.bound_time(0.2, "--max-hours 0.1")
+        time.sleep(5)
+
+
+def test_an_end_by_time_is_postponed_too_and_a_signal_after_it_is_a_first_one() -> None:
+    with pytest.raises(Stopped, match="SIGTERM"), stopping.handled(), stopping.postponed():
+        stopping.bound_time(0.05, "--max-hours 1")
+        time.sleep(0.2)
+        stop = stopping.requested()
+        assert stop is not None and stop.cause == "--max-hours 1"
+        os.kill(os.getpid(), signal.SIGTERM)  # would end the process were it a second one
+        assert stopping.requested() is not stop
+
+
+def test_a_process_that_a_signal_has_stopped_does_not_run_out_of_time() -> None:
+    with pytest.raises(Stopped, match="SIGTERM"), stopping.handled(), stopping.postponed():
+        stopping.bound_time(0.1, "--max-hours 1")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+
+
+def test_time_cannot_be_bound_where_nobody_handles_its_end() -> None:
+    with pytest.raises(RuntimeError, match="--max-hours 1: who calls this"):
+        stopping.bound_time(1, "--max-hours 1")
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import ray
 from ray.data import DataContext
 
 from c3l_ray import stopping
 from c3l_ray.config import GeneratingConfig, Pools, ScoreConfig, ScorerPool
-from c3l_ray.distributed.gpu_shares import choose_shares
+from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares
 from c3l_ray.errors import C3LError, PreflightError, Stopped
 
 Generating = TypeVar("Generating", bound=GeneratingConfig)
@@ -126,35 +126,82 @@ def with_gpu_shares(config: Generating) -> Generating:
     Raises:
         PreflightError: Ray would wait for ever for the GPUs of a pool.
     """
-    pools, model = config.pools, config.model
-    num_gpus = int(ray.cluster_resources().get("GPU", 0))
-    shares = choose_shares(num_gpus, _spare_cpus(), pools, model.tensor_parallel)
-    if num_gpus == 0 and _cluster_address() != "local" and pools.generator_gpus is None:
+    num_gpus = _count_gpus()
+    shares = choose_pools(config)
+    if num_gpus == 0 and _cluster_address() != "local" and config.pools.generator_gpus is None:
         _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
-    generator, scorer = shares.generator_gpus, shares.scorer_gpus
-    if 0 < generator < model.tensor_parallel and model.tensor_parallel > 1:
+    _check_shares(shares, config)
+    _warn_idle_gpus(num_gpus, shares.gpus, "--pools.generators and --pools.scorers")
+    return _apply(shares, config)
+
+
+def choose_pools(config: GeneratingConfig) -> GpuShares:
+    """The processes of a job and their GPUs, whether or not the cluster has as many now."""
+    tensor_parallel = config.model.tensor_parallel
+    return choose_shares(_count_gpus(), _spare_cpus(), config.pools, tensor_parallel)
+
+
+def with_one_of_each(config: Generating) -> Generating:
+    """The config of one generator and one scorer, with the GPUs that a job's have, or that fit.
+
+    Raises:
+        PreflightError: as in `with_gpu_shares`.
+    """
+    alone = dataclasses.replace(choose_pools(config), generators=1, scorers=1)
+    if alone.gpus > _count_gpus():  # as where a larger cluster is asked for than there is
+        pools = dataclasses.replace(config.pools, generators=1, scorers=1)
+        alone = choose_pools(dataclasses.replace(config, pools=pools))
+    _check_shares(alone, config)
+    return _apply(alone, config)
+
+
+def count_devices(gpus: float) -> tuple[Literal["GPU", "node"], int]:
+    """What processes with so many GPUs in all hold, and somebody pays for.
+
+    Returns:
+        "GPU" and how many whole ones these are; "node" and those of the cluster where it is none.
+    """
+    if gpus:
+        return "GPU", math.ceil(gpus - 1e-6)
+    return "node", sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+def count_cores() -> int:
+    """CPU cores of the nodes; a cluster on this machine is told of more than there are."""
+    if _cluster_address() == "local":
+        return os.cpu_count() or 1
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def _check_shares(shares: GpuShares, config: GeneratingConfig) -> None:
+    """Refuses shares that an engine cannot have, or that Ray would wait for for ever."""
+    generator, tensor_parallel = shares.generator_gpus, config.model.tensor_parallel
+    if 0 < generator < tensor_parallel and tensor_parallel > 1:
         raise PreflightError(
-            f"--pools.generator-gpus {generator:g}: --model.tensor-parallel "
-            f"{model.tensor_parallel} needs at least {model.tensor_parallel} GPUs per generator"
+            f"--pools.generator-gpus {generator:g}: --model.tensor-parallel {tensor_parallel} "
+            f"needs at least {tensor_parallel} GPUs per generator"
         )
     _refuse_missing_gpus(
         "pools",
         {
             "generators": (shares.generators, "generator-gpus", generator),
-            "scorers": (shares.scorers, "scorer-gpus", scorer),
+            "scorers": (shares.scorers, "scorer-gpus", shares.scorer_gpus),
         },
     )
-    _warn_idle_gpus(
-        num_gpus,
-        shares.generators * generator + shares.scorers * scorer,
-        "--pools.generators and --pools.scorers",
-    )
-    memory = model.gpu_memory or 0.9 * min(1.0, generator or 1.0)
+
+
+def _apply(shares: GpuShares, config: Generating) -> Generating:
+    memory = config.model.gpu_memory or 0.9 * min(1.0, shares.generator_gpus or 1.0)
     return dataclasses.replace(
         config,
-        pools=dataclasses.replace(pools, **dataclasses.asdict(shares)),
-        model=dataclasses.replace(model, gpu_memory=memory),
+        pools=dataclasses.replace(config.pools, **dataclasses.asdict(shares)),
+        model=dataclasses.replace(config.model, gpu_memory=memory),
     )
+
+
+def _count_gpus() -> int:
+    """The GPUs of the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
@@ -164,7 +211,7 @@ def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
         PreflightError: as in `with_gpu_shares`.
     """
     pools = config.pools
-    num_gpus = int(ray.cluster_resources().get("GPU", 0))
+    num_gpus = _count_gpus()
     gpus = pools.scorer_gpus
     if gpus is None:
         gpus = 1 if num_gpus else 0
@@ -224,9 +271,13 @@ def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
     Raises:
         PreflightError: as in `with_gpu_shares`.
     """
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    gpus_each = float(has_gpu) if gpus is None else gpus
+    gpus_each = default_worker_gpus(gpus)
     if gpus_each == 0 and gpus is None and _cluster_address() != "local":
         _warn_no_gpu("--workers.gpus")
     _refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
     return gpus_each
+
+
+def default_worker_gpus(gpus: float | None) -> float:
+    """The GPUs of a training worker, as asked, else one where the cluster has any."""
+    return float(_count_gpus() > 0) if gpus is None else gpus

@@ -22,6 +22,11 @@ class GpuShares:
     generator_gpus: float
     scorer_gpus: float
 
+    @property
+    def gpus(self) -> float:
+        """Of all processes together."""
+        return self.generators * self.generator_gpus + self.scorers * self.scorer_gpus
+
 
 def choose_shares(num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: int) -> GpuShares:
     """What the user asked for, the rest chosen so that it fills the GPUs.

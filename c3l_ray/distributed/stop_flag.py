@@ -17,7 +17,6 @@ from typing import TypeVar
 from ray.experimental import internal_kv
 
 from c3l_ray import stopping
-from c3l_ray.errors import Stopped
 
 POLL_S = 0.2
 
@@ -93,12 +92,12 @@ def follow(
                 if stop is not None and deadline is None:
                     log.warning(
                         "%s: no more work is begun; what is under way has %g s to end",
-                        *(stop.name, grace_s),
+                        *(stop.cause, grace_s),
                     )
                     flag.put_up()
                     deadline = time.monotonic() + grace_s
                 if stop is not None and deadline is not None and time.monotonic() > deadline:
-                    raise Stopped(stop)
+                    raise stop
                 try:
                     result = came.get(timeout=POLL_S)
                 except queue.Empty:

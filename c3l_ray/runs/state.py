@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
-from c3l_ray.errors import first_line
+from c3l_ray.errors import Stopped, first_line
 from c3l_ray.runs.folder import REPORT, RunFolder
 
 UPDATE_EVERY_S = 60.0
@@ -52,7 +52,8 @@ class RunState:
     Attributes:
         state: "running" while a command works on it, then how the latest one ended; one that was
             killed leaves "running", and an old `updated`.
-        error: what the latest command failed with; None where it did not.
+        error: what the latest command failed with, or which bound on its time stopped it; else
+            None.
         started: when the first command began, in UTC.
         updated: when run.json was last written, in UTC.
         commands: that have worked on it, the latest last.
@@ -173,9 +174,11 @@ def note_failure(write: WriteState) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        failed = isinstance(error, Exception)  # else Ctrl-C, or an exit
+        failed = isinstance(error, Exception)  # else a signal, or an exit
+        is_time_up = isinstance(error, Stopped) and error.bound is not None
+        reason = first_line(error) if failed or is_time_up else None
         try:
-            write("failed" if failed else "stopped", first_line(error) if failed else None)
+            write("failed" if failed else "stopped", reason)
         except Exception as second_error:  # the first one is what the user has to hear of
             log.warning("run.json could not be written: %s", second_error)
         raise

@@ -26,10 +26,11 @@ from c3l_ray.runs.state import CommandLog, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
 from c3l_ray.select_config import SHARE_OR_COUNT, SelectConfig, Within, is_share_or_count
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
+from c3l_ray.workflows.budget import hold_to_hours, hold_to_price
 from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.generate import generate_records
 from c3l_ray.workflows.prompts import settle_generation
-from c3l_ray.workflows.records import check_failures, make_paths_absolute
+from c3l_ray.workflows.records import check_failures, fields_of, make_paths_absolute
 
 SEEDS_PER_RUN = 1000
 """Seeds of the rounds of one --sampling.seed, so that no round of another one has them too."""
@@ -87,6 +88,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         PreflightError: the job cannot start as it was asked to.
         C3LError: it cannot go on; run again, it resumes.
     """
+    hold_to_hours(config)
     config = make_paths_absolute(config)
     if config.model.revision is not None:
         raise PreflightError(
@@ -115,6 +117,8 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         workers, pools = config.training.workers, config.pools
         num_actors = max(cluster.count_actors(pools), workers.num + workers.readers)
         cluster.connect(num_actors, verbose=config.verbose)
+        gpus_to_train = workers.num * cluster.default_worker_gpus(workers.gpus)
+        hold_to_price(config, max(cluster.choose_pools(config).gpus, gpus_to_train))
         return _run_stages(config, folder, identity, commands, on_stage_end)
 
 
@@ -253,7 +257,7 @@ def generation_config(config: C3LConfig, model: str, number: int) -> GenerateCon
     seed = config.sampling.seed * SEEDS_PER_RUN + (number if config.fresh_seeds else 0)
     return GenerateConfig(
         **{
-            **_fields_of(GenerateConfig, config),
+            **fields_of(GenerateConfig, config),
             "output": f"{config.output}/round-{number}",
             "sampling": dataclasses.replace(config.sampling, seed=seed),
             # A tuned model lies in a folder, which has no revisions.
@@ -269,24 +273,19 @@ def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
     """The training of a model on the turns of a round."""
     return TrainConfig(
         **{
-            **_fields_of(TrainingOptions, config.training),
+            **fields_of(TrainingOptions, config.training),
             "input": (f"{config.output}/round-{number}",),
             "output": f"{config.output}/train-{number}",
             "objective": config.objective,
             "model": ModelToTune(
                 name=model,
                 template_args=config.model.template_args,
-                **_fields_of(TuningOptions, config.tuning),
+                **fields_of(TuningOptions, config.tuning),
             ),
             "max_pixels": config.max_pixels,
             "grace": config.grace,
         }
     )
-
-
-def _fields_of(part: type, config: Any) -> dict[str, Any]:
-    """The values of a config's fields that one of its base classes has."""
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(part)}
 
 
 def _selection_config(config: C3LConfig) -> SelectConfig:

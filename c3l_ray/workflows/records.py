@@ -45,6 +45,11 @@ def make_paths_absolute(config: Config) -> Config:
     return dataclasses.replace(config, **changed)
 
 
+def fields_of(part: type, config: Any) -> dict[str, Any]:
+    """The values of a config's fields that one of its base classes has."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(part)}
+
+
 def write_records(
     config: RecordsConfig,
     shards: list[Shard],
@@ -156,10 +161,9 @@ def _counted(progress: RunProgress) -> Iterator[None]:
     try:
         yield
     except Stopped as stop:
-        raise Stopped(
-            stop.signal,
+        raise stop.with_detail(
             f"{progress.counts.images} of {progress.total_images} images are committed in "
-            f"{progress.folder.path}",
+            f"{progress.folder.path}"
         ) from stop
 
 

@@ -8,6 +8,7 @@ from c3l_ray.inputs.find import find_shards
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.runs.state import note_failure
+from c3l_ray.workflows.budget import count_gpus, hold_to_hours, hold_to_price
 from c3l_ray.workflows.prompts import settle_scoring
 from c3l_ray.workflows.records import check_turns_readable, make_paths_absolute, write_records
 
@@ -21,6 +22,7 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
         PreflightError: the job cannot start as it was asked to.
         C3LError: it cannot go on; run again, it resumes.
     """
+    hold_to_hours(config)
     config = make_paths_absolute(config)
     folder = RunFolder.open(config.output)
     folder.check_free("score")
@@ -41,4 +43,5 @@ def score_turns(config: ScoreConfig) -> RecordsReport:
         progress.begin()
         cluster.connect(cluster.count_actors(config.pools), verbose=config.verbose)
         config = cluster.with_scorer_gpus(config)
+        hold_to_price(config, count_gpus(config.pools))
         return write_records(config, shards, progress, generates=False)

@@ -152,7 +152,7 @@ def _fit_and_verify(
                 steps_done = steps
     except Stopped as stop:
         saved = f"{steps_done} of {run.num_steps} steps are" if steps_done else "The latest are"
-        raise Stopped(stop.signal, f"{saved} saved in {config.output}") from stop
+        raise stop.with_detail(f"{saved} saved in {config.output}") from stop
     except (RayError, TrainingFailedError) as error:
         raise C3LError(
             f"the training stopped: {last_line(error)}\n"

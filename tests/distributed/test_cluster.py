@@ -147,3 +147,32 @@ def test_a_cluster_that_may_grow_is_asked_for_whole_gpus(
     shares = cluster.with_gpu_shares(config(pools=Pools(generators=8)))
     assert (shares.pools.generator_gpus, shares.pools.scorer_gpus) == (1, 0.5)
     assert "need 8.5 GPUs, and the cluster has 1 now: waiting for nodes" in caplog.text
+
+
+def test_a_sample_for_more_gpus_than_there_are_runs_on_what_there_is(config: MakeConfig) -> None:
+    asked = config(pools=Pools(generators=8, scorers=4))
+    planned = cluster.choose_pools(asked)
+    assert (planned.generators, planned.scorers, planned.gpus) == (8, 4, 10.0)
+    alone = cluster.with_one_of_each(asked)
+    assert alone.pools == Pools(generators=1, scorers=1, generator_gpus=0.7, scorer_gpus=0.3)
+    assert alone.model.gpu_memory == pytest.approx(0.63)
+    wide = config(model=GeneratorModel(name="m", tensor_parallel=2))
+    with pytest.raises(PreflightError, match=r"need 2\.5 GPUs, and this machine has 1"):
+        cluster.with_one_of_each(wide)
+
+
+def test_a_sample_has_the_shares_of_a_run_that_the_cluster_can_hold(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 8.0, "CPU": 64.0})
+    alone = cluster.with_one_of_each(config())
+    assert alone.pools == Pools(generators=1, scorers=1, generator_gpus=1.0, scorer_gpus=0.5)
+    assert cluster.choose_pools(config()).gpus == 8.0
+    assert not caplog.records  # that GPUs stay idle is true of the sample, and not of the run
+
+
+def test_what_is_paid_for_are_whole_gpus_or_nodes() -> None:
+    assert cluster.count_devices(7.5) == ("GPU", 8)
+    assert cluster.count_devices(10 * 0.3 + 10 * 0.7) == ("GPU", 10)
+    assert cluster.count_devices(0.0) == ("node", 1)
+    assert cluster.count_cores() == os.cpu_count()

@@ -67,6 +67,21 @@ def test_after_a_signal_what_is_under_way_still_comes(flag: LocalFlag) -> None:
     assert came == [1, 2] and raised.value.signal is signal.SIGTERM
 
 
+def test_when_its_time_is_up_what_is_under_way_still_comes(flag: LocalFlag) -> None:
+    def work() -> Iterator[int]:
+        yield 1
+        while not flag.is_up():
+            time.sleep(0.01)
+        yield 2
+
+    came = []
+    with pytest.raises(Stopped, match="--max-hours 2") as raised, stopping.handled():
+        stopping.bound_time(0.3, "--max-hours 2")
+        for result in follow(work(), flag, 60):
+            came.append(result)
+    assert came == [1, 2] and raised.value.exit_status == 5
+
+
 def test_the_time_of_grace_ends(flag: LocalFlag) -> None:
     is_left = threading.Event()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures
+from c3l_ray.errors import C3LError, OverBudget, PreflightError, Stopped, TooManyFailures
 from c3l_ray.runs.state import PROGRESS
 from jobs import command_line
 from jobs.command_line import AFRESH, main
@@ -40,6 +40,12 @@ class Config:
             "stopped by SIGTERM; 5 of 9 images are committed in out; run the same command again to "
             "go on from there",
         ),
+        (
+            Stopped(signal.SIGALRM, "5 of 9 images are committed in out", bound="--max-hours 2"),
+            5,
+            "stopped by --max-hours 2; 5 of 9 images are committed in out; run the same command",
+        ),
+        (OverBudget("the plan is over budget"), 3, "error: the plan is over budget"),
         (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C; run the same command again"),
     ],
 )

@@ -1,5 +1,6 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
+import json
 import shutil
 import subprocess
 import tarfile
@@ -139,6 +140,36 @@ def test_another_origin_is_refused_and_nothing_is_touched(
     assert sorted(path.name for path in finished.output.rglob("*")) == before
 
 
+def test_a_plan_counts_what_the_run_did_and_runs_a_sample_of_it(
+    finished: FinishedRun, mixed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(mixed, tmp_path / "in")
+    whole = (mixed / "scenes-00000.tar").read_bytes()
+    (tmp_path / "in" / "broken.tar").write_bytes(whole[:700])
+    flags = ("--json", "--sample", "12", "--max-hours", "1e-4", "--price-per-hour", "2.5")
+    done = run_job("plan", *generate_flags(tmp_path / "in", tmp_path / "run", *flags))
+    assert done.returncode == 3, done.stderr
+    assert "over budget" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+    plan = json.loads(done.stdout)
+    report = read_report(finished.output)
+    assert plan["images"] == {"value": 17, "low": 17, "high": 17} and report["images"] == 17
+    assert (plan["shards"], plan["damaged_shards"]) == (4, 1)
+    assert plan["damage"].startswith("broken.tar at byte")
+    assert plan["sampled_images"] == 12 and "damaged_shard" not in plan["sampled_failures"]
+    assert plan["turns"]["low"] <= report["turns"] <= plan["turns"]["high"]
+    records = (finished.output / "records").iterdir()
+    size = sum(path.stat().st_size for path in records)
+    assert plan["output_bytes"]["value"] == pytest.approx(size, rel=0.5)
+    seconds = plan["seconds"]
+    assert seconds["generate"] > 0 and seconds["score"] > 0 and seconds["boot"] > 1
+    assert plan["images_per_s"]["low"] < plan["images_per_s"]["value"]
+    at_speed_s = 17 / plan["images_per_s"]["value"]
+    assert plan["hours"]["value"] * 3600 == pytest.approx(at_speed_s + seconds["boot"])
+    assert plan["price"]["value"] == pytest.approx(2.5 * plan["hours"]["value"])
+    assert (plan["device"], plan["devices"]) == ("node", 1)
+
+
 def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
     flags = ("--input", str(finished.output), "--output", str(dataset), "--top", "0.5")
@@ -212,6 +243,17 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     drafts = sum(turn["draft"] in (o["answer"] for o in turn["alternatives"]) for turn in good)
     assert drafts > len(good) / 3
     assert f"{2 * len(good)} sampled to {len(good)} questions" in done.stdout
+
+
+def test_a_job_whose_hours_are_over_stops_with_a_status_of_its_own(
+    mixed: Path, tmp_path: Path
+) -> None:
+    stopped = generate(mixed, tmp_path / "run", "--max-hours", "0.0001")
+    assert stopped.returncode == 5, stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == (
+        "stopped by --max-hours 0.0001; run the same command again to go on from there"
+    )
+    assert "Traceback" not in stopped.stderr
 
 
 MakeFlags = Callable[[Path], list[str]]

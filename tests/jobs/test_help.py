@@ -17,6 +17,7 @@ from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.plan import PlanConfig
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import CorrectionsConfig, RoundsConfig, WorldConfig
@@ -27,7 +28,7 @@ from tests.jobs.commands import ROOT
 
 CONFIGS: tuple[type, ...] = (
     *(GenerateConfig, ScoreConfig, AnswerConfig, SelectConfig, TrainConfig, C3LConfig),
-    *(ReportConfig, StatusConfig, FailedConfig, DemoConfig),
+    *(PlanConfig, ReportConfig, StatusConfig, FailedConfig, DemoConfig),
     *(CorrectionsConfig, RoundsConfig, WorldConfig),
 )
 MAX_COLUMNS = 100

@@ -1,12 +1,13 @@
 """Where a run stands: what run.json says of its commands, however they ended."""
 
+import signal
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.errors import C3LError, PreflightError, Stopped
 from c3l_ray.runs import state
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.state import CommandLog, note_failure
@@ -40,6 +41,12 @@ def test_a_state_is_noted_beside_what_run_json_says(folder: RunFolder) -> None:
     [
         (KeyboardInterrupt(), "stopped", None),
         (SystemExit(143), "stopped", None),
+        (Stopped(signal.SIGTERM, "5 of 9 images"), "stopped", None),
+        (
+            Stopped(signal.SIGALRM, "5 of 9 images", bound="--max-hours 2"),
+            "stopped",
+            "stopped by --max-hours 2; 5 of 9 images",
+        ),
         (C3LError("the engine died\nits log"), "failed", "the engine died"),
         (PreflightError("--pools: need 3 GPUs"), "failed", "--pools: need 3 GPUs"),
         (ZeroDivisionError(), "failed", "ZeroDivisionError"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.config import ScorerModel
+from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.inference.model_inputs import ModelInputs, move_values
 from c3l_ray.inference.placement import check_placement, choose_device_map
@@ -85,7 +86,8 @@ class ScoringModel:
     """
 
     def __init__(self, config: ScorerModel, name: str, device_map: Any = None) -> None:
-        from transformers import AutoModelForImageTextToText
+        with without_collection():
+            from transformers import AutoModelForImageTextToText
 
         self.name = name
         path = resolve_model(name, config.revision)

@@ -139,7 +139,7 @@ def draw_input(config: DemoConfig) -> None:
 
 
 def read_photographs() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the pictures in scikit-image and in our folder, which are of many sizes."""
+    """(name, content) of the pictures in scikit-image and in our folder, of many sizes."""
     folders = ((resources.files("skimage.data"), SKIMAGE), (PHOTOGRAPHS_FOLDER, BUNDLED))
     for folder, names in folders:
         for name in names:

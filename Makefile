@@ -9,7 +9,7 @@ JOBS ?= 2
 CACHES := .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evidence test test-families test-faults check format hooks clean
+.PHONY: help setup demo evidence test coverage test-families test-faults check format hooks clean
 
 help: ## Print this list of targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,9 +26,11 @@ demo: setup ## Run the main job on the embedded models and write the output to r
 evidence: setup ## Measure the claims in the world of scenes, and write tests/evidence; takes hours
 	$(PYTHON_IN) -m tests.evidence $(ARGS)
 
-test: setup ## Run the test suite and print its coverage; ARGS passes options to pytest
-	$(PYTHON_IN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term:skip-covered $(ARGS)
+test: setup ## Run the test suite; ARGS passes options to pytest
+	$(PYTHON_IN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+coverage: setup ## Run the test suite and print the lines that no test runs; ARGS as for test
+	$(MAKE) test ARGS='--cov --cov-report=term-missing:skip-covered $(ARGS)'
 
 test-families: setup ## Test every model family and print the table of jobs/README.md; ARGS as for test
 	$(PYTHON_IN) -m pytest tests/families tests/train/test_families.py -m '' $(ARGS)

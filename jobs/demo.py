@@ -27,7 +27,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.ranges import Range, check_config
-from c3l_ray.scenes.world import CLIP, LLAVA, write_scenes, write_shard
+from c3l_ray.scenes.world import CLIP, LLAVA, PHOTOGRAPHS_FOLDER, write_scenes, write_shard
 from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
 from c3l_ray.workflows.c3l import C3LConfig, run_c3l
 from jobs.command_line import AFRESH, main
@@ -56,7 +56,7 @@ SKIMAGE = (
     "rocket.jpg",
     "text.png",
 )
-SKLEARN = ("china.jpg", "flower.jpg")
+BUNDLED = ("china.jpg", "flower.jpg")
 PHOTOGRAPHS = "photographs.tar"
 SCENES_PER_SHARD = 50
 BY: RankedBy = "grounding"
@@ -139,10 +139,11 @@ def draw_input(config: DemoConfig) -> None:
 
 
 def read_photographs() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the pictures in scikit-image and scikit-learn, which are of many sizes."""
-    for package, names in (("skimage.data", SKIMAGE), ("sklearn.datasets.images", SKLEARN)):
+    """(name, content) of the pictures in scikit-image and in our folder, of many sizes."""
+    folders = ((resources.files("skimage.data"), SKIMAGE), (PHOTOGRAPHS_FOLDER, BUNDLED))
+    for folder, names in folders:
         for name in names:
-            yield name, (resources.files(package) / name).read_bytes()
+            yield name, (folder / name).read_bytes()
 
 
 def make_c3l_config(config: DemoConfig) -> C3LConfig:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 import tyro
 
-from c3l_ray import config, errors, model_config, schema, stopping
+from c3l_ray import errors, model_config, schema, stopping
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.benchmark_config import BenchmarkConfig, BenchmarkName
 from c3l_ray.benchmarks.answers import SCHEMA as ANSWERS_SCHEMA

@@ -13,8 +13,6 @@ def check_clip(name: str, weights: str | None) -> str:
     Raises:
         PreflightError: open_clip has no such model or weights.
     """
-    import open_clip
-
     if Path(name).is_dir() or looks_like_path(name):
         if not Path(name).is_dir():
             raise PreflightError(f"--clip.name {name}: no such folder")
@@ -37,6 +35,8 @@ def check_clip(name: str, weights: str | None) -> str:
             )
         except Exception as error:  # as of a model's config
             raise PreflightError(f"--clip.name {name}: {explain_hub_error(error, repo)}") from error
+    import open_clip  # seconds, which a folder and a name on the hub do without
+
     if name not in open_clip.list_models():
         raise PreflightError(
             f"--clip.name {name}: neither a local folder nor an architecture of open_clip; hub "

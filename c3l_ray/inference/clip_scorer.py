@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from c3l_ray.inference.hub import CLIP_HUB, download_clip
+from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.model_config import ClipModel
 from c3l_ray.stall_watch import give_sign
 
@@ -20,7 +21,8 @@ class ClipScorer:
     """An open_clip model with its preprocessing and tokenizer; most cut texts at 77 tokens."""
 
     def __init__(self, config: ClipModel) -> None:
-        import open_clip
+        with without_collection():
+            import open_clip
 
         is_pinned = config.name.startswith(CLIP_HUB) and "@" in config.name
         folder = download_clip(config.name) if is_pinned else config.name

@@ -16,6 +16,7 @@ from c3l_ray.inference.engine_settings import (
     choose_step_tokens,
     read_position_limit,
 )
+from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.inference.model_check import has_linear_attention
 from c3l_ray.model_config import GeneratorModel, Sampling
 from c3l_ray.model_files import resolve_model
@@ -46,9 +47,10 @@ class Engine:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
         # Binding to cores would put an engine and its neighbours on the same one.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
-        from vllm.v1.engine.async_llm import AsyncLLM
+        with without_collection():
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.v1.engine.async_llm import AsyncLLM
 
         on_cpu = current_platform.is_cpu()
         path = resolve_model(model.name, model.revision)

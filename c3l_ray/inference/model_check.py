@@ -8,6 +8,7 @@ from typing import Any
 from c3l_ray.config import ReplyFormat
 from c3l_ray.errors import PreflightError, first_line
 from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub
+from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.model_files import (
     WEIGHTS,
     digest_model,
@@ -89,6 +90,7 @@ def check_model(flag: str, name: str) -> str:
     return inspect_model(flag, name).identity
 
 
+@without_collection()
 def inspect_model(
     flag: str, name: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> CheckedModel:

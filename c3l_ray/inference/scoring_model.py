@@ -15,6 +15,7 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.image_memo import preprocess_once
+from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.inference.model_inputs import ModelInputs, move_values
 from c3l_ray.inference.placement import check_placement, choose_device_map
@@ -54,7 +55,8 @@ class ScoringModel:
     """
 
     def __init__(self, config: ScorerModel, name: str, device_map: Any = None) -> None:
-        from transformers import AutoModelForImageTextToText
+        with without_collection():
+            from transformers import AutoModelForImageTextToText
 
         self.name = name
         path = resolve_model(name, config.revision)

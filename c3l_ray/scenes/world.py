@@ -11,6 +11,7 @@ from c3l_ray.scenes.render import render_scene
 WEIGHTS = Path(__file__).parent / "weights"
 LLAVA = WEIGHTS / "llava"
 CLIP = WEIGHTS / "clip"
+PHOTOGRAPHS_FOLDER = Path(__file__).parent / "photographs"
 
 
 def write_scenes(

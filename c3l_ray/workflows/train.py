@@ -77,10 +77,10 @@ def train_model(config: TrainConfig) -> TrainingReport:
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
+    folder.claim(identity, "train")
     cluster.connect(config.workers.num + config.workers.readers)
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
     check_memory(config, first_images, find_device_bytes(gpus))
-    folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     commands = CommandLog(folder, identity.origin)
     with note_failure(commands.note):

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from sklearn import metrics as sklearn
 
 from c3l_ray.benchmarks.answers import BenchmarkAnswer
 from c3l_ray.benchmarks.metrics import (
@@ -49,19 +48,26 @@ def test_the_five_figures_of_pope_are_those_computed_by_hand() -> None:
     }
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_readable_answers_have_the_figures_of_scikit_learn(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "accuracy", "precision", "recall", "f1"),
+    [
+        (0, 0.6, 0.6, 0.714286, 0.652174),
+        (1, 0.35, 0.434783, 0.434783, 0.434783),
+        (2, 0.475, 0.409091, 0.529412, 0.461538),
+        (3, 0.4, 0.4, 0.666667, 0.5),
+        (4, 0.4, 0.344828, 0.666667, 0.454545),
+    ],
+)
+def test_readable_answers_have_the_figures_of_scikit_learn(
+    seed: int, accuracy: float, precision: float, recall: float, f1: float
+) -> None:
+    """By version 1.9.1: each process that imports transformers imports it too where it is there."""
     rng = random.Random(seed)
     cases = [(rng.choice(["yes", "no"]), rng.choice(["yes", "no", "yes"])) for _ in range(40)]
-    labels, verdicts = zip(*cases, strict=True)
+    verdicts = [verdict for _, verdict in cases]
     items = group_items(make_answers([*cases]))["random"]
-    scores = {"pos_label": "yes"}
-    assert ACCURACY.measure(items) == pytest.approx(sklearn.accuracy_score(labels, verdicts))
-    assert PRECISION.measure(items) == pytest.approx(
-        sklearn.precision_score(labels, verdicts, **scores)
-    )
-    assert RECALL.measure(items) == pytest.approx(sklearn.recall_score(labels, verdicts, **scores))
-    assert F1.measure(items) == pytest.approx(sklearn.f1_score(labels, verdicts, **scores))
+    measured = [metric.measure(items) for metric in (ACCURACY, PRECISION, RECALL, F1)]
+    assert measured == pytest.approx([accuracy, precision, recall, f1], abs=1e-6)
     assert YES_SHARE.measure(items) == verdicts.count("yes") / len(verdicts)
 
 

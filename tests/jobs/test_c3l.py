@@ -10,7 +10,7 @@ from c3l_ray.runs.commit import read_manifests
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from c3l_ray.storage import Location
-from tests.jobs.commands import check_refusal, run_c3l
+from tests.jobs.commands import c3l_flags, call_job, check_refusal, run_job
 
 pytestmark = pytest.mark.timeout(3000)  # many processes, and perhaps two busy cores
 
@@ -28,14 +28,14 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: 
         (Location.connect(s3) / "in" / path.name).write(path.read_bytes())
     output = Location.connect(f"{s3}/out")
 
-    def run(*more: str) -> Any:
+    def make_flags(*more: str) -> list[str]:
         flags = (
             *("--turns-per-image", "3", "--objective", "answers", "--answers", "3"),
             *("--training.optim.steps", "2", "--training.no-verify"),
         )
-        return run_c3l(f"{s3}/in", output.address, *flags, *more)
+        return c3l_flags(f"{s3}/in", output.address, *flags, *more)
 
-    done = run()
+    done = run_job("c3l", *make_flags(), timeout_s=1400)
     assert done.returncode == 0, done.stderr + done.stdout
     report = read_report(output)
     assert list(report["stages"]) == ["round-0", "train-0", "round-1", "dataset"]
@@ -66,10 +66,11 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: 
     assert all(f">{name}<" in page for name in ("round-0", "round-1", "train-0"))
 
     # A round more begins from the model that the last left; what defines no stage may change.
-    again = run(
+    more = (
         *("--rounds", "2", "--by", "gain", "--training.optim.micro-batch", "2"),
         *("--tuning.activation-checkpointing", "on", "--training.progress.max-held-out", "3"),
     )
+    again = call_job("c3l", *make_flags(*more))
     assert again.returncode == 0, again.stderr + again.stdout
     assert again.stderr.count(" is done") == 3
     assert read_report(output / "round-1")["finished"] == second["finished"]
@@ -79,8 +80,11 @@ def test_images_become_a_dataset_and_what_is_done_stays_done(s3: str, tmp_path: 
     assert third["identity"]["model"] == training["model"]["tuned"] not in (initial, tuned)
     assert third["identity"]["scorer"] == initial
 
-    check_refusal(run("--turns-per-image", "4"), "turns_per_image")
-    check_refusal(run("--training.optim.seed", "1"), "train-0: belongs to origin")
+    for flags, message in (
+        (("--turns-per-image", "4"), "turns_per_image"),
+        (("--training.optim.seed", "1"), "train-0: belongs to origin"),
+    ):
+        check_refusal(call_job("c3l", *make_flags(*flags)), message)
 
 
 def count_rows(part: Location) -> int:

@@ -1,12 +1,12 @@
 """The jobs as a user starts them: processes, real models, exit statuses, and the summary's sums."""
 
 import json
+import os
 import shlex
 import shutil
-import subprocess
+import signal
 import tarfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,14 @@ from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from jobs.demo import read_photographs
 from tests.jobs.commands import (
+    call_job,
     check_refusal,
     generate_flags,
     read_records,
     read_report,
     run_job,
 )
+from tests.jobs.interrupted import begin_job, read_units_done
 
 
 class FinishedRun(NamedTuple):
@@ -35,15 +37,20 @@ class FinishedRun(NamedTuple):
     logged: str
 
 
-def generate(input_: Path, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return run_job("generate", *generate_flags(input_, output, *more))
-
-
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve good scenes, and every kind of bad image, in three shards."""
+    """Twelve good scenes, and every kind of bad image, in twelve shards.
+
+    The scenes are the first of each shard of the run that is interrupted, and two more.
+    """
     folder = tmp_path_factory.mktemp("mixed")
-    world.write_scenes(folder, num_scenes=12, scenes_per_shard=12)
+    for shard in range(10):
+        one = folder / "one"
+        world.write_scenes(
+            one, num_scenes=2 if shard < 2 else 1, scenes_per_shard=2, seed=5 * shard
+        )
+        (one / "scenes-00000.tar").rename(folder / f"scenes-{shard:05d}.tar")
+    one.rmdir()
     photograph = next(content for name, content in read_photographs() if name.endswith("jpg"))
     world.write_shard(
         folder / "bad.tar",
@@ -69,7 +76,7 @@ def read_first_png(path: Path) -> bytes:
 def finished(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A finished run over the mixed shards."""
     output = tmp_path_factory.mktemp("finished") / "run"
-    done = generate(mixed, output, "--max-failed-share", "0.3")
+    done = run_job("generate", *generate_flags(mixed, output, "--max-failed-share", "0.3"))
     assert done.returncode == 0, done.stderr
     return FinishedRun(output, done.stdout, done.stderr)
 
@@ -123,8 +130,8 @@ def test_the_same_command_again_skips_what_is_done_and_counts_all_that_failed(
 ) -> None:
     files = list((finished.output / "records").iterdir())
     before = {path: path.stat().st_mtime_ns for path in files}
-    again = generate(mixed, finished.output)
-    assert "3 units; 3 of these are done" in again.stderr
+    again = call_job("generate", *generate_flags(mixed, finished.output))
+    assert "12 units; 12 of these are done" in again.stderr
     files = list((finished.output / "records").iterdir())
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert read_report(finished.output)["images"] == 17
@@ -136,7 +143,8 @@ def test_another_origin_is_refused_and_nothing_is_touched(
     finished: FinishedRun, mixed: Path
 ) -> None:
     before = sorted(path.name for path in finished.output.rglob("*"))
-    refused = generate(mixed, finished.output, "--turns-per-image", "3")
+    flags = generate_flags(mixed, finished.output, "--turns-per-image", "3")
+    refused = call_job("generate", *flags)
     check_refusal(refused, "turns_per_image: 5 there, 3 now")
     assert sorted(path.name for path in finished.output.rglob("*")) == before
 
@@ -194,7 +202,7 @@ def test_failed_images_that_were_mended_are_healed_and_the_others_stay(
     contents = {**dict(members), "truncated.jpg": photograph}
     world.write_shard(tmp_path / "in" / "bad.tar", contents.items())
     flags = ("--retry-failed", "undecodable", "--max-failed-share", "0.2")
-    done = generate(tmp_path / "in", tmp_path / "run", *flags)
+    done = call_job("generate", *generate_flags(tmp_path / "in", tmp_path / "run", *flags))
     assert done.returncode == 0, done.stderr
     assert "1 of 4 failed images are healed" in done.stderr
     before = {record["key"]: record for record in read_records(finished.output)}
@@ -209,7 +217,7 @@ def test_failed_images_that_were_mended_are_healed_and_the_others_stay(
     editions = [
         manifest.edition for manifest in read_manifests(RunFolder.open(str(tmp_path / "run")))
     ]
-    assert sorted(editions) == [0, 0, 1]
+    assert sorted(editions) == [0] * 11 + [1]
 
 
 def check_scored_later(unscored: list[dict[str, Any]], scored: list[dict[str, Any]]) -> None:
@@ -239,12 +247,12 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
     clip = ("--clip.name", str(world.CLIP))
     unclipped = generate_flags(tmp_path / "in", tmp_path / "run", *flags)
     place = unclipped.index(clip[0])
-    done = run_job("generate", *unclipped[:place], *unclipped[place + 2 :])
+    done = call_job("generate", *unclipped[:place], *unclipped[place + 2 :])
     assert done.returncode == 0, done.stderr
     assert "starting generators: 1" in done.stderr and "starting scorers" not in done.stderr
     (command,) = [line for line in done.stdout.splitlines() if "  next  " in line]
     scoring = shlex.split(command.partition("python -m jobs.score ")[2])
-    scored = run_job("score", *scoring, *clip)
+    scored = call_job("score", *scoring, *clip)
     assert scored.returncode == 0, scored.stderr
     check_scored_later(read_records(tmp_path / "run"), read_records(tmp_path / "run-scored"))
     refused = run_job("select", "--input", str(tmp_path / "run"))
@@ -280,7 +288,8 @@ def test_vigc_corrects_its_turns_and_counts_what_that_took(tmp_path: Path) -> No
 def test_a_job_whose_hours_are_over_stops_with_a_status_of_its_own(
     mixed: Path, tmp_path: Path
 ) -> None:
-    stopped = generate(mixed, tmp_path / "run", "--max-hours", "0.0001")
+    flags = generate_flags(mixed, tmp_path / "run", "--max-hours", "0.0001")
+    stopped = run_job("generate", *flags)
     assert stopped.returncode == 5, stopped.stderr
     assert stopped.stderr.splitlines()[-1] == (
         "stopped by --max-hours 0.0001; run the same command again to go on from there"
@@ -288,37 +297,55 @@ def test_a_job_whose_hours_are_over_stops_with_a_status_of_its_own(
     assert "Traceback" not in stopped.stderr
 
 
-MakeFlags = Callable[[Path], list[str]]
-REFUSALS: dict[str, tuple[MakeFlags, str]] = {
-    "no flags": (lambda _: [], "required"),
-    "an unknown flag": (
-        lambda path: [*generate_flags(path, path / "run"), "--turnz", "3"],
-        "turnz",
-    ),
-    "a value of a wrong type": (
-        lambda path: generate_flags(path, path / "run", "--turns-per-image", "many"),
-        "--turns-per-image",
-    ),
-    "a value out of range": (
-        lambda path: generate_flags(path, path / "run", "--turns-per-image", "0"),
-        "--turns-per-image 0: must be at least 1",
-    ),
-    "an input that is not there": (
-        lambda path: generate_flags(path / "absent", path / "run"),
-        "absent: does not exist",
-    ),
-    "an empty input": (lambda path: generate_flags(path, path / "run"), "holds no .tar"),
-}
+def test_a_stopped_and_killed_run_resumes_and_ends_with_the_same_records(
+    finished: FinishedRun, tmp_path: Path
+) -> None:
+    """With its first unit committed it is stopped by SIGTERM, and then killed; nothing is twice.
 
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_bad_flags_are_refused_with_status_2_and_no_trace(case: str, tmp_path: Path) -> None:
-    make_flags, message = REFUSALS[case]
-    check_refusal(run_job("generate", *make_flags(tmp_path)), message)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_is_no_model_is_refused(mixed: Path, tmp_path: Path) -> None:
-    refused = generate(mixed, tmp_path / "run", "--model.name", str(tmp_path))
-    check_refusal(refused, f"--model.name {tmp_path}: not a model")
-    assert not (tmp_path / "run").exists()
+    The one that is stopped was to do the first images only, which end within a shard. An image of
+    each unit is in the run that nobody interrupted too, with the first half of its turns.
+    """
+    world.write_scenes(tmp_path / "in", num_scenes=50, scenes_per_shard=5)
+    more = ("--turns-per-image", "10")
+    output = tmp_path / "run"
+    flags = generate_flags(tmp_path / "in", output, *more)
+    with begin_job(output, *flags, "--limit", "23") as job:
+        job.terminate()
+        _, logged = job.communicate(timeout=120)
+    assert job.returncode == 143, logged
+    stopped = read_units_done(output)
+    report = read_report(output)
+    assert 0 < len(stopped) <= 5 and report["images"] == sum(
+        manifest.counts.images for manifest in read_manifests(RunFolder.open(str(output)))
+    )
+    assert logged.splitlines()[-1] == (
+        f"stopped by SIGTERM; {report['images']} of 23 images are committed in {output}; "
+        "run the same command again to go on from there"
+    )
+    assert "Traceback" not in logged and "SIGTERM received" not in logged
+    assert (report["state"], report["finished"]) == ("stopped", None)
+    with begin_job(output, *flags) as job:
+        os.killpg(job.pid, signal.SIGKILL)
+    done = read_units_done(output)
+    assert stopped < done and len(done) < 11
+    killed = read_report(output)
+    assert (killed["state"], killed["finished"]) == ("running", None)
+    again = run_job("generate", *flags)
+    assert again.returncode == 0, again.stderr
+    states = [command["state"] for command in read_report(tmp_path / "run")["commands"]]
+    assert states == ["stopped", "running", "finished"]
+    assert f"11 units; {len(done)} of these are done" in again.stderr
+    records = read_records(tmp_path / "run")
+    assert len({record["image_id"] for record in records}) == len(records) == 50
+    assert read_report(tmp_path / "run")["images"] == 50
+    texts, expected = (
+        {
+            (record["source"], record["image_id"], place): turn["reply"] or turn["answer"]
+            for record in of_run
+            for place, turn in enumerate(record["turns"])
+        }
+        for of_run in (records, read_records(finished.output))
+    )
+    common = texts.keys() & expected.keys()
+    assert len({source for source, _, _ in common}) == 10 and len(common) == 12 * 5
+    assert {place: texts[place] for place in common} == {place: expected[place] for place in common}

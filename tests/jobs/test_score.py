@@ -18,7 +18,14 @@ from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
 from c3l_ray.storage import Location
 from jobs.demo import read_photographs
-from tests.jobs.commands import check_refusal, read_records, read_report, run_job, score_flags
+from tests.jobs.commands import (
+    call_job,
+    check_refusal,
+    read_records,
+    read_report,
+    run_job,
+    score_flags,
+)
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "china.jpg")
 SAMPLES: list[dict[str, Any]] = [
@@ -197,11 +204,11 @@ def test_scored_turns_are_selected_and_exported(mix: Path, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("scored")
 def test_the_same_command_again_skips_what_is_done(mix: Path) -> None:
-    again = run_job("score", *mix_flags(mix))
+    again = call_job("score", *mix_flags(mix))
     assert again.returncode == 4, again.stderr
     assert "1 units; 1 of these are done" in again.stderr
     assert "2 of 5 images failed" in again.stderr
-    refused = run_job("score", *mix_flags(mix, "--layout.history", "no"))
+    refused = call_job("score", *mix_flags(mix, "--layout.history", "no"))
     assert refused.returncode == 2
     assert "layout.history: 'auto' there, 'no' now" in refused.stderr
 
@@ -212,7 +219,7 @@ def test_records_are_scored_anew_from_s3_to_s3(mix: Path, s3: str) -> None:
     location.fs.put(f"{mix / 'run'}/", f"{location.path}/run/", recursive=True)
     more = ("--scorer.baseline", "grey", "--max-failed-share", "0.4")
     flags = score_flags(f"{s3}/run", f"{s3}/anew", *more)
-    done = run_job("score", *flags)
+    done = call_job("score", *flags)
     assert done.returncode == 0, done.stderr
     assert "images   5: " in done.stdout
     anew = RunFolder.open(f"{s3}/anew")

@@ -57,14 +57,21 @@ def titled_table(
 
 
 def arm_table(found: Found, arms: Sequence[str], columns: Mapping[str, tuple[str, str]]) -> str:
+    """A row for each arm: its repetitions, and its measures in percent."""
+    (first, first_group), *_ = columns.values()
     return format_table(
         "tuned on",
-        list(columns),
+        ["seeds", *columns],
         {
             f"`{arm}`": [
-                percent(found, measure.format(arm), group) for measure, group in columns.values()
+                ", ".join(map(str, found[first.format(arm), first_group].seeds)),
+                *(
+                    percent(found, measure.format(arm), group)
+                    for measure, group in columns.values()
+                ),
             ]
             for arm in arms
+            if (first.format(arm), first_group) in found
         },
     )
 

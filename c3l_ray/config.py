@@ -70,11 +70,11 @@ class RecordsConfig(ABC):
     """Do only the first images, for a trial; the same command without it goes on from there."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
     """Do failed images of the output again: for these reasons, or for any where none is named."""
-    max_hours: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    max_hours: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Hours after which this command stops as at SIGTERM; the same one goes on for as many more."""
-    max_price: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    max_price: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of this command, at which it stops likewise: its hours times its GPUs, or nodes."""
-    price_per_hour: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    price_per_hour: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of a GPU for an hour, in any currency; of a node where the job uses no GPU."""
     verbose: bool = False
     """Show Ray's own progress bars and messages."""

@@ -4,6 +4,7 @@ A job's whole config is checked when it is made (`ranges.check_config`), before 
 Which of its fields define a row's content is said in `identity`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
@@ -137,6 +138,9 @@ class Pools(ScorerPool):
     """GPUs of each (default: --model.tensor-parallel, or 0.7 where there is one GPU in all)."""
 
 
+FINITE = Range(above=0, below=math.inf)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordsConfig(ABC):
     """What every job takes that writes records of scored turns."""
@@ -167,11 +171,11 @@ class RecordsConfig(ABC):
     """Do only the first images, for a trial; the same command without it goes on from there."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
     """Do failed images of the output again: for these reasons, or for any where none is named."""
-    max_hours: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    max_hours: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Hours after which this command stops as at SIGTERM; the same one goes on for as many more."""
-    max_price: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    max_price: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of this command, at which it stops likewise: its hours times its GPUs, or nodes."""
-    price_per_hour: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
+    price_per_hour: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of a GPU for an hour, in any currency; of a node where the job uses no GPU."""
     verbose: bool = False
     """Show Ray's own progress bars and messages."""

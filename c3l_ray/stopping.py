@@ -19,6 +19,8 @@ GRACE_S = 25.0
 """Kubernetes kills a process 30 s after its SIGTERM; the rest is for the report and the end."""
 FOLLOWING = "follows work on the cluster"
 """Name of the thread that does, while the main thread waits for a signal."""
+LONGEST_S = 1e9
+"""Thirty years: what is bounded by more is not."""
 SAME_SIGNAL_S = 0.3
 """A signal that comes again so soon is the same one: `timeout`, for one, sends it to the process
 and then to its group."""
@@ -74,7 +76,8 @@ def bound_time(seconds: float, flag: str) -> None:
     _Noted.bound = seconds, flag
     signal.signal(signal.SIGALRM, _note)
     left = _Noted.began_s + seconds - time.monotonic()
-    signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6))  # 0 would be no alarm at all
+    # 0 would be no alarm at all, and no clock counts for ever.
+    signal.setitimer(signal.ITIMER_REAL, min(max(left, 1e-6), LONGEST_S))
 
 
 @contextmanager

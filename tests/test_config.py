@@ -35,6 +35,10 @@ from tests.examples import MakeConfig
         ({"turns_per_image": 0}, "--turns-per-image 0"),
         ({"max_pixels": 0}, "--max-pixels 0"),
         ({"max_failed_share": 2.0}, "--max-failed-share 2.0"),
+        ({"max_hours": 0.0}, "--max-hours 0.0"),
+        ({"max_hours": float("inf")}, "--max-hours inf"),
+        ({"max_price": -1.0, "price_per_hour": 1.0}, "--max-price -1.0"),
+        ({"price_per_hour": float("nan")}, "--price-per-hour nan"),
     ],
 )
 def test_a_wrong_value_names_its_flag(

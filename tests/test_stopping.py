@@ -79,7 +79,9 @@ def test_a_process_whose_time_is_up_stops_as_by_a_signal() -> None:
 def test_time_is_counted_from_the_begin_of_the_process() -> None:
     with pytest.raises(Stopped, match="--max-hours"), stopping.handled():
         time.sleep(0.3)
-        stopping.bound_time(0.2, "--max-hours 0.1")
+        stopping.bound_time(100, "--max-hours 0.03")
+        assert 90 < signal.getitimer(signal.ITIMER_REAL)[0] <= 99.7
+        stopping.bound_time(0.2, "--max-hours 0.0001")  # is over already
         time.sleep(5)
 
 
@@ -98,6 +100,12 @@ def test_a_process_that_a_signal_has_stopped_does_not_run_out_of_time() -> None:
         stopping.bound_time(0.1, "--max-hours 1")
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.3)
+
+
+def test_a_bound_of_ages_is_none() -> None:
+    with stopping.handled():
+        stopping.bound_time(3600 * 1e300, "--max-hours 1e+300")
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 1e8
 
 
 def test_time_cannot_be_bound_where_nobody_handles_its_end() -> None:

@@ -4,6 +4,7 @@ A job's whole config is checked when it is made (`ranges.check_config`), before 
 Which of its fields define a row's content is said in `identity`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ INSTRUCTIONS: dict[Method, dict[str, tuple[str, ...]]] = {
     "c3l": c3l.INSTRUCTIONS,
     "vigc": vigc.INSTRUCTIONS,
 }
+FINITE = Range(above=0, below=math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)

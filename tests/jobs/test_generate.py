@@ -163,7 +163,7 @@ def test_a_plan_counts_what_the_run_did_and_runs_a_sample_of_it(
     plan = json.loads(done.stdout)
     report = read_report(finished.output)
     assert plan["images"] == {"value": 17, "low": 17, "high": 17} and report["images"] == 17
-    assert (plan["shards"], plan["damaged_shards"]) == (4, 1)
+    assert (plan["shards"], plan["damaged_shards"]) == (13, 1)
     assert plan["damage"].startswith("broken.tar at byte")
     assert plan["sampled_images"] == 12 and "damaged_shard" not in plan["sampled_failures"]
     assert plan["turns"]["low"] <= report["turns"] <= plan["turns"]["high"]

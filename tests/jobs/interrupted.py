@@ -29,6 +29,7 @@ def begin_job(output: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     ) as job:
         deadline = time.monotonic() + 240
         while read_units_done(output) == before:
-            assert job.poll() is None and time.monotonic() < deadline
+            assert job.poll() is None, job.communicate()[1]
+            assert time.monotonic() < deadline, "no unit was committed"
             time.sleep(0.05)
         yield job

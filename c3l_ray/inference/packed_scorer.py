@@ -110,8 +110,9 @@ class PackedScorer:
         unpacked: list[int] = []
         for groups, inputs in make_ahead(self._make_batches(turns, unpacked)):
             evidence.update(self._measure_batch(groups, inputs))
-        plain = self.plain_scorer.measure([turns[i] for i in unpacked])
-        evidence.update(zip(unpacked, plain, strict=True))
+        if unpacked:
+            plain = self.plain_scorer.measure([turns[i] for i in unpacked])
+            evidence.update(zip(unpacked, plain, strict=True))
         return [evidence[i] for i in range(len(turns))]
 
     def _make_batches(

@@ -138,7 +138,13 @@ def _look_at(entry: os.DirEntry[str]) -> InputFile | os.stat_result | None:
 def _find_files(location: Location) -> tuple[list[InputFile], list[str]]:
     """Every file under a folder, in the order of their names; and the circles, as in Listing."""
     if not location.is_local:
-        files = [_make_file(info) for info in _find_on_s3(location) if info["type"] == "file"]
+        infos = _find_on_s3(location)
+        files = [
+            _make_file(info)
+            for info in infos
+            # A folder that a console made is an object of its own, whose name ends with a slash.
+            if info["type"] == "file" and not _is_folder_mark(str(info["name"]), location.path)
+        ]
         return sorted(files, key=lambda file: file.path), []
     circles: list[str] = []
     files = [file for _, inner in _walk_folders(location.path, circles) for file in inner]
@@ -155,11 +161,11 @@ def _find_on_s3(location: Location) -> list[dict[str, object]]:
     if len(folders) > MAX_LISTED_ALONE:  # most would be requests of a few names
         return list(location.fs.find(location.path, detail=True).values())
     inner = map_at_once(lambda folder: location.fs.find(folder, detail=True), folders)
-    return [
-        # A folder that was made with a name of its own is listed as its own content.
-        *(info for info in infos if str(info["name"]).rstrip("/") != location.path),
-        *(info for of_folder in inner for info in of_folder.values()),
-    ]
+    return [*infos, *(info for of_folder in inner for info in of_folder.values())]
+
+
+def _is_folder_mark(name: str, folder: str) -> bool:
+    return name.endswith("/") or name == folder
 
 
 def _walk_folders(top: str, circles: list[str]) -> Iterator[tuple[str, list[InputFile]]]:

@@ -115,7 +115,6 @@ def test_a_seed_gives_the_same_reply_whoever_is_in_the_batch(
     assert (
         length > len(prompt_ids) and engine.load.prompt_tokens == first.prompt_tokens + 16 * length
     )
-    assert 0 < engine.load.cached_tokens - first.cached_tokens < 16 * length
     assert engine.load.requests == first.requests == 0
 
 

@@ -268,10 +268,14 @@ def test_a_folder_that_cannot_be_removed_is_named(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(_: Location, *, recursive: bool) -> None:
-        raise PermissionError(13, "Permission denied")
+    remove = Location.remove
 
-    monkeypatch.setattr(Location, "remove", refuse)
+    def refuse_folders(location: Location, *, recursive: bool = False) -> None:
+        if recursive:
+            raise PermissionError(13, "Permission denied")
+        remove(location)
+
+    monkeypatch.setattr(Location, "remove", refuse_folders)
     assert plan_generation(plan_config()).images.value == 12
     assert f"{given['scratch']} could not be removed" in caplog.text
 

@@ -152,8 +152,7 @@ def with_one_of_each(config: Generating) -> Generating:
     Raises:
         PreflightError: as in `with_gpu_shares`.
     """
-    one_scorer = 1 if config.is_scored else 0
-    alone = dataclasses.replace(choose_pools(config), generators=1, scorers=one_scorer)
+    alone = dataclasses.replace(choose_pools(config), generators=1, scorers=1)
     if alone.gpus > _count_gpus():  # as where a larger cluster is asked for than there is
         pools = dataclasses.replace(config.pools, generators=1, scorers=1)
         alone = choose_pools(dataclasses.replace(config, pools=pools))

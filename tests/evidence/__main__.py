@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     missing = write_report(workplace, stages, failures, folder)
     print(f"{len(stages) - len(missing)} of {len(stages)} stages are done; see {folder}/README.md")
     for stage in missing:
-        print(f"  missing  {stage.name}: {stage.obstacle or failures.get(stage.name, 'not run')}")
+        print(f"  missing  {stage.name}: {failures.get(stage.name, 'not run')}")
     if failures:
         raise C3LError(f"{len(failures)} stages failed; run the same command again")
 

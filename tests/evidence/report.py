@@ -154,7 +154,7 @@ def _describe_stages(
     if missing:
         reasons: dict[str, list[str]] = {}
         for stage in missing:
-            reason = failures.get(stage.name, stage.obstacle) or "not run yet"
+            reason = failures.get(stage.name, "not run yet")
             key = f"{stage.question}, {stage.arm}"
             seeds = reasons.setdefault(f"{key} | {reason.splitlines()[0]}", [])
             seeds.append(str(stage.seed))

@@ -31,7 +31,6 @@ class Stage:
         settings: what defines the result, beside the code; as JSON.
         run: makes the result in a folder of its own; None where it cannot be run.
         needs: stages whose results it reads.
-        obstacle: why it cannot be run.
         budget_s: seconds that it may take on two free cores, at full scale.
     """
 
@@ -41,7 +40,6 @@ class Stage:
     settings: Mapping[str, Any]
     run: Callable[[Path], dict[str, Any]] | None
     needs: tuple["Stage", ...] = ()
-    obstacle: str = ""
     budget_s: float = 0.0
 
     @property

@@ -15,7 +15,9 @@ Export = Literal["conversations", "preference"]
 LlavaExport = Literal["none", "json", "images"]
 
 DEFAULT_TOP = 0.1
-BLIND_TO_GAIN = frozenset({"random", "clip", "image_logprob", "min_logprob", "text_logprob"})
+BLIND_TO_GAIN = frozenset(
+    {"random", "clip", "image_logprob", "min_logprob", "text_logprob", "posed_logprob"}
+)
 """What turns are ranked by without comparing an answer with and without its image."""
 
 SHARE_OR_COUNT = "must be a share below 1 or a whole number of turns"

@@ -10,7 +10,7 @@ A function of the stored scores, applied when training reads them, and never sto
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from c3l_ray.flags import optional
 from c3l_ray.methods.ranking import uniform_from
@@ -34,7 +34,7 @@ class AnswerRules:
     """Which answers to a question are its best and its worst."""
 
     by: RankedBy = "grounding"
-    """Score whose best and worst answers to a question are learnt; random is the control."""
+    """Score whose best and worst answers to a question are learnt; random draws both."""
     drafts: bool = False
     """Take a corrected turn's draft as one of the answers to its question too."""
     min_spread: Annotated[float, Range(min=0)] = 0.0
@@ -66,7 +66,8 @@ def choose_pair(
     """The best and the worst answer to a turn's question, or why the turn is not learnt.
 
     Equal texts are one candidate, that of the first: the turn's answer, its draft, its alternatives
-    in their order. Of equal scores the first is the better one.
+    in their order. Of equal scores the first is the better one. For `random` both are drawn, one
+    after the other, each text as often as the model wrote it.
 
     Args:
         turn: that is ok, with `answer`, `alternatives`, the score, and for drafts `draft`.
@@ -78,7 +79,11 @@ def choose_pair(
         return "no_alternatives"
     if len(candidates) == 1:
         return "answers_agree"
-    values = {answer: value for answer, value in candidates.items() if value is not None}
+    values = {
+        answer: candidate.value
+        for answer, candidate in candidates.items()
+        if candidate.value is not None
+    }
     if len(values) < 2:
         return "unscored_answers"
     spread = max(values.values()) - min(values.values())
@@ -86,29 +91,44 @@ def choose_pair(
         return "small_spread"
     if rules.max_spread is not None and spread > rules.max_spread:
         return "large_spread"
-    if rules.by == "random":
-        values = {answer: uniform_from(f"best {drawn_from} {answer}") for answer in values}
     answers: Sequence[str] = list(values)
+    if rules.by == "random":
+        # The largest keys are a weighted draw without replacement (Efraimidis & Spirakis 2006).
+        keys = {
+            answer: uniform_from(f"best {drawn_from} {answer}") ** (1 / candidates[answer].count)
+            for answer in answers
+        }
+        best, worst = sorted(answers, key=lambda answer: -keys[answer])[:2]
+        return AnswerPair(best=best, worst=worst)
     best = max(answers, key=lambda answer: values[answer])
     worst = min(reversed(answers), key=lambda answer: values[answer])
     return AnswerPair(best=best, worst=worst)
 
 
-def _list_candidates(turn: Turn, rules: AnswerRules) -> dict[str, float | None]:
-    """The distinct answers to a turn's question, and the value of each, higher being better."""
+class _Candidate(NamedTuple):
+    """How often the model wrote an answer, and its value, higher being better."""
+
+    count: int
+    value: float | None
+
+
+def _list_candidates(turn: Turn, rules: AnswerRules) -> dict[str, _Candidate]:
+    """The distinct answers to a turn's question."""
     own_answer = turn["answer"]
     assert own_answer is not None, "a turn that is ok has an answer"
-    listed = [(own_answer, turn["scores"])]
+    listed = [(own_answer, 1, turn["scores"])]
     if rules.drafts and turn["draft"]:
-        listed.append((turn["draft"], turn["draft_scores"]))
+        listed.append((turn["draft"], 1, turn["draft_scores"]))
     listed += [
-        (alternative["answer"], alternative["scores"])
+        (alternative["answer"], alternative["num_samples"], alternative["scores"])
         for alternative in turn["alternatives"] or []
         if alternative["status"] == "ok"
     ]
-    values = values_of_answers([scores for _, scores in listed], rules.score)
-    candidates: dict[str, float | None] = {}
-    for (answer, _), value in zip(listed, values, strict=True):
-        if candidates.get(answer) is None:
-            candidates[answer] = value
+    values = values_of_answers([scores for _, _, scores in listed], rules.score)
+    candidates: dict[str, _Candidate] = {}
+    for (answer, count, _), value in zip(listed, values, strict=True):
+        before = candidates.get(answer, _Candidate(0, None))
+        candidates[answer] = _Candidate(
+            before.count + count, value if before.value is None else before.value
+        )
     return candidates

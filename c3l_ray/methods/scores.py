@@ -170,6 +170,11 @@ def value_of(scores: Mapping[str, Any] | None, name: str) -> float | None:
     return -float(score) if name in LOWER_IS_BETTER else float(score)
 
 
+def columns_of_answers(name: RankedBy) -> tuple[RankedBy, ...]:
+    """The scores that `values_of_answers` reads for one of them."""
+    return (name, "posed_logprob") if name == "grounding" else (name,)
+
+
 def values_of_answers(scores: Sequence[Mapping[str, Any] | None], name: str) -> list[float | None]:
     """A score of several answers to one question, as values of one measure.
 

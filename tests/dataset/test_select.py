@@ -71,7 +71,11 @@ def test_turns_that_the_image_refutes_are_left_out_and_counted(write_run: WriteR
 
 
 @pytest.mark.parametrize(
-    "by", ["random", "clip", "image_logprob", "min_logprob", "text_logprob", "gain", "visual_ifd"]
+    "by",
+    [
+        *("random", "clip", "image_logprob", "min_logprob", "text_logprob", "posed_logprob"),
+        *("gain", "visual_ifd"),
+    ],
 )
 def test_a_control_ranks_what_the_image_refutes_too(write_run: WriteRun, by: Any) -> None:
     path = write_run([[make_turn(0.9, gain=-0.1), make_turn(0.8), make_turn(0.7, gain=-3.0)]])

@@ -170,7 +170,7 @@ def _summarize_answers(world: str, turns: Sequence[Row], clusters: Clusters) -> 
         group = f"{world}, within question"
         return measure_rows(QUESTION, name, group, rows, statistic, clusters)
 
-    yield measure("true of an answer at random", asked, mean_of(_share_true))
+    yield measure("true of a distinct answer at random", asked, mean_of(_share_true))
     yield measure("some answer true", asked, mean_of(lambda row: _share_true(row) > 0))
     for score in SCORES:
         scored = [row for row in asked if all(score in a["scores"] for a in row["answers"])]

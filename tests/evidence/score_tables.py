@@ -96,7 +96,7 @@ def format_score_tables(found: Found) -> list[str]:
     group = f"{world}, within question"
     if ("some answer true", group) in found:
         chosen = {
-            "an answer at random": "true of an answer at random",
+            "a distinct answer at random": "true of a distinct answer at random",
             **{f"the best by `{score}`": f"true of the best by {score}" for score in SCORES},
             "some answer": "some answer true",
         }

@@ -59,8 +59,12 @@ class Student:
 
 
 def top_tenth(by: str, *flags: str) -> tuple[str, ...]:
-    """The flags that select the best tenth by a score, and nothing by another."""
-    return ("--top", "0.1", "--by", by, *flags)
+    """The flags that select the best tenth by a score, and nothing by another.
+
+    The guard of the gain is off for all: some scores have it by default and some have not, and what
+    it leaves out is no merit of the score.
+    """
+    return ("--top", "0.1", "--by", by, "--no-require-gain", *flags)
 
 
 STUDENTS = (
@@ -68,7 +72,7 @@ STUDENTS = (
     Student(
         name="all",
         description="all scored turns",
-        selection=("--by", "image_logprob", "--at-least", "-1000"),
+        selection=("--by", "image_logprob", "--at-least", "-1000", "--no-require-gain"),
     ),
     Student(name=RANDOM, description="a tenth at random", selection=top_tenth("random")),
     Student(name="i2c", description="the top tenth by `i2c`", selection=top_tenth("i2c")),

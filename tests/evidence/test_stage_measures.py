@@ -113,7 +113,9 @@ def test_areas_are_over_turns_and_within_a_question_over_its_answers(tmp_path: P
     assert found["area of grounding", group].interval.estimate == 1.0
     assert found["true of the best by visual_ifd", group].interval.estimate == 0.0
     assert found["true of the best by grounding", group].interval.estimate == 1.0
-    assert found["true of an answer at random", group].interval.estimate == pytest.approx(1 / 3)
+    assert found["true of a distinct answer at random", group].interval.estimate == pytest.approx(
+        1 / 3
+    )
     assert found["area of visual_ifd", "unbiased, all turns"].seeds == (0,)
 
 

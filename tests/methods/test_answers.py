@@ -129,6 +129,21 @@ def test_random_is_drawn_from_the_turn_and_knows_no_score() -> None:
     assert len(counts) == 6 and all(70 < count < 135 for count in counts.values())
 
 
+def test_random_draws_a_text_as_often_as_the_model_wrote_it() -> None:
+    turn = make_turn(1.0, ("own", 1.0), ("a", 0.0), ("b", -1.0))
+    assert turn["alternatives"]
+    turn["alternatives"][1]["num_samples"] = 5
+    rules = AnswerRules(by="random")
+    pairs = [choose_pair(turn, rules, drawn_from=f"image {number}") for number in range(800)]
+    best = Counter(pair.best for pair in pairs if isinstance(pair, AnswerPair))
+    assert best["own"] == pytest.approx(200, abs=45)  # its own and one sample, of eight
+    assert best["a"] == pytest.approx(500, abs=50) and best["b"] == pytest.approx(100, abs=35)
+    after_a = Counter(
+        pair.worst for pair in pairs if isinstance(pair, AnswerPair) and pair.best == "a"
+    )
+    assert after_a["own"] > 1.5 * after_a["b"]
+
+
 def test_a_spread_that_no_turn_can_have_is_refused() -> None:
     with pytest.raises(PreflightError, match=r"--max-spread 1\.0: must be at least the smallest"):
         check_config(AnswerRules(min_spread=2.0, max_spread=1.0))

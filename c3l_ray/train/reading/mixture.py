@@ -99,15 +99,13 @@ def plan_draws(
         first_draw = number * steps_per_window * batch_size
         starts = count_draws(first_draw, set_shares)
         ends = count_draws(first_draw + steps_per_window * batch_size, set_shares)
-        turns = np.concatenate(
-            [
-                walk.take_turns(start, end)
-                for walk, start, end in zip(walks, starts, ends, strict=True)
-            ]
-        )
         rng = np.random.default_rng([schedule.seed, number])
-        draw_numbers = rng.integers(DRAW_RANGE, size=(len(turns), 1))
-        draws = rng.permutation(np.concatenate([turns, draw_numbers], axis=1))
+        set_of_draw = rng.permutation(np.repeat(np.arange(len(walks)), np.subtract(ends, starts)))
+        draws = np.empty((steps_per_window * batch_size, 4), dtype=np.int64)
+        for set_number, walk in enumerate(walks):
+            turns = walk.take_turns(starts[set_number], ends[set_number], rng)
+            draws[set_of_draw == set_number, :3] = turns
+        draws[:, 3] = rng.integers(DRAW_RANGE, size=len(draws))
         steps = draws.reshape(steps_per_window, batch_size, 4)[step_in_window:]
         steps = steps[: schedule.num_steps - step]
         yield Window(first_step=step, rows=steps)
@@ -123,12 +121,16 @@ class _SetWalk:
         # A long pass is walked by many windows.
         self._last_pass: tuple[int, TurnIndices] | None = None
 
-    def take_turns(self, start: int, end: int) -> TurnIndices:
-        """Those at the positions [start, end) of the walk, [end - start, 3]."""
+    def take_turns(self, start: int, end: int, rng: np.random.Generator) -> TurnIndices:
+        """Those at the positions [start, end) of the walk, [end - start, 3], files mixed.
+
+        Passes stay one after the other, so that no turn comes again before all others have come.
+        """
         size, pieces = len(self._turns), [self._turns[:0]]
         for number in range(start // size, -(-end // size)):
             first = number * size
-            pieces.append(self._shuffle_pass(number)[max(0, start - first) : end - first])
+            piece = self._shuffle_pass(number)[max(0, start - first) : end - first]
+            pieces.append(rng.permutation(piece))
         return np.concatenate(pieces)
 
     def _shuffle_pass(self, number: int) -> TurnIndices:

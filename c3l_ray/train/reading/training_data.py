@@ -12,7 +12,7 @@ from c3l_ray.methods import c3l
 from c3l_ray.methods.answers import LEFT_OUT_REASONS, AnswerPair
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import ScoreQuantiles
-from c3l_ray.methods.scores import RankedBy
+from c3l_ray.methods.scores import RankedBy, columns_of_answers
 from c3l_ray.schema import FOLLOW_UP, GIVEN, Record
 from c3l_ray.train.reading import examples, scan
 from c3l_ray.train.reading.answer_pairs import find_pairs
@@ -193,14 +193,16 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
         num_left_out += not sets
         return sets
 
-    score = config.answers.score
+    scores = columns_of_answers(config.answers.score)
     alternative = "alternatives.list.element"
     records = source.read_columns(
         ("image_id", "status", "meta"),
         (
-            *("kind", "status", "question", "answer", f"scores.{score}"),
-            *("draft", f"draft_scores.{score}"),
-            *(f"{alternative}.{name}" for name in ("answer", "status", f"scores.{score}")),
+            *("kind", "status", "question", "answer", "draft"),
+            *(f"{alternative}.{name}" for name in ("answer", "status", "num_samples")),
+            *(f"scores.{score}" for score in scores),
+            *(f"draft_scores.{score}" for score in scores),
+            *(f"{alternative}.scores.{score}" for score in scores),
         ),
     )
     turns, held_out = scan.find_turns_by_set(

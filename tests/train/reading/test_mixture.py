@@ -128,6 +128,24 @@ def test_a_small_set_comes_again_in_fresh_permutations_and_a_big_one_is_cut() ->
     assert steps != list_steps(make_sets(), shuffle_window=4, seed=4)
 
 
+@pytest.mark.parametrize("sizes", [(500,), (1500,), (100,), (37, 90)])
+def test_an_epoch_has_each_turn_once(sizes: tuple[int, ...]) -> None:
+    """Also where a window holds several passes, and where a run ends within a window."""
+    draws = list_steps(
+        make_sets(sizes),
+        "size",
+        batch_size=4,
+        shuffle_window=1024,
+        num_steps=-(-sum(sizes) // 4),
+    )
+    for number, size in enumerate(sizes):
+        turns = turns_of_set(draws, number)
+        passes = [Counter(turns[first : first + size]) for first in range(0, len(turns), size)]
+        assert all(set(times.values()) == {1} for times in passes)
+        if len(sizes) == 1:
+            assert set(passes[0]) == {turn[:2] for turn in turns} and len(passes[0]) == size
+
+
 def test_the_second_pass_begins_with_what_the_first_left() -> None:
     steps = list_steps(make_sets((20,)), num_steps=10)  # two passes of 20, over five windows of 8
     assert set(Counter(turns_of_set(steps, 0)).values()) == {2}

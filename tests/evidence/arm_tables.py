@@ -12,6 +12,7 @@ from tests.evidence.tables import (
     percent,
     titled_table,
 )
+from tests.evidence.tuning_measures import BETWEEN_ARMS
 from tests.evidence.tuning_stage import ARMS, UNTUNED
 from tests.evidence.worlds import WORLDS
 
@@ -65,18 +66,46 @@ def format_tuning_tables(found: Found) -> list[str]:
             "tuned on",
             [
                 *("distinct questions", "forms of question"),
-                *("things described, %", "false sentences a description"),
+                *("things described, %", "less none"),
+                *("false sentences a description", "less none"),
             ],
             {
                 f"`{arm.name}`": [
                     number(found, f"distinct questions, {arm.name}", own, digits=0),
                     number(found, f"forms of question, {arm.name}", own, digits=1),
                     percent(found, f"things described, {arm.name}", f"{own}, detail"),
+                    percent(
+                        *(found, f"things described, {arm.name} less {UNTUNED}", f"{own}, detail")
+                    ),
                     number(
                         *(found, f"false sentences a description, {arm.name}", f"{own}, detail")
                     ),
+                    number(
+                        found,
+                        f"false sentences a description, {arm.name} less {UNTUNED}",
+                        f"{own}, detail",
+                    ),
                 ]
                 for arm in arms
+            },
+        ),
+        "Arms less each other, true in points, over the repetitions that both have:",
+        format_table(
+            "arm less another",
+            ["seeds", "own turns", "T 0.7", "greedy"],
+            {
+                f"`{arm}` less `{other}`": [
+                    ", ".join(map(str, found[f"true, {arm} less {other}", own].seeds)),
+                    *(
+                        percent(found, f"true, {arm} less {other}", group)
+                        for group in (
+                            *(own, "unbiased, fixed questions, T 0.7"),
+                            "unbiased, fixed questions, greedy",
+                        )
+                    ),
+                ]
+                for arm, other in BETWEEN_ARMS
+                if (f"true, {arm} less {other}", own) in found
             },
         ),
         "By kind, own turns true on unbiased scenes, in percent:",

@@ -45,12 +45,15 @@ python -m tests.evidence --scale small --output runs/evidence-small
 ```
 
 A question is answered by arms: ways to score, tune or select that are measured alike. A repetition
-(`--seeds`) of an arm has scenes, sampling and training of its own. A number in brackets is the
-95 % interval of a bootstrap that draws whole scenes of all repetitions; of a difference, the same
-scenes on both sides. It does not hold what another training of the same arm would change: compare
-the repetitions for that. A turn whose truth is unknown counts as not true, and takes no part in an
-area under the curve. An interrupted command goes on where it was: run it again. Results of other
-settings, or of a version that computes otherwise, are made anew."""
+(`--seeds`) of an arm has scenes, sampling and training of its own. A number in brackets is the 95 %
+interval of a bootstrap that draws whole scenes of all repetitions; of a difference, the same scenes
+on both sides. It does not hold what another training of the same arm would change: compare the
+repetitions for that. Of the many intervals on this page one in twenty misses by chance. An arm with
+fewer repetitions than the untuned model is compared with it on its own; its other columns are not.
+A turn whose truth is unknown counts as not true, as one that cannot be read or repeats another
+does, and takes no part in an area under the curve. Draws in which an area is not defined, since no
+turn is false, are left out of its interval. An interrupted command goes on where it was: run it
+again. Results of other settings, or of a version that computes otherwise, are made anew."""
 
 
 def write_report(

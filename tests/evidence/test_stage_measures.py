@@ -180,18 +180,25 @@ def test_an_arm_is_compared_with_the_untuned_model_on_the_same_scenes() -> None:
         make_result("tuning", "none", untuned),
         make_result("tuning", "none", untuned, seed=1),
         make_result("tuning", "c3l_i2c", tuned),
+        make_result("tuning", "answers_best", untuned),
+        make_result("tuning", "answers_best", untuned, seed=1),
+        make_result("tuning", "pairs_best", tuned),
     ]
     found = by_name(summarize_tuning(results))
     own, group = "unbiased, own turns", "unbiased, fixed questions, T 0.7"
     assert found["true, none", own].interval.estimate == 0.5
     assert found["true, none", own].seeds == (0, 1)
-    assert found["true, c3l_i2c", own].interval.estimate == 0.75
-    assert found["true, c3l_i2c less none", own].interval.estimate == 0.25
+    # A turn that cannot be read is not true.
+    assert found["true, c3l_i2c", own].interval.estimate == 0.6
+    assert found["true, c3l_i2c less none", own].interval.estimate == pytest.approx(0.1)
     assert found["true, c3l_i2c less none", own].seeds == (0,)  # not of repetition 1
     assert found["readable, c3l_i2c", own].interval.estimate == 0.8
     assert found["true, c3l_i2c less none", group].interval.estimate == 0.25
     greedy = found["true, c3l_i2c", "unbiased, fixed questions, greedy"]
     assert greedy.interval.estimate == 0.0  # an answer that is cut is not true
+    between = found["true, pairs_best less answers_best", group]
+    assert between.interval.estimate == 0.25 and between.seeds == (0,)
+    assert ("true, pairs_best less pairs_random", group) not in found
     assert json.dumps([measure.to_json() for measure in found.values()], allow_nan=False)
 
 

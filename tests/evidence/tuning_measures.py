@@ -28,6 +28,16 @@ from tests.evidence.worlds import WORLDS
 Sides = tuple[list[Row], list[Row]]
 """The rows of an arm, and those of the untuned model."""
 
+BETWEEN_ARMS = (
+    ("pairs_best", "answers_best"),
+    ("answers_two_rounds", "answers_best"),
+    ("answers_best", "answers_confidence"),
+    ("answers_best", "answers_random"),
+    ("pairs_best", "pairs_random"),
+    ("answers_true", "answers_best"),
+)
+"""Arms that are compared with each other, the second taken from the first."""
+
 
 def summarize_tuning(results: Sequence[StageResult]) -> list[Measure]:
     """The measures of every arm that was run, over the repetitions that it has."""
@@ -41,7 +51,42 @@ def summarize_tuning(results: Sequence[StageResult]) -> list[Measure]:
         seeds = {result.stage.seed for result in of_arm}
         untuned = [result for result in by_arm[UNTUNED] if result.stage.seed in seeds]
         measures += _summarize_arm(arm, of_arm, untuned)
+    for arm, other in BETWEEN_ARMS:
+        seeds = {result.stage.seed for result in by_arm[arm]} & {
+            result.stage.seed for result in by_arm[other]
+        }
+        sides = [
+            [result for result in by_arm[name] if result.stage.seed in seeds]
+            for name in (arm, other)
+        ]
+        if seeds:
+            measures += _compare_arms(arm, sides[0], other, sides[1])
     return measures
+
+
+def _compare_arms(
+    arm: str, results: Sequence[StageResult], other: str, of_other: Sequence[StageResult]
+) -> Iterator[Measure]:
+    """What an arm is truer by than another, on the same unbiased scenes."""
+    for part, greedy, group in (
+        ("own", None, "unbiased, own turns"),
+        ("fixed", False, "unbiased, fixed questions, T 0.7"),
+        ("fixed", True, "unbiased, fixed questions, greedy"),
+    ):
+        rows, before = (
+            [
+                row
+                for row in pool_rows(side, part)
+                if row["world"] == "unbiased" and row.get("greedy") == greedy
+            ]
+            for side in (results, of_other)
+        )
+        yield measure_rows(
+            *(QUESTION, f"true, {arm} less {other}", group),
+            mark_sides(before, rows),
+            difference_of(share_of(_is_true)),
+            draw_scenes([*rows, *before]),
+        )
 
 
 def _summarize_arm(
@@ -56,7 +101,7 @@ def _summarize_arm(
         clusters = draw_scenes([*of_world[0], *of_world[1]])
         usable = _keep(of_world, _is_usable)
         group = f"{world}, own turns"
-        yield from _compare(arm, group, "true", usable, _is_true, clusters)
+        yield from _compare(arm, group, "true", of_world, _is_true, clusters)
         yield from _compare(arm, group, "readable", of_world, _is_readable, clusters)
         for is_greedy, decoding in ((False, "T 0.7"), (True, "greedy")):
             answers = _keep(
@@ -147,8 +192,10 @@ def _is_usable(row: Row) -> bool:
 
 
 def _is_true(row: Row) -> bool:
-    """Unknown and unreadable answers count as not true."""
-    return bool(row["truth"] == TRUE and row.get("readable", True))
+    """Unknown and unreadable answers count as not true, and so does a turn that repeats another."""
+    return bool(
+        row["truth"] == TRUE and row.get("readable", True) and row.get("status", "ok") == "ok"
+    )
 
 
 def _is_readable(row: Row) -> bool:

@@ -22,6 +22,7 @@ from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.reading.training_data import load_training_data, summarize_mixture
 from c3l_ray.train.training_config import Optimization, Progress
 from tests import thinking
+from tests.train import records
 from tests.train.records import MakeTrainConfig, make_record, write_run
 
 RULES = AnswerRules()
@@ -119,6 +120,36 @@ def test_questions_whose_answers_differ_are_learnt_and_the_others_counted(
     (turn_set,) = data.sets
     learnt = {tuple(turn) for turn in turn_set.turns.tolist()}
     assert {place for _, _, place in learnt} == {1, 2, 4} and len(learnt) == 3 * num_images
+
+
+def make_partly_posed_record(seed: int) -> Record:
+    """Of the second turn no other answer was scored after the posing prompt, of the third one."""
+    record = make_record(seed)
+    for place, unposed in ((1, slice(0, 2)), (2, slice(0, 1))):
+        for alternative in (record["turns"][place]["alternatives"] or [])[unposed]:
+            assert alternative["scores"]
+            alternative["scores"]["posed_logprob"] = None
+    return record
+
+
+def test_what_is_counted_is_what_is_read(
+    train_config: MakeTrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "make_record", make_partly_posed_record)
+    config = train_config(objective="answers", progress=Progress(held_out=0))
+    write_run(*config.input, num_scenes=20)
+    data = load_training_data(open_source(config), config)
+    assert data.left_out_turns["unscored_answers"] == 20
+    (turn_set,) = data.sets
+    counted = {tuple(turn) for turn in turn_set.turns.tolist()}
+    learnt = {
+        (number, row, place)
+        for number, file in enumerate(data.files)
+        for row, record in enumerate(data.read(file.address, file.rows))
+        for place, pair in find_pairs(record, config.answers).items()
+        if isinstance(pair, AnswerPair)
+    }
+    assert learnt == counted and {place for _, _, place in learnt} == {2, 4}
 
 
 def test_a_least_spread_leaves_turns_out(train_config: MakeTrainConfig) -> None:

@@ -1,9 +1,9 @@
 """Which of several answers to one question is the best, and which the worst: what `answers` learns.
 
-A question's candidates are the turn's own answer, perhaps its draft, and the alternatives that were
-sampled after the same question. A contrast of turns that ask different things learns what is easy
-to ask; a contrast of answers to one question can only learn what is better to say. Questions whose
-answers all agree teach nothing.
+A question's candidates are the turn's own answer, the one that it took the place of, perhaps the
+draft of a correction, and the alternatives that were sampled after the same question. A contrast of
+turns that ask different things learns what is easy to ask; a contrast of answers to one question
+can only learn what is better to say. Questions whose answers all agree teach nothing.
 
 A function of the stored scores, applied when training reads them, and never stored itself.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, get_args
 
 from c3l_ray.flags import optional
+from c3l_ray.methods.alternatives import is_replaced
 from c3l_ray.methods.ranking import uniform_from
 from c3l_ray.methods.scores import RankedBy, values_of_answers
 from c3l_ray.ranges import Conflicts, Range
@@ -70,7 +71,7 @@ def choose_pair(
     after the other, each text as often as the model wrote it.
 
     Args:
-        turn: that is ok, with `answer`, `alternatives`, the score, and for drafts `draft`.
+        turn: that is ok, with `answer`, `alternatives`, `draft`, `correction` and the score.
         rules: of the choice.
         drawn_from: names the turn; random scores are drawn from it.
     """
@@ -117,7 +118,7 @@ def _list_candidates(turn: Turn, rules: AnswerRules) -> dict[str, _Candidate]:
     own_answer = turn["answer"]
     assert own_answer is not None, "a turn that is ok has an answer"
     listed = [(own_answer, 1, turn["scores"])]
-    if rules.drafts and turn["draft"]:
+    if turn["draft"] and (rules.drafts or is_replaced(turn)):
         listed.append((turn["draft"], 1, turn["draft_scores"]))
     listed += [
         (alternative["answer"], alternative["num_samples"], alternative["scores"])

@@ -32,6 +32,7 @@ def make_turn(own: float | None, *others: tuple[str, float | None], **changes: A
         "question": "What is it?",
         "answer": "own",
         "draft": "draft",
+        "correction": {"outcome": "complete"},
         "scores": scores(own),
         "draft_scores": scores(9.0),
         "alternatives": [
@@ -55,6 +56,11 @@ CASES: dict[str, tuple[dict[str, Any], Turn, Any]] = {
         {"by": "visual_ifd"},
         make_turn(3.0, ("a", 2.0)),
         AnswerPair(best="own", worst="a"),
+    ),
+    "the answer that another took the place of": (
+        {},
+        make_turn(1.0, ("a", 0.0), correction=None),
+        AnswerPair(best="draft", worst="a"),
     ),
     "the draft too": ({"drafts": True}, make_turn(1.0), AnswerPair(best="draft", worst="own")),
     "its own answer again has no score": (

@@ -198,7 +198,7 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
     records = source.read_columns(
         ("image_id", "status", "meta"),
         (
-            *("kind", "status", "question", "answer", "draft"),
+            *("kind", "status", "question", "answer", "draft", "correction.outcome"),
             *(f"{alternative}.{name}" for name in ("answer", "status", "num_samples")),
             *(f"scores.{score}" for score in scores),
             *(f"draft_scores.{score}" for score in scores),

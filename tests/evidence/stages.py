@@ -182,15 +182,24 @@ def _with_needs(stage: Stage) -> Iterable[Stage]:
 
 
 def read_commit() -> str:
-    """The commit of the code, with a plus where files differ from it; "unknown" without git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"],
-            cwd=Path(__file__).parent,
+    """The commit of the code, with a plus where modules differ from it; "unknown" without git.
+
+    The page and its charts are no code, and each command writes them.
+    """
+
+    def ask_git(*words: str) -> str:
+        asked = subprocess.run(
+            ["git", *words],
+            cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             check=True,
         )
+        return asked.stdout.strip()
+
+    try:
+        commit = ask_git("rev-parse", "--short=9", "HEAD")
+        changed = ask_git("status", "--porcelain", "--", "*.py")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return described.stdout.strip()
+    return f"{commit}+" if changed else commit

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from c3l_ray.benchmark_config import BenchmarkName
 from c3l_ray.benchmarks import mmbench, mme, options, pope, scienceqa, seed_bench
 from c3l_ray.benchmarks.answers import Verdict
+from c3l_ray.benchmarks.choices import read_choice
 from c3l_ray.benchmarks.metrics import ACCURACY, ITEM_ACCURACY, PRESENCE_METRICS, Metric
 from c3l_ray.benchmarks.questions import BenchmarkData, BenchmarkQuestion
-from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_choice, read_yes_or_no
+from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_yes_or_no
 from c3l_ray.storage import Location
 
 

@@ -51,7 +51,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
     log.info("reading the questions")
     data = read_data(config, benchmark)
     suffix = benchmark.suffix if config.suffix is None else config.suffix
-    other = _open_other(config, data)
+    other = _open_other(config, data, benchmark)
     log.info("checking the model")
     from c3l_ray.workflows.models import pin_generation
 
@@ -173,13 +173,16 @@ class _Other:
     answers: list[BenchmarkAnswer]
 
 
-def _open_other(config: BenchmarkConfig, data: BenchmarkData) -> _Other | None:
+def _open_other(
+    config: BenchmarkConfig, data: BenchmarkData, benchmark: Benchmark
+) -> _Other | None:
     if config.against is None:
         return None
     folder = RunFolder.open(config.against, "--against")
     result = read_result(folder)
     check_same_questions(result, folder, config.benchmark, data.digest)
-    return _Other(path=config.against, result=result, answers=read_answers(folder))
+    answers = read_answers(folder, benchmark.read_verdict)
+    return _Other(path=config.against, result=result, answers=answers)
 
 
 def _compare(

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from c3l_ray import storage
+from c3l_ray.benchmarks.official_files import parse_json_objects, read_text
 from c3l_ray.benchmarks.pope import STRATEGIES
 from c3l_ray.benchmarks.verdicts import NO, YES
 from c3l_ray.errors import PreflightError
@@ -56,16 +56,14 @@ class PresenceQuestion:
 
 
 def read_annotations(path: str) -> list[LabelledImage]:
-    """The images of JSON Lines {"image": ..., "objects": [...]}, or of an object of such lists.
+    """The images of entries {"image": ..., "objects": [...]}, or of an object of lists by image.
+
+    The entries are JSON Lines, or a JSON array.
 
     Raises:
-        PreflightError: the file is none of these; the message names the line.
+        PreflightError: the file is none of these; the message names the line or entry.
     """
-    file = Location.parse(path, ANNOTATIONS)
-    try:
-        text = file.read().decode("utf-8-sig")
-    except (*storage.ERRORS, UnicodeDecodeError) as error:
-        raise PreflightError(f"{ANNOTATIONS} {path}: cannot be read: {error}") from error
+    text = read_text(Location.parse(path, ANNOTATIONS), ANNOTATIONS)
     images = [
         LabelledImage(image=image, objects=tuple(dict.fromkeys(objects)))
         for image, objects in _list_entries(text, path)
@@ -87,16 +85,7 @@ def _list_entries(text: str, path: str) -> Iterator[tuple[str, list[str]]]:
         for image, objects in whole.items():
             yield _check_entry(image, objects, f"{ANNOTATIONS} {path}: image {image}")
         return
-    for number, line in enumerate(text.split("\n"), start=1):
-        place = f"{ANNOTATIONS} {path}: line {number}"
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PreflightError(f"{place}: is no JSON: {error}") from error
-        if not isinstance(entry, dict):
-            raise PreflightError(f"{place}: is no object with image and objects")
+    for place, entry in parse_json_objects(text, f"{ANNOTATIONS} {path}"):
         yield _check_entry(entry.get("image"), entry.get("objects"), place)
 
 

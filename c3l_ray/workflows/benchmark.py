@@ -10,7 +10,8 @@ from c3l_ray.benchmark_config import BenchmarkConfig
 from c3l_ray.benchmarks.answers import BenchmarkAnswer, collect_answers, read_answers, write_answers
 from c3l_ray.benchmarks.catalogue import CATALOGUE, Benchmark
 from c3l_ray.benchmarks.comparison import compare_answers
-from c3l_ray.benchmarks.questions import DATA, BenchmarkData
+from c3l_ray.benchmarks.official_files import DATA
+from c3l_ray.benchmarks.questions import BenchmarkData
 from c3l_ray.benchmarks.result import (
     RESULT,
     BenchmarkResult,

@@ -2,7 +2,7 @@
 """Answers as models write them, and the option that a reader takes each for."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c3l_ray.benchmarks.choices import read_choice
@@ -231,6 +231,7 @@ def test_a_long_degenerate_answer_is_read_at_once(unit: str) -> None:
     assert read_choice(unit * 10_000 + "x", ANIMALS) in (None, "A")
 
 
+@settings(deadline=None)
 @given(st.text("ABab .,:()\n*or", max_size=30))
 def test_what_is_chosen_is_an_option_that_the_answer_names(answer: str) -> None:
     options = {"A": "or", "B": "bar"}

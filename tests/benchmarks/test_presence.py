@@ -104,9 +104,10 @@ def test_what_gives_no_question_is_refused() -> None:
         '{"image": "1.jpg", "objects": ["cat", " dog", "cat"]}\n\n'
         '{"image": "2.jpg", "objects": []}',
         '{"1.jpg": ["cat", "dog", "cat"], "2.jpg": []}',
+        '[{"image": "1.jpg", "objects": ["cat", "dog"]}, {"image": "2.jpg", "objects": []}]',
     ],
 )
-def test_annotations_are_lines_or_an_object(tmp_path: Path, text: str) -> None:
+def test_annotations_are_lines_an_array_or_an_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "objects.json").write_text(text)
     assert read_annotations(str(tmp_path / "objects.json")) == [
         LabelledImage(image="1.jpg", objects=("cat", "dog")),
@@ -118,7 +119,7 @@ def test_annotations_are_lines_or_an_object(tmp_path: Path, text: str) -> None:
     ("lines", "message"),
     [
         (["{"], "line 2: is no JSON"),
-        ([[1]], "line 2: is no object"),
+        ([[1]], "line 2: is list, not an object"),
         ([{"image": "2.jpg", "objects": "cat"}], "line 2: is not the name of an image with a list"),
         ([{"image": "2.jpg", "objects": [" "]}], "line 2: is not the name of an image with a list"),
         ([{"objects": ["cat"]}], "line 2: is not the name of an image with a list"),

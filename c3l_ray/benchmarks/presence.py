@@ -11,6 +11,7 @@ has no object left to ask for gets fewer questions.
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,17 @@ from c3l_ray.storage import Location
 ANNOTATIONS = "--annotations"
 TEMPLATE = "Is there {a object} in the image?"
 OBJECT, ARTICLED = "{object}", "{a object}"
+_VOWEL = re.compile(
+    r"[aeiou]|hour|honest|honou?r|heir"  # a silent h
+    r"|[fhlmnrsx](?![a-z0-9'’])"  # read as letters: "an x-ray"
+    r"|8|1[18](?!\d)"
+)
+"""Begins of names, in small letters, that sound as a vowel."""
+_CONSONANT = re.compile(
+    r"one(?![a-rt-z])|once|ouija|eu|ewe"
+    r"|u(?![a-z0-9])|uni(?!n|m[a-z]|dentif)|us(?:[aeu]|b\b)|ut[ei][nl]|ukul|ufo|ur[ia]n|uter"
+)
+"""Begins of names with a vowel's letter that sound as a consonant: "one-way sign", "uniform"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +188,10 @@ def _count_companions(images: Sequence[LabelledImage]) -> dict[str, Counter[str]
 
 
 def fill_template(template: str, name: str) -> str:
-    """A question about an object."""
-    article = "an" if name[0].casefold() in "aeiou" else "a"
-    return template.replace(ARTICLED, f"{article} {name}").replace(OBJECT, name)
+    """A question about an object, with the article that its sound takes."""
+    return template.replace(ARTICLED, f"{_find_article(name)} {name}").replace(OBJECT, name)
+
+
+def _find_article(name: str) -> str:
+    sound = name.casefold()
+    return "an" if not _CONSONANT.match(sound) and _VOWEL.match(sound) else "a"

@@ -91,6 +91,32 @@ def test_a_template_has_the_object_with_its_article(template: str, name: str, te
     assert fill_template(template, name) == text
 
 
+@pytest.mark.parametrize(
+    "articled",
+    [
+        *(
+            "an hour glass",
+            "an honest man",
+            "an honorary plaque",
+            "an honour",
+            "an heirloom",
+            "a house",
+            "a honey jar",
+        ),
+        *("a one-way sign", "a one", "a onesie", "an onion", "an owl", "a ouija board"),
+        *("a uniform", "a unicycle", "a union flag", "an uninhabited hut", "an umbrella"),
+        *("an unidentified object", "an unimpressed cat", "a used car", "a USB stick", "an usher"),
+        *("a utensil", "a utility pole", "an utterance", "a ukulele", "a urinal", "an urn"),
+        *("a European flag", "an eagle", "a ewe", "an x-ray", "an X", "a xylophone", "a t-shirt"),
+        *("a U-turn sign", "an upturned boat", "an 8-ball", "an 18-wheeler", "a 180 sign"),
+        *("a horse", "a hot dog", "an apple", "an orange", "an ice cream", "a yacht", "a zebra"),
+    ],
+)
+def test_the_article_follows_the_sound(articled: str) -> None:
+    name = articled.partition(" ")[2]
+    assert fill_template("{a object}", name) == articled
+
+
 def test_what_gives_no_question_is_refused() -> None:
     with pytest.raises(PreflightError, match="--objects-per-image 4: none of 5 images has so many"):
         make(IMAGES, objects_per_image=4)

@@ -191,5 +191,5 @@ def _compare(
 ) -> dict[str, Any] | None:
     if other is None:
         return None
-    groups = compare_answers(answers, other.answers, benchmark.metrics)
+    groups = compare_answers(answers, other.answers, benchmark.metrics, benchmark.halves)
     return describe_comparison(other.result, other.path, groups)

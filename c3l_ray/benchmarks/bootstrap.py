@@ -39,7 +39,7 @@ def find_difference(items: Sequence[Item], others: Sequence[Item], metric: Metri
         metric: to compare.
     """
     sums = sum_by_image(items, others, [metric])
-    value = float(subtract_ratios(*sums, axis=-1))
+    value = float(subtract_ratios(sums[0], sums[1], sums[2], sums[3], axis=-1))
     if not np.isfinite(value):
         return Difference(value=None)
     if sums.shape[1] > 1 and np.array_equal(sums[:2], sums[2:]):  # no resample differs either

@@ -83,4 +83,7 @@ def compare_scores(
 
 
 def _subtract_scores(*sums: Floats, axis: int) -> Floats:
-    return POINTS * (subtract_ratios(*sums[:4], axis=axis) + subtract_ratios(*sums[4:], axis=axis))
+    accuracies = subtract_ratios(sums[0], sums[1], sums[2], sums[3], axis=axis)
+    accuracies_of_images = subtract_ratios(sums[4], sums[5], sums[6], sums[7], axis=axis)
+    score: Floats = POINTS * (accuracies + accuracies_of_images)
+    return score

@@ -1,7 +1,7 @@
 """Differences of MME's scores against cases by hand, and against normal intervals."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def answer_images(subtask: str, pairs: Sequence[Pair]) -> list[BenchmarkAnswer]:
 
 
 def compare(
-    mine: dict[str, Sequence[Pair]], theirs: dict[str, Sequence[Pair]]
+    mine: Mapping[str, Sequence[Pair]], theirs: Mapping[str, Sequence[Pair]]
 ) -> dict[str, GroupComparison]:
     answers, others = (
         [answer for subtask, pairs in side.items() for answer in answer_images(subtask, pairs)]

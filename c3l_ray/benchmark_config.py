@@ -49,7 +49,7 @@ class BenchmarkConfig(AnswerConfig):
     benchmark: BenchmarkName
     """The benchmark."""
     data: str
-    """Its official file, or the folder of them, local or s3://."""
+    """Its official file, or the folder of them, as listed above; local or s3://."""
     image_root: Annotated[str | None, optional("STR")] = None
     """Folder that the images' names are relative to (default: where the files of --data lie)."""
     output: str

@@ -12,6 +12,17 @@ measures its answers; --against compares them with another model's. Interrupted
 it resumes: run the same command again. make-pope writes such questions for
 images whose objects are known, or for scenes.
 
+What --data of benchmark names, local or on S3:
+
+    pope        folder with *pope_random.json, *pope_popular.json and
+                *pope_adversarial.json, or one of them; images: --image-root
+    mme         folder with MME's folders, such as existence and color, and
+                in them texts of questions and images
+    mmbench     a .tsv with answers, such as MMBench_DEV_EN.tsv, and images
+    scienceqa   problems.json, or its folder; images: in images/test beside it,
+                or --image-root
+    seed-bench  SEED-Bench.json, or its folder; images: --image-root
+
 rounds compares runs, such as the rounds of jobs.c3l: how much of each is true,
 how varied its questions are, and what various scores would keep. corrections
 judges the answers of a run before and after their correction. world measures

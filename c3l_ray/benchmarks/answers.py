@@ -20,6 +20,8 @@ NOT_ASKED = "not_asked"
 FAILED = "failed"
 UNMEASURED = (NOT_ASKED, FAILED, "refused", "special_tokens")
 """Statuses of questions that tell nothing of the model: it was not asked, or could not be."""
+NO_REPLY = ("thought", "unparsable")
+"""Statuses of answers that say nothing, whatever is in them."""
 
 Verdict = Callable[[str | None, BenchmarkQuestion], str | None]
 """What an answer to a question says, as its label would; None where it cannot be read."""
@@ -118,8 +120,7 @@ def _read_turn(unanswered: BenchmarkAnswer, turn: Turn, read_verdict: Verdict) -
     status, text = sampled["status"], sampled["answer"]
     if status == "refused":
         return replace(unanswered, status=status, error=f"refused: {text}")
-    is_reply = status not in ("thought", "unparsable")
-    verdict = read_verdict(text, unanswered.question) if is_reply else None
+    verdict = read_verdict(text, unanswered.question) if status not in NO_REPLY else None
     return replace(unanswered, answer=text, status=status, verdict=verdict)
 
 
@@ -153,8 +154,13 @@ def write_answers(folder: RunFolder, origin: str, answers: Sequence[BenchmarkAns
     folder.write_as(origin, ANSWERS, buffer.getvalue())
 
 
-def read_answers(folder: RunFolder) -> list[BenchmarkAnswer]:
+def read_answers(folder: RunFolder, read_verdict: Verdict | None = None) -> list[BenchmarkAnswer]:
     """The answers that a run wrote.
+
+    Args:
+        folder: of the run.
+        read_verdict: says anew what the answers say, which another version may have read otherwise;
+            None leaves what the run wrote.
 
     Raises:
         PreflightError: they cannot be read.
@@ -176,6 +182,8 @@ def read_answers(folder: RunFolder) -> list[BenchmarkAnswer]:
             options=json.loads(row["options"]),
         )
         fields = {name: row[name] for name in ("prompt", "answer", "status", "error", "verdict")}
+        if read_verdict is not None and row["status"] not in (*UNMEASURED, *NO_REPLY):
+            fields["verdict"] = read_verdict(row["answer"], question)
         answers.append(BenchmarkAnswer(question=question, **fields))
     return answers
 

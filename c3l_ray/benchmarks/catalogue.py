@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from c3l_ray.benchmark_config import BenchmarkName
 from c3l_ray.benchmarks import mmbench, mme, options, pope, scienceqa, seed_bench
 from c3l_ray.benchmarks.answers import Verdict
+from c3l_ray.benchmarks.choices import read_choice
 from c3l_ray.benchmarks.metrics import ACCURACY, ITEM_ACCURACY, PRESENCE_METRICS, Metric
 from c3l_ray.benchmarks.questions import BenchmarkData, BenchmarkQuestion
-from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_choice, read_yes_or_no
+from c3l_ray.benchmarks.scores import Halves
+from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_yes_or_no
 from c3l_ray.storage import Location
 
 
@@ -24,6 +26,7 @@ class Benchmark:
         suffix: after each question, on a line of its own; empty for none.
         suffix_source: who asks so.
         read_officially: what an answer says to the official script, where that reads otherwise.
+        halves: by name, the groups whose scores are added up; None where there are no scores.
     """
 
     read_questions: Callable[[Location], BenchmarkData]
@@ -33,6 +36,7 @@ class Benchmark:
     suffix: str = ""
     suffix_source: str = "the official questions as they are"
     read_officially: Verdict | None = None
+    halves: Halves | None = None
 
 
 def _read_presence(answer: str | None, _: BenchmarkQuestion) -> str | None:
@@ -57,6 +61,7 @@ CATALOGUE: dict[BenchmarkName, Benchmark] = {
         read_verdict=_read_presence,
         metrics=(ACCURACY, ITEM_ACCURACY),
         read_officially=lambda answer, _: read_as_mme(answer),
+        halves=mme.HALVES,
     ),
     "mmbench": Benchmark(
         read_questions=mmbench.read_questions,

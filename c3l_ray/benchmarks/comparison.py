@@ -5,35 +5,13 @@ draws, and both models answered about the same images. McNemar's test counts the
 one of them has right.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from c3l_ray.benchmarks.answers import BenchmarkAnswer
+from c3l_ray.benchmarks.bootstrap import Difference, find_difference
 from c3l_ray.benchmarks.metrics import Item, Metric, group_items, is_right
-
-NUM_RESAMPLES = 2_000
-LEVEL = 0.95
-BATCH = 256  # resamples at once, lest all of them take gigabytes
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A figure of one model less that of another.
-
-    Attributes:
-        value: of the difference; None where a side has no such figure.
-        low, high: bounds of its 95 % interval; None where one image tells nothing of the spread.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+from c3l_ray.benchmarks.scores import SCORE, Halves, compare_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +36,7 @@ def compare_answers(
     answers: Sequence[BenchmarkAnswer],
     others: Sequence[BenchmarkAnswer],
     metrics: Sequence[Metric],
+    halves: Halves | None = None,
 ) -> dict[str, GroupComparison]:
     """Compares the answers of two models by group.
 
@@ -65,15 +44,40 @@ def compare_answers(
         answers: of this model.
         others: of the other one, to the same questions.
         metrics: figures to compare.
+        halves: by name, the groups whose scores are added up; None where there are no scores. Each
+            half whose groups all have a score is compared too, by its score only.
     """
     mine, theirs = _index_items(answers), _index_items(others)
-    comparisons = {}
+    paired = {}
     for group in mine:
         names = [name for name in mine[group] if name in theirs.get(group, {})]
-        comparisons[group] = _compare_items(
-            [mine[group][name] for name in names], [theirs[group][name] for name in names], metrics
+        paired[group] = (
+            [mine[group][name] for name in names],
+            [theirs[group][name] for name in names],
         )
-    return comparisons
+    comparisons = {
+        group: _compare_items(items, other_items, metrics)
+        for group, (items, other_items) in paired.items()
+    }
+    if halves is None:
+        return comparisons
+    scores = compare_scores(paired, halves)
+    for half in (half for half in halves if half in scores):
+        items, other_items = (
+            [item for group in halves[half] for item in paired[group][side]] for side in (0, 1)
+        )
+        nothing = {metric.name: Difference(value=None) for metric in metrics}
+        comparisons[half] = replace(_compare_items(items, other_items, ()), differences=nothing)
+    return {
+        group: replace(
+            comparison,
+            differences={
+                **comparison.differences,
+                SCORE: scores.get(group, Difference(value=None)),
+            },
+        )
+        for group, comparison in comparisons.items()
+    }
 
 
 def _index_items(answers: Sequence[BenchmarkAnswer]) -> dict[str, Mapping[tuple[str, str], Item]]:
@@ -97,53 +101,8 @@ def _compare_items(
     p_value = stats.binomtest(only_this, differing, 0.5).pvalue if differing else 1.0
     return GroupComparison(
         items=len(items),
-        differences={metric.name: _find_difference(items, others, metric) for metric in metrics},
+        differences={metric.name: find_difference(items, others, metric) for metric in metrics},
         only_this=only_this,
         only_other=only_other,
         p_value=float(p_value),
     )
-
-
-def _find_difference(items: Sequence[Item], others: Sequence[Item], metric: Metric) -> Difference:
-    """A metric's difference with its bootstrap interval over images."""
-    from scipy import stats
-
-    clusters: dict[str, Floats] = {}
-    for item, other in zip(items, others, strict=True):
-        counts = np.array([*metric.count(item), *metric.count(other)], dtype=float)
-        image = item[0].question.image
-        clusters[image] = clusters.get(image, np.zeros(4)) + counts
-    sums = np.array(list(clusters.values())).reshape(-1, 4).T  # [4, images]
-    value = float(_subtract_ratios(sums[0], sums[1], sums[2], sums[3], axis=-1))
-    if not np.isfinite(value):
-        return Difference(value=None)
-    if len(clusters) < 2:
-        return Difference(value=value)
-    if np.array_equal(sums[:2], sums[2:]):  # no resample differs either
-        return Difference(value=0.0, low=0.0, high=0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # undefined ones, see below
-        resampled = stats.bootstrap(
-            tuple(sums),
-            _subtract_ratios,
-            paired=True,
-            vectorized=True,
-            n_resamples=NUM_RESAMPLES,
-            batch=BATCH,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).bootstrap_distribution
-    defined = resampled[np.isfinite(resampled)]  # of no "yes" at all there is no precision
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(value=value, low=float(low), high=float(high))
-
-
-def _subtract_ratios(
-    part: Floats, whole: Floats, other_part: Floats, other_whole: Floats, axis: int
-) -> Floats:
-    """The ratio of sums of one model less that of another; NaN where one is not defined."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        difference: Floats = part.sum(axis=axis) / whole.sum(axis=axis) - other_part.sum(
-            axis=axis
-        ) / other_whole.sum(axis=axis)
-    return difference

@@ -3,7 +3,8 @@
 The official file is a TSV with index, question, hint, A to D, answer, category and the image in
 base64. In circular evaluation a question counts only where the model is right in every turn of its
 options. Some files hold these turns already, as rows whose index is a million or more above the
-question's, and whose image is the question's index; of other files they are made here.
+question's, and whose image is the question's index; of other files they are made here. Where an
+option or a hint is missing, some files have nothing and others the text "nan".
 """
 
 import base64
@@ -15,19 +16,16 @@ import sys
 from collections.abc import Iterator
 from string import ascii_uppercase
 
+from c3l_ray.benchmarks.official_files import DATA, is_folder, read_text
 from c3l_ray.benchmarks.options import ask_with_options, letter_options
-from c3l_ray.benchmarks.questions import (
-    DATA,
-    BenchmarkData,
-    BenchmarkQuestion,
-    read_text,
-    refuse_doubled_keys,
-)
+from c3l_ray.benchmarks.questions import BenchmarkData, BenchmarkQuestion, refuse_doubled_keys
 from c3l_ray.errors import PreflightError
 from c3l_ray.storage import Location
 
 COLUMNS = ("index", "image", "question", "A", "B", "answer")
 TURN = 1_000_000
+MAX_DIGITS = 18  # of an index
+NOT_A_NUMBER = "nan"
 MAX_REFERENCE = 64  # characters; a longer `image` is an image, a shorter one another row's index
 
 Row = dict[str, str]
@@ -67,19 +65,21 @@ def read_questions(data: Location) -> BenchmarkData:
 
 
 def _read_rows(data: Location) -> list[Row]:
+    _refuse_folder(data)
     csv.field_size_limit(sys.maxsize)
     reader = csv.DictReader(io.StringIO(read_text(data), newline=""), delimiter="\t")
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        raise PreflightError(
-            f"{DATA} {data.address}: lacks the columns {', '.join(missing)}; it has "
-            f"{', '.join(reader.fieldnames or ()) or 'none'}"
-        )
     try:
+        columns = [*(reader.fieldnames or ())]
         rows = [{name: text or "" for name, text in row.items() if name} for row in reader]
     except csv.Error as error:
         raise PreflightError(f"{DATA} {data.address}: line {reader.line_num}: {error}") from error
+    if missing := [name for name in COLUMNS if name not in columns]:
+        raise PreflightError(
+            f"{DATA} {data.address}: lacks the columns {', '.join(missing)}; it has "
+            f"{', '.join(columns) or 'none'}"
+        )
     for number, row in enumerate(rows, start=1):
-        if not row["index"].strip().isdecimal():
+        if not row["index"].strip().isdecimal() or len(row["index"]) > MAX_DIGITS:
             raise PreflightError(
                 f"{DATA} {data.address}: row {number}: the index {row['index'][:40]!r} is no number"
             )
@@ -89,12 +89,27 @@ def _read_rows(data: Location) -> list[Row]:
     return rows
 
 
+def _refuse_folder(data: Location) -> None:
+    if is_folder(data):
+        files = [child.name for child in data.list_children() if child.name.endswith(".tsv")]
+        example = min(files, default="MMBench_DEV_EN.tsv")
+        raise PreflightError(f"{DATA} {data.address}: is a folder; name a file, such as {example}")
+
+
+def _take(row: Row, column: str) -> str:
+    """A text of a row; empty where it is missing."""
+    text = row.get(column, "").strip()
+    return "" if text.casefold() == NOT_A_NUMBER else text
+
+
 def _make_questions(
     row: Row, image: str, place: str, *, makes_turns: bool
 ) -> Iterator[BenchmarkQuestion]:
     """The question of a row, and where the file has none of them, its turns."""
-    letters = [letter for letter in ascii_uppercase if row.get(letter, "").strip()]
-    texts = [row[letter].strip() for letter in letters]
+    if not _take(row, "question"):
+        raise PreflightError(f"{place}: lacks question")
+    letters = [letter for letter in ascii_uppercase if _take(row, letter)]
+    texts = [_take(row, letter) for letter in letters]
     options = letter_options(texts)
     if [*options] != letters or len(options) < 2:
         raise PreflightError(f"{place}: its options are {', '.join(letters) or 'none'}")
@@ -110,10 +125,10 @@ def _make_questions(
         turned = letter_options([*texts[turn:], *texts[:turn]])
         yield BenchmarkQuestion(
             key=str(index + turn * TURN),
-            group=row.get("category") or "all questions",
+            group=_take(row, "category") or "all questions",
             item=item,
             image=image,
-            prompt=ask_with_options(row["question"], turned, row.get("hint", "")),
+            prompt=ask_with_options(row["question"], turned, _take(row, "hint")),
             label=ascii_uppercase[(ascii_uppercase.index(label) - turn) % len(texts)],
             options=turned,
         )

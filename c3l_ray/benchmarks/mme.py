@@ -7,13 +7,8 @@ Questions end with "Please answer yes or no.", so that there is no suffix.
 
 from collections.abc import Mapping
 
-from c3l_ray.benchmarks.questions import (
-    DATA,
-    BenchmarkData,
-    BenchmarkQuestion,
-    read_text,
-    read_verdict,
-)
+from c3l_ray.benchmarks.official_files import DATA, read_text
+from c3l_ray.benchmarks.questions import BenchmarkData, BenchmarkQuestion, read_verdict
 from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.formats.members import is_image_name, split_file_name
 from c3l_ray.storage import Location
@@ -29,6 +24,8 @@ HALVES: Mapping[str, tuple[str, ...]] = {"perception": PERCEPTION, "cognition": 
 """The subtasks whose scores the official script adds up."""
 QUESTIONS, IMAGES = "questions_answers_YN", "images"
 QUESTIONS_OF_AN_IMAGE = 2
+NO_QUESTIONS = ("readme", "license", "licence")
+"""Names of texts, in small letters, that are of no image."""
 
 
 def read_questions(data: Location) -> BenchmarkData:
@@ -63,7 +60,7 @@ def _read_subtask(subtask: str, folder: Location) -> list[BenchmarkQuestion]:
     questions = []
     for file in sorted(texts.list_children(), key=lambda file: file.name):
         stem, ending = split_file_name(file.name)
-        if ending == "txt":
+        if ending == "txt" and stem.casefold() not in NO_QUESTIONS and not stem.startswith("."):
             # Where there is no image, the row fails and says so.
             image = f"{prefix}/{names.get(stem, f'{stem}.jpg')}"
             questions += _read_text(subtask, file, image)
@@ -72,12 +69,12 @@ def _read_subtask(subtask: str, folder: Location) -> list[BenchmarkQuestion]:
 
 def _read_text(subtask: str, file: Location, image: str) -> list[BenchmarkQuestion]:
     questions = []
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         if not line.strip():
             continue
         place = f"{DATA} {file.address}: line {number}"
-        prompt, tab, label = line.rpartition("\t")
-        if not tab:
+        prompt, _, label = line.strip().rpartition("\t")  # some lines end with a tab
+        if not prompt.strip():
             raise PreflightError(f"{place}: is not a question, a tab and an answer")
         item = f"{subtask} {split_file_name(file.name)[0]}"
         question = BenchmarkQuestion(

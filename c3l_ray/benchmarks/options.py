@@ -7,6 +7,9 @@ SUFFIX = "Answer with the option's letter from the given choices directly."
 SUFFIX_SOURCE = "LLaVA-1.5, arXiv 2310.03744, its evaluation of multiple choice"
 
 
+MAX_OPTIONS = len(ascii_uppercase)
+
+
 def letter_options(texts: Sequence[str]) -> dict[str, str]:
     """Options by their letters, A first."""
     return dict(zip(ascii_uppercase, texts, strict=False))

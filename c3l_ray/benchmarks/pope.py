@@ -1,16 +1,23 @@
 """POPE (Li et al., arXiv 2305.10355): is there an object in the image?
 
-The official files are JSON Lines with question_id, image, text and label, one file for each way of
-choosing what is asked for and is not there: random, popular, adversarial.
+The official files have question_id, image, text and label, one file for each way of choosing what
+is asked for and is not there: random, popular, adversarial. Those of COCO are JSON Lines, named
+coco_pope_random.json and so on; those of A-OKVQA and GQA are JSON arrays, named
+aokvqa_pope_seem_random.json.
 """
 
 import re
 
-from c3l_ray.benchmarks.questions import (
+from c3l_ray.benchmarks.official_files import (
     DATA,
+    is_folder,
+    read_json_objects,
+    take_text,
+    take_value,
+)
+from c3l_ray.benchmarks.questions import (
     BenchmarkData,
     BenchmarkQuestion,
-    read_json_lines,
     read_verdict,
     refuse_doubled_keys,
 )
@@ -19,7 +26,7 @@ from c3l_ray.storage import Location
 
 STRATEGIES = ("random", "popular", "adversarial")
 FIELDS = ("question_id", "image", "text", "label")
-_FILE = re.compile(rf".*pope_({'|'.join(STRATEGIES)})\.jsonl?")
+_FILE = re.compile(rf".*pope_(?:seem_)?({'|'.join(STRATEGIES)})\.jsonl?")
 
 
 def read_questions(data: Location) -> BenchmarkData:
@@ -28,20 +35,20 @@ def read_questions(data: Location) -> BenchmarkData:
     A question's group is the strategy, or the file's name where that names none.
 
     Raises:
-        PreflightError: there are none, two files are of one strategy, or a line is faulty.
+        PreflightError: there are none, two files are of one strategy, or a question is faulty.
     """
     files = _find_files(data)
     questions = []
     for group, file in files.items():
-        for place, line in read_json_lines(file, FIELDS):
-            key = f"{group} {line['question_id']}"
+        for place, entry in read_json_objects(file, FIELDS):
+            key = f"{group} {take_value(entry, 'question_id', place)}"
             question = BenchmarkQuestion(
                 key=key,
                 group=group,
                 item=key,
-                image=str(line["image"]),
-                prompt=str(line["text"]).strip(),
-                label=read_verdict(line["label"], place),
+                image=take_text(entry, "image", place),
+                prompt=take_text(entry, "text", place).strip(),
+                label=read_verdict(entry["label"], place),
             )
             questions.append(question)
     refuse_doubled_keys(questions, data.address)
@@ -51,12 +58,11 @@ def read_questions(data: Location) -> BenchmarkData:
 
 def _find_files(data: Location) -> dict[str, Location]:
     """The files by their groups, in the order of STRATEGIES."""
-    children = data.list_children()
-    if not children:
+    if not is_folder(data):
         match = _FILE.fullmatch(data.name)
         return {match[1] if match else data.name.rpartition(".")[0] or data.name: data}
     found: dict[str, Location] = {}
-    for file in sorted(children, key=lambda file: file.name):
+    for file in sorted(data.list_children(), key=lambda file: file.name):
         if match := _FILE.fullmatch(file.name):
             if match[1] in found:
                 raise PreflightError(
@@ -66,7 +72,8 @@ def _find_files(data: Location) -> dict[str, Location]:
             found[match[1]] = file
     if not found:
         raise PreflightError(
-            f"{DATA} {data.address}: holds no file of POPE, whose names end in pope_random.json, "
-            "pope_popular.json and pope_adversarial.json; name a file of questions itself"
+            f"{DATA} {data.address}: holds no file of POPE, whose names end in pope_random.json or "
+            "pope_seem_random.json, and so on with popular and adversarial; name a file of "
+            "questions itself"
         )
     return {strategy: found[strategy] for strategy in STRATEGIES if strategy in found}

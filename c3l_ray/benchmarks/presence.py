@@ -11,11 +11,12 @@ has no object left to ask for gets fewer questions.
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from c3l_ray import storage
+from c3l_ray.benchmarks.official_files import parse_json_objects, read_text
 from c3l_ray.benchmarks.pope import STRATEGIES
 from c3l_ray.benchmarks.verdicts import NO, YES
 from c3l_ray.errors import PreflightError
@@ -24,6 +25,17 @@ from c3l_ray.storage import Location
 ANNOTATIONS = "--annotations"
 TEMPLATE = "Is there {a object} in the image?"
 OBJECT, ARTICLED = "{object}", "{a object}"
+_VOWEL = re.compile(
+    r"[aeiou]|hour|honest|honou?r|heir"  # a silent h
+    r"|[fhlmnrsx](?![a-z0-9'’])"  # read as letters: "an x-ray"
+    r"|8|1[18](?!\d)"
+)
+"""Begins of names, in small letters, that sound as a vowel."""
+_CONSONANT = re.compile(
+    r"one(?![a-rt-z])|once|ouija|eu|ewe"
+    r"|u(?![a-z0-9])|uni(?!n|m[a-z]|dentif)|us(?:[aeu]|b\b)|ut[ei][nl]|ukul|ufo|ur[ia]n|uter"
+)
+"""Begins of names with a vowel's letter that sound as a consonant: "one-way sign", "uniform"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +68,14 @@ class PresenceQuestion:
 
 
 def read_annotations(path: str) -> list[LabelledImage]:
-    """The images of JSON Lines {"image": ..., "objects": [...]}, or of an object of such lists.
+    """The images of entries {"image": ..., "objects": [...]}, or of an object of lists by image.
+
+    The entries are JSON Lines, or a JSON array.
 
     Raises:
-        PreflightError: the file is none of these; the message names the line.
+        PreflightError: the file is none of these; the message names the line or entry.
     """
-    file = Location.parse(path, ANNOTATIONS)
-    try:
-        text = file.read().decode("utf-8-sig")
-    except (*storage.ERRORS, UnicodeDecodeError) as error:
-        raise PreflightError(f"{ANNOTATIONS} {path}: cannot be read: {error}") from error
+    text = read_text(Location.parse(path, ANNOTATIONS), ANNOTATIONS)
     images = [
         LabelledImage(image=image, objects=tuple(dict.fromkeys(objects)))
         for image, objects in _list_entries(text, path)
@@ -87,16 +97,7 @@ def _list_entries(text: str, path: str) -> Iterator[tuple[str, list[str]]]:
         for image, objects in whole.items():
             yield _check_entry(image, objects, f"{ANNOTATIONS} {path}: image {image}")
         return
-    for number, line in enumerate(text.split("\n"), start=1):
-        place = f"{ANNOTATIONS} {path}: line {number}"
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PreflightError(f"{place}: is no JSON: {error}") from error
-        if not isinstance(entry, dict):
-            raise PreflightError(f"{place}: is no object with image and objects")
+    for place, entry in parse_json_objects(text, f"{ANNOTATIONS} {path}"):
         yield _check_entry(entry.get("image"), entry.get("objects"), place)
 
 
@@ -187,6 +188,10 @@ def _count_companions(images: Sequence[LabelledImage]) -> dict[str, Counter[str]
 
 
 def fill_template(template: str, name: str) -> str:
-    """A question about an object."""
-    article = "an" if name[0].casefold() in "aeiou" else "a"
-    return template.replace(ARTICLED, f"{article} {name}").replace(OBJECT, name)
+    """A question about an object, with the article that its sound takes."""
+    return template.replace(ARTICLED, f"{_find_article(name)} {name}").replace(OBJECT, name)
+
+
+def _find_article(name: str) -> str:
+    sound = name.casefold()
+    return "an" if not _CONSONANT.match(sound) and _VOWEL.match(sound) else "a"

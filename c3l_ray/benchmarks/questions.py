@@ -1,17 +1,13 @@
 """A benchmark's questions as its official files have them, whatever the format of these."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from c3l_ray import storage
+from c3l_ray.benchmarks.official_files import DATA
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import digest_json
 from c3l_ray.storage import Location
-
-DATA = "--data"
-"""The flag that messages about a benchmark's files name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,59 +66,6 @@ def refuse_doubled_keys(questions: Sequence[BenchmarkQuestion], source: str) -> 
         if question.key in seen:
             raise PreflightError(f"{DATA} {source}: two questions are named {question.key!r}")
         seen.add(question.key)
-
-
-def read_bytes(file: Location) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        PreflightError: it cannot be read.
-    """
-    try:
-        return file.read()
-    except storage.ERRORS as error:
-        raise PreflightError(f"{DATA} {file.address}: cannot be read: {error}") from error
-
-
-def read_text(file: Location) -> str:
-    """A file's text, which is UTF-8 with a byte order mark or without.
-
-    Raises:
-        PreflightError: it cannot be read, or is no such text.
-    """
-    try:
-        return read_bytes(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PreflightError(f"{DATA} {file.address}: is not UTF-8: {error}") from error
-
-
-def read_json_lines(file: Location, fields: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a file of JSON Lines, each with the place that messages name it by.
-
-    Args:
-        file: to read; its blank lines are passed over.
-        fields: that every object must have.
-
-    Raises:
-        PreflightError: a line is no such object; the message names the first one.
-    """
-    objects = []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{DATA} {file.address}: line {number}"
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PreflightError(f"{place}: is no JSON: {error}") from error
-        if not isinstance(content, dict):
-            raise PreflightError(f"{place}: is {type(content).__name__}, not an object")
-        if missing := [name for name in fields if content.get(name) is None]:
-            raise PreflightError(f"{place}: lacks {', '.join(missing)}")
-        objects.append((place, content))
-    if not objects:
-        raise PreflightError(f"{DATA} {file.address}: holds no question")
-    return objects
 
 
 def read_verdict(label: Any, place: str) -> str:

@@ -9,17 +9,14 @@ from c3l_ray import __version__
 from c3l_ray.benchmarks.answers import NOT_ASKED, BenchmarkAnswer, count_failures
 from c3l_ray.benchmarks.catalogue import Benchmark
 from c3l_ray.benchmarks.comparison import GroupComparison
-from c3l_ray.benchmarks.metrics import ALL, Metric, group_items, measure_groups
-from c3l_ray.benchmarks.mme import HALVES
+from c3l_ray.benchmarks.metrics import group_items, measure_groups
+from c3l_ray.benchmarks.scores import Figures, add_scores
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.state import now
 
 RESULT = "result.json"
 NUM_EXAMPLES = 3  # answers that cannot be read
-
-Figures = dict[str, dict[str, float | int | None]]
-"""By group, its figures by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +71,7 @@ def measure_answers(
     answers: Sequence[BenchmarkAnswer], benchmark: Benchmark
 ) -> tuple[Figures, Figures | None]:
     """The figures of a benchmark, as answers are read here, and as its own script reads them."""
-    figures = _measure(answers, benchmark.metrics)
+    figures = _measure(answers, benchmark)
     if benchmark.read_officially is None:
         return figures, None
     read = benchmark.read_officially
@@ -84,38 +81,12 @@ def measure_answers(
         else answer
         for answer in answers
     ]
-    return figures, _measure(officially, benchmark.metrics)
+    return figures, _measure(officially, benchmark)
 
 
-def _measure(answers: Sequence[BenchmarkAnswer], metrics: Sequence[Metric]) -> Figures:
-    return add_mme_scores(measure_groups(group_items(answers), metrics))
-
-
-def add_mme_scores(figures: Figures) -> Figures:
-    """The figures of MME with its scores: 100 (acc + acc+) of a subtask, and their sums by half.
-
-    Figures without MME's subtasks stay as they are. A half that lacks a subtask has no sum.
-
-    Source: calculation.py of MME's eval_tool, in words.
-    """
-    subtasks = [name for half in HALVES.values() for name in half if name in figures]
-    if not subtasks or not {*figures} <= {*subtasks, ALL}:
-        return figures
-    scored: Figures = {}
-    for name, row in figures.items():
-        accuracy, both = row["accuracy"], row["item_accuracy"]
-        score = None if accuracy is None or both is None else 100 * (accuracy + both)
-        scored[name] = {**row, "score": score if name != ALL else None}
-    for half, names in HALVES.items():
-        scores = [scored[name]["score"] for name in names if name in scored]
-        defined = [score for score in scores if score is not None]
-        if defined and len(defined) == len(names):
-            rows = [scored[name] for name in names]
-            counts = {
-                count: sum(row[count] or 0 for row in rows) for count in ("questions", "unreadable")
-            }
-            scored[half] = {**dict.fromkeys(scored[names[0]]), **counts, "score": sum(defined)}
-    return scored
+def _measure(answers: Sequence[BenchmarkAnswer], benchmark: Benchmark) -> Figures:
+    figures = measure_groups(group_items(answers), benchmark.metrics)
+    return figures if benchmark.halves is None else add_scores(figures, benchmark.halves)
 
 
 def describe_answers(answers: Sequence[BenchmarkAnswer]) -> dict[str, Any]:

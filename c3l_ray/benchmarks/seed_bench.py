@@ -8,21 +8,22 @@ The paper ranks options by their likelihood. Here the model is asked for the let
 and the harnesses do.
 """
 
-import json
-from typing import Any
-
-from c3l_ray.benchmarks.options import ask_with_options, letter_options
-from c3l_ray.benchmarks.questions import (
+from c3l_ray.benchmarks.official_files import (
     DATA,
-    BenchmarkData,
-    BenchmarkQuestion,
+    JsonObject,
+    find_file,
+    parse_json,
     read_text,
-    refuse_doubled_keys,
+    take_text,
+    take_value,
 )
+from c3l_ray.benchmarks.options import ask_with_options, letter_options
+from c3l_ray.benchmarks.questions import BenchmarkData, BenchmarkQuestion, refuse_doubled_keys
 from c3l_ray.errors import PreflightError
 from c3l_ray.storage import Location
 
 FILE = "SEED-Bench.json"
+IMAGE = "image"
 CHOICES = ("choice_a", "choice_b", "choice_c", "choice_d")
 FIELDS = ("question_id", "question", "answer", "data_id", "question_type_id", *CHOICES)
 
@@ -33,41 +34,51 @@ def read_questions(data: Location) -> BenchmarkData:
     Raises:
         PreflightError: it is no such file, or a question is faulty.
     """
-    file = data / FILE if data.list_children() else data
-    try:
-        content = json.loads(read_text(file))
-        listed = content["questions"]
-        types = {str(number): name for name, number in content["question_type"].items()}
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+    file = find_file(data, FILE)
+    source = f"{DATA} {file.address}"
+    content = parse_json(read_text(file), source)
+    listed, numbers = (
+        content.get(name) if isinstance(content, dict) else None
+        for name in ("questions", "question_type")
+    )
+    if not isinstance(listed, list) or not isinstance(numbers, dict):
         raise PreflightError(
-            f"{DATA} {file.address}: is not SEED-Bench.json, which has questions and "
-            f"question_type: {error!r}"
-        ) from error
-    questions = [
-        _make_question(entry, types, f"{DATA} {file.address}: question number {number}")
-        for number, entry in enumerate(listed, start=1)
-        if isinstance(entry, dict) and entry.get("data_type", "image") == "image"
-    ]
+            f"{source}: is not {FILE}, which has a list of questions and an object of question_type"
+        )
+    types = {
+        str(number): take_text({"name": name}, "name", f"{source}: question_type")
+        for name, number in numbers.items()
+    }
+    questions = []
+    for number, entry in enumerate(listed, start=1):
+        place = f"{source}: question number {number}"
+        if not isinstance(entry, dict):
+            raise PreflightError(f"{place}: is {type(entry).__name__}, not an object")
+        if take_text({"data_type": IMAGE, **entry}, "data_type", place) == IMAGE:
+            questions.append(_make_question(entry, types, place))
     if not questions:
-        raise PreflightError(f"{DATA} {file.address}: holds no question about an image")
+        raise PreflightError(f"{source}: holds no question about an image")
     refuse_doubled_keys(questions, file.address)
     return BenchmarkData(questions=questions, image_root=file.parent)
 
 
-def _make_question(entry: dict[str, Any], types: dict[str, str], place: str) -> BenchmarkQuestion:
+def _make_question(entry: JsonObject, types: dict[str, str], place: str) -> BenchmarkQuestion:
     if missing := [name for name in FIELDS if entry.get(name) is None]:
         raise PreflightError(f"{place}: lacks {', '.join(missing)}")
-    options = letter_options([str(entry[name]) for name in CHOICES])
-    if entry["answer"] not in options:
-        raise PreflightError(f"{place}: the answer {entry['answer']!r} is not A, B, C or D")
-    key = str(entry["question_id"])
-    type_ = str(entry["question_type_id"])
+    options = letter_options([take_value(entry, name, place) for name in CHOICES])
+    label = take_text(entry, "answer", place)
+    if label not in options:
+        raise PreflightError(f"{place}: the answer {label!r} is not A, B, C or D")
+    key = take_value(entry, "question_id", place)
+    type_ = take_value(entry, "question_type_id", place)
     return BenchmarkQuestion(
         key=key,
-        group=types.get(type_, f"type {type_}"),
+        group=take_text(
+            {"question_type": types.get(type_, f"type {type_}")}, "question_type", place
+        ),
         item=key,
-        image=str(entry["data_id"]),
-        prompt=ask_with_options(entry["question"], options),
-        label=entry["answer"],
+        image=take_value(entry, "data_id", place),
+        prompt=ask_with_options(take_text(entry, "question", place), options),
+        label=label,
         options=options,
     )

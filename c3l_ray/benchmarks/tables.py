@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from c3l_ray.benchmarks.answers import ANSWERS
-from c3l_ray.benchmarks.result import RESULT, BenchmarkResult, Figures
+from c3l_ray.benchmarks.result import RESULT, BenchmarkResult
+from c3l_ray.benchmarks.scores import SCORE, Figures
 from c3l_ray.runs.turn_tables import format_table, make_printable
 
 COUNTS = ("questions", "unreadable")
@@ -94,7 +95,7 @@ def _describe_comparison(result: BenchmarkResult) -> list[str]:
     head = f"{'less ' + make_printable(against['model'])[-width + 7 :]:<{width}}"
     lines = [head + "".join(f"{name:>26}" for name in columns) + f"{'McNemar':>26}"]
     for group, row in groups.items():
-        cells = [_format_difference(row["differences"][name]) for name in names]
+        cells = [_format_difference(name, row["differences"][name]) for name in names]
         test = f"+{row['only_this']} -{row['only_other']} p={row['p_value']:.3g}"
         lines.append(f"{group:<{width}}" + "".join(f"{cell:>26}" for cell in [*cells, test]))
     if against["suffix"] != result.suffix:
@@ -102,13 +103,14 @@ def _describe_comparison(result: BenchmarkResult) -> list[str]:
     return ["", *lines, ""]
 
 
-def _format_difference(difference: Mapping[str, float | None]) -> str:
-    value, low, high = (difference[name] for name in ("value", "low", "high"))
+def _format_difference(name: str, difference: Mapping[str, float | None]) -> str:
+    value, low, high = (difference[bound] for bound in ("value", "low", "high"))
+    decimals = 1 if name == SCORE else 3  # a score is of hundreds
     if value is None:
         return "-"
     if low is None or high is None:
-        return f"{value:+.3f}"
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        return f"{value:+.{decimals}f}"
+    return f"{value:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
 
 
 def _list_counts(counts: Mapping[str, int]) -> str:

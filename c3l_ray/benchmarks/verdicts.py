@@ -1,48 +1,53 @@
-"""What an answer says: yes, no or the letter of an option, or nothing that can be read as one.
+"""What an answer to a yes-or-no question says: yes or no, or nothing that can be read as one.
 
-An answer that says none of them is `None`, and is counted; it is never taken for "no".
+An answer that says neither is `None`, and is counted; it is never taken for "no".
 """
 
 import re
-from collections.abc import Mapping
 
 YES, NO = "yes", "no"
 
 NEGATIONS = frozenset(("no", "not", "none", "nothing", "cannot", "neither", "nor", "without"))
 HEDGES = frozenset(
-    ("sure", "certain", "tell", "determine", "unclear", "uncertain", "unable", "unknown", "sorry")
+    ("tell", "determine", "unclear", "uncertain", "unable", "unknown", "sorry", "maybe", "perhaps")
 )
 _WORD = re.compile(r"[a-z]+(?:['’][a-z]+)?")
 _SENTENCE_END = re.compile(r"[.!?\n]")
-_AFFIRMATION = ("there", "is"), ("there", "are")
-_LETTER = re.compile(r"\W*([A-Za-z])(?:\W*$|\s*[.):\]]+(?:\s|$))")
-_NAMED_LETTER = re.compile(
-    r"\b(?i:answer|option|choice)(?:\s+is)?(?:\s+option)?\s*:?\s*[(\[\"'*]*([A-Z])\b"
+_NO_DOUBT = re.compile(r"\b(?:no|without(?: a| any)?) (?:doubt|question)\b")
+_BOTH = re.compile(r"\b(?:yes\W+(?:and|or)\W+no|no\W+(?:and|or)\W+yes|yes ?/ ?no)\b(?!\s+\w)")
+_NOT_SURE = re.compile(
+    r"(?:\bnot|\bcannot|n['’]t)\s+(?:[\w%'’]+\s+){0,3}?"
+    r"(?:sure|certain|able|know|clear|possible|enough)\b"
+)
+_AFFIRMATION = re.compile(
+    r"(?<!\bif )(?<!\bwhether )\bthere(?:['’]s|['’]re|\s+(?:\w+ly\s+|also\s+)?"
+    r"(?:is|are|was|were|exists?|(?:appears?|seems?)\s+to\s+be))\b"
 )
 
 
 def read_yes_or_no(answer: str | None) -> str | None:
-    """Whether an answer says "yes" or "no"; None where it says neither.
+    """Whether an answer says "yes" or "no"; None where it says neither, or both.
 
-    The first word decides where it is yes or no. Else it is the first sentence: one with a negation
-    says no ("There isn't a dog."), one with "yes", or that begins with "there is" or "there are",
-    says yes, and one that hedges ("I cannot tell.") says neither.
+    The first word decides where it is yes or no, unless the first sentence says both ("Yes and
+    no."). Else it is the first sentence. One that hedges ("I cannot tell.", "I'm not sure.") says
+    neither. Of "yes" and a negation ("There isn't a dog.") the first counts. One without them that
+    holds "there is", or the like, says yes ("In the image, there is a dog.").
     """
     text = (answer or "").casefold().strip()
-    words = _WORD.findall(text)
-    if not words:
+    first = next((part for part in _SENTENCE_END.split(text) if _WORD.search(part)), "")
+    if _BOTH.search(first):
         return None
-    if words[0] in (YES, NO):
+    words = _WORD.findall(_NO_DOUBT.sub("", first))
+    if words[:1] in ([YES], [NO]):
         return words[0]
-    sentences = (_WORD.findall(sentence) for sentence in _SENTENCE_END.split(text))
-    first = next(words for words in sentences if words)
-    if HEDGES & {*first}:
+    if HEDGES & {*words} or _NOT_SURE.search(first):
         return None
-    if any(word in NEGATIONS or word.endswith(("n't", "n’t")) for word in first):
-        return NO
-    if YES in first or tuple(first[:2]) in _AFFIRMATION:
-        return YES
-    return None
+    for word in words:
+        if word == YES:
+            return YES
+        if word in NEGATIONS or word.endswith(("n't", "n’t")):
+            return NO
+    return YES if _AFFIRMATION.search(first) else None
 
 
 def read_as_pope(answer: str | None) -> str:
@@ -68,36 +73,3 @@ def read_as_mme(answer: str | None) -> str | None:
     beginning = (answer or "").lower()
     beginning = beginning if beginning in (YES, NO) else beginning[:4]
     return YES if YES in beginning else NO if NO in beginning else None
-
-
-def read_choice(answer: str | None, options: Mapping[str, str]) -> str | None:
-    """The letter of the option that an answer chooses; None where it chooses none, or several.
-
-    An answer chooses by its letter, alone or before a mark ("B", "(B)", "B. a dog"); by naming it
-    ("The answer is B"); by the whole text of one option; or by holding the text of one only.
-
-    Args:
-        answer: of the model.
-        options: by letter, their texts.
-    """
-    text = (answer or "").strip()
-    if (match := _LETTER.match(text)) and match[1].upper() in options:
-        return match[1].upper()
-    named = {*_NAMED_LETTER.findall(text)} & options.keys()
-    if len(named) == 1:
-        return named.pop()
-    said = _normalise(text)
-    if not said:
-        return None
-    texts = {letter: _normalise(option) for letter, option in options.items()}
-    equal = [letter for letter, option in texts.items() if option == said]
-    if equal:
-        return equal[0] if len(equal) == 1 else None
-    held = [letter for letter, option in texts.items() if option and f" {option} " in f" {said} "]
-    return held[0] if len(held) == 1 else None
-
-
-def _normalise(text: str) -> str:
-    """Words in small letters with single blanks between them, without marks at their ends."""
-    words = (word.strip(".,;:!?\"'()[]") for word in text.casefold().split())
-    return " ".join(word for word in words if word)

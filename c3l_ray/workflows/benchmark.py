@@ -10,7 +10,8 @@ from c3l_ray.benchmark_config import BenchmarkConfig
 from c3l_ray.benchmarks.answers import BenchmarkAnswer, collect_answers, read_answers, write_answers
 from c3l_ray.benchmarks.catalogue import CATALOGUE, Benchmark
 from c3l_ray.benchmarks.comparison import compare_answers
-from c3l_ray.benchmarks.questions import DATA, BenchmarkData
+from c3l_ray.benchmarks.official_files import DATA
+from c3l_ray.benchmarks.questions import BenchmarkData
 from c3l_ray.benchmarks.result import (
     RESULT,
     BenchmarkResult,
@@ -51,7 +52,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
     log.info("reading the questions")
     data = read_data(config, benchmark)
     suffix = benchmark.suffix if config.suffix is None else config.suffix
-    other = _open_other(config, data)
+    other = _open_other(config, data, benchmark)
     log.info("checking the model")
     from c3l_ray.workflows.models import pin_generation
 
@@ -173,13 +174,16 @@ class _Other:
     answers: list[BenchmarkAnswer]
 
 
-def _open_other(config: BenchmarkConfig, data: BenchmarkData) -> _Other | None:
+def _open_other(
+    config: BenchmarkConfig, data: BenchmarkData, benchmark: Benchmark
+) -> _Other | None:
     if config.against is None:
         return None
     folder = RunFolder.open(config.against, "--against")
     result = read_result(folder)
     check_same_questions(result, folder, config.benchmark, data.digest)
-    return _Other(path=config.against, result=result, answers=read_answers(folder))
+    answers = read_answers(folder, benchmark.read_verdict)
+    return _Other(path=config.against, result=result, answers=answers)
 
 
 def _compare(
@@ -187,5 +191,5 @@ def _compare(
 ) -> dict[str, Any] | None:
     if other is None:
         return None
-    groups = compare_answers(answers, other.answers, benchmark.metrics)
+    groups = compare_answers(answers, other.answers, benchmark.metrics, benchmark.halves)
     return describe_comparison(other.result, other.path, groups)

@@ -97,6 +97,16 @@ def test_answers_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_answers(folder) == answers
 
 
+def test_what_answers_say_is_read_anew_where_asked(tmp_path: Path) -> None:
+    """So that a comparison reads both models' answers by the rules of this version."""
+    answers = collect(tmp_path, make_turn("Yes."), make_turn("no, let me think", "thought"))
+    earlier = [BenchmarkAnswer(**{**vars(answer), "verdict": None}) for answer in answers]
+    folder = RunFolder.open(str(tmp_path))
+    write_answers(folder, "origin", earlier)
+    assert read_answers(folder) == earlier
+    assert read_answers(folder, read_verdict) == answers
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     folder = RunFolder.open(str(tmp_path), "--against")
     with pytest.raises(PreflightError, match=r"--against .*answers\.parquet: cannot be read"):

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from c3l_ray.benchmarks.answers import BenchmarkAnswer
-from c3l_ray.benchmarks.comparison import Difference, compare_answers
+from c3l_ray.benchmarks.bootstrap import Difference
+from c3l_ray.benchmarks.comparison import compare_answers
 from c3l_ray.benchmarks.metrics import ACCURACY, F1, PRECISION
 from tests.benchmarks.builders import make_answer
 

@@ -46,6 +46,15 @@ def test_the_options_of_a_question_take_turns(tmp_path: Path) -> None:
     )
 
 
+def test_the_text_nan_is_no_option_hint_or_category(tmp_path: Path) -> None:
+    row = {**ROW, "hint": "nan", "D": "nan", "category": "NaN"}
+    data = mmbench.read_questions(write_tsv(tmp_path / "dev.tsv", row))
+    assert [(q.group, q.prompt) for q in data.questions[:1]] == [
+        ("all questions", "Which shape is it?\nA. circle\nB. square\nC. star")
+    ]
+    assert len(data.questions) == 3
+
+
 def test_a_file_that_has_the_turns_is_taken_as_it_is(tmp_path: Path) -> None:
     turned = {**ROW, "index": 1_000_241, "A": "square", "B": "circle", "answer": "A", "image": 241}
     data = mmbench.read_questions(write_tsv(tmp_path / "dev.tsv", turned, ROW))
@@ -69,6 +78,8 @@ def test_the_images_are_those_of_the_file_each_once(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"index": "x"}, "row 1: the index 'x' is no number"),
+        ({"index": "9" * 5_000}, "row 1: the index '9999"),
+        ({"question": "nan"}, "index 241: lacks question"),
         ({"answer": "D"}, "index 241: the answer 'D' is none of its options"),
         ({"answer": ""}, "index 241: the answer '' is none of its options; splits without answers"),
         ({"B": "", "C": ""}, "index 241: its options are A"),
@@ -89,6 +100,15 @@ def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     file = write_tsv(tmp_path / "dev.tsv", {"index": 1, "question": "?", "image": IMAGE})
     with pytest.raises(PreflightError, match="lacks the columns A, B, answer; it has index, quest"):
         mmbench.read_questions(file)
+
+
+@pytest.mark.parametrize("name", ["MMBench_DEV_EN.tsv", "mine.tsv", None])
+def test_a_folder_is_refused_with_a_file_to_name(tmp_path: Path, name: str | None) -> None:
+    if name:
+        write_tsv(tmp_path / name, ROW)
+    message = f"is a folder; name a file, such as {name or 'MMBench_DEV_EN.tsv'}"
+    with pytest.raises(PreflightError, match=message):
+        mmbench.read_questions(Location.connect(str(tmp_path)))
 
 
 def test_two_rows_of_one_index_are_refused(tmp_path: Path) -> None:

@@ -43,10 +43,32 @@ def test_a_text_without_its_image_stays_so_that_its_row_fails(tmp_path: Path) ->
     assert [q.image for q in data.questions if q.group == "color"] == ["color/000000000285.jpg"] * 2
 
 
+@pytest.mark.parametrize("ending", ["\t", "\t \t", " ", "\r"])
+def test_blanks_after_an_answer_are_passed_over(tmp_path: Path, ending: str) -> None:
+    write_release(tmp_path)
+    text = f"{YES.rstrip()}{ending}\n{NO.rstrip()}{ending}\n"
+    (tmp_path / "color" / "000000000285.txt").write_bytes(text.encode())
+    data = mme.read_questions(Location.connect(str(tmp_path)))
+    found = [(q.prompt, q.label) for q in data.questions if q.group == "color"]
+    assert found == [
+        ("Is there a cat? Please answer yes or no.", "yes"),
+        ("Is there a dog? Please answer yes or no.", "no"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["readme.txt", "README.txt", "._000000000285.txt"])
+def test_a_text_that_is_of_no_image_by_its_name_is_passed_over(tmp_path: Path, name: str) -> None:
+    write_release(tmp_path)
+    before = mme.read_questions(Location.connect(str(tmp_path)))
+    (tmp_path / "color" / name).write_bytes(b"Images of COCO.\xff")
+    assert mme.read_questions(Location.connect(str(tmp_path))) == before
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (YES, "285.txt: holds 1 questions, and MME asks 2 about an image"),
+        (YES + "\tYes\n", "285.txt: line 2: is not a question, a tab and an answer"),
         (YES + "Is there a dog? No\n", "285.txt: line 2: is not a question, a tab and an answer"),
         (YES + "Is there a dog?\tPerhaps\n", "285.txt: line 2: the label 'Perhaps' is neither"),
     ],

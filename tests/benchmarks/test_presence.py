@@ -91,6 +91,32 @@ def test_a_template_has_the_object_with_its_article(template: str, name: str, te
     assert fill_template(template, name) == text
 
 
+@pytest.mark.parametrize(
+    "articled",
+    [
+        *(
+            "an hour glass",
+            "an honest man",
+            "an honorary plaque",
+            "an honour",
+            "an heirloom",
+            "a house",
+            "a honey jar",
+        ),
+        *("a one-way sign", "a one", "a onesie", "an onion", "an owl", "a ouija board"),
+        *("a uniform", "a unicycle", "a union flag", "an uninhabited hut", "an umbrella"),
+        *("an unidentified object", "an unimpressed cat", "a used car", "a USB stick", "an usher"),
+        *("a utensil", "a utility pole", "an utterance", "a ukulele", "a urinal", "an urn"),
+        *("a European flag", "an eagle", "a ewe", "an x-ray", "an X", "a xylophone", "a t-shirt"),
+        *("a U-turn sign", "an upturned boat", "an 8-ball", "an 18-wheeler", "a 180 sign"),
+        *("a horse", "a hot dog", "an apple", "an orange", "an ice cream", "a yacht", "a zebra"),
+    ],
+)
+def test_the_article_follows_the_sound(articled: str) -> None:
+    name = articled.partition(" ")[2]
+    assert fill_template("{a object}", name) == articled
+
+
 def test_what_gives_no_question_is_refused() -> None:
     with pytest.raises(PreflightError, match="--objects-per-image 4: none of 5 images has so many"):
         make(IMAGES, objects_per_image=4)
@@ -104,9 +130,10 @@ def test_what_gives_no_question_is_refused() -> None:
         '{"image": "1.jpg", "objects": ["cat", " dog", "cat"]}\n\n'
         '{"image": "2.jpg", "objects": []}',
         '{"1.jpg": ["cat", "dog", "cat"], "2.jpg": []}',
+        '[{"image": "1.jpg", "objects": ["cat", "dog"]}, {"image": "2.jpg", "objects": []}]',
     ],
 )
-def test_annotations_are_lines_or_an_object(tmp_path: Path, text: str) -> None:
+def test_annotations_are_lines_an_array_or_an_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "objects.json").write_text(text)
     assert read_annotations(str(tmp_path / "objects.json")) == [
         LabelledImage(image="1.jpg", objects=("cat", "dog")),
@@ -118,7 +145,7 @@ def test_annotations_are_lines_or_an_object(tmp_path: Path, text: str) -> None:
     ("lines", "message"),
     [
         (["{"], "line 2: is no JSON"),
-        ([[1]], "line 2: is no object"),
+        ([[1]], "line 2: is list, not an object"),
         ([{"image": "2.jpg", "objects": "cat"}], "line 2: is not the name of an image with a list"),
         ([{"image": "2.jpg", "objects": [" "]}], "line 2: is not the name of an image with a list"),
         ([{"objects": ["cat"]}], "line 2: is not the name of an image with a list"),

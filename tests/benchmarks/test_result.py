@@ -8,12 +8,12 @@ from c3l_ray.benchmarks.answers import BenchmarkAnswer
 from c3l_ray.benchmarks.catalogue import CATALOGUE
 from c3l_ray.benchmarks.mme import COGNITION, PERCEPTION
 from c3l_ray.benchmarks.result import (
-    Figures,
     check_same_questions,
     describe_answers,
     measure_answers,
     read_result,
 )
+from c3l_ray.benchmarks.scores import Figures
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.folder import RunFolder
 from tests.benchmarks.builders import make_answer
@@ -58,6 +58,12 @@ def test_the_sums_of_mme_are_of_whole_halves() -> None:
     answers += answer_mme(COGNITION[0], "no", "no")
     figures, _ = measure_answers(answers, CATALOGUE["mme"])
     assert pick(figures, "score")["cognition"] == 600.0 + 50.0
+
+
+def test_a_file_of_pope_named_as_a_subtask_of_mme_has_no_score() -> None:
+    answers = [make_answer("1", "yes", "yes", group="count")]
+    figures, _ = measure_answers(answers, CATALOGUE["pope"])
+    assert "score" not in figures["count"]
 
 
 def test_popes_own_reading_stands_beside_ours() -> None:

@@ -88,6 +88,7 @@ def test_a_comparison_shows_differences_intervals_and_mcnemar() -> None:
             "accuracy": {"value": 0.25, "low": -0.125, "high": 0.5},
             "precision": {"value": None, "low": None, "high": None},
             "recall": {"value": 0.5, "low": None, "high": None},
+            "score": {"value": 1234.56, "low": -100.0, "high": 2000.0},
         },
         "only_this": 2,
         "only_other": 1,
@@ -95,7 +96,10 @@ def test_a_comparison_shows_differences_intervals_and_mcnemar() -> None:
     }
     against = {"output": "o", "model": "theirs", "origin": "p", "suffix": "In a word."}
     text = format_result(make_result(against={**against, "groups": {"random": group}}), "run")
-    assert find_line(text, "less theirs")[2:] == ["accuracy", "precision", "recall", "McNemar"]
+    assert find_line(text, "less theirs")[2:] == [
+        *("accuracy", "precision", "recall", "score", "McNemar")
+    ]
     (row,) = [line.split() for line in text.splitlines() if "p=0.5" in line]
-    assert row == ["random", "+0.250", "[-0.125,", "+0.500]", "-", "+0.500", "+2", "-1", "p=0.5"]
+    assert row[:6] == ["random", "+0.250", "[-0.125,", "+0.500]", "-", "+0.500"]
+    assert row[6:] == ["+1234.6", "[-100.0,", "+2000.0]", "+2", "-1", "p=0.5"]
     assert "note: the other was asked with the suffix 'In a word.'" in text

@@ -1,8 +1,6 @@
 import pytest
 
-from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_choice, read_yes_or_no
-
-OPTIONS = {"A": "a red circle", "B": "a circle", "C": "none of these", "D": "7"}
+from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_yes_or_no
 
 
 @pytest.mark.parametrize(
@@ -20,6 +18,37 @@ OPTIONS = {"A": "a red circle", "B": "a circle", "C": "none of these", "D": "7"}
         ("There isn’t a dog.", "no"),
         ("I see none.\nYes", "no"),
         ("The answer is yes.", "yes"),
+        ("There's a dog.", "yes"),
+        ("There’s a dog.", "yes"),
+        ("There're two dogs.", "yes"),
+        ("In the image, there is a dog.", "yes"),
+        ("Based on the image, there is a dog.", "yes"),
+        ("There appears to be a dog", "yes"),
+        ("There seem to be two dogs", "yes"),
+        ("There clearly is a dog", "yes"),
+        ("Sure, there is a dog.", "yes"),
+        ("I am sure there is no dog.", "no"),
+        ("There is no dog, I am sure.", "no"),
+        ("There appears to be no dog", "no"),
+        ("The answer is yes, because there is no doubt", "yes"),
+        ("The answer is no, so it is not yes", "no"),
+        ("It is not yes", "no"),
+        ("No doubt, there is a dog", "yes"),
+        ("There is without a doubt a dog", "yes"),
+        ("Yes and no", None),
+        ("Yes, and no.", None),
+        ("Yes or no", None),
+        ("Yes/No", None),
+        ("No and yes, it depends", None),
+        ("Yes, and no cat is near it", "yes"),
+        ("I'm not able to see a dog", None),
+        ("I can't be completely certain.", None),
+        ("It is not clear whether there is a dog.", None),
+        ("I don't know if there is a dog.", None),
+        ("There is not enough light in the image.", None),
+        ("Let me see whether there is a dog.", None),
+        ("Perhaps there is a dog.", None),
+        ("Sure.", None),
         ("A dog lies on the sofa.", None),
         ("I am not sure.", None),
         ("I cannot tell whether there is a dog.", None),
@@ -66,38 +95,3 @@ def test_popes_own_script_takes_all_but_three_words_for_yes(answer: str, verdict
 )
 def test_mmes_own_script_reads_four_characters(answer: str, verdict: str | None) -> None:
     assert read_as_mme(answer) == verdict
-
-
-@pytest.mark.parametrize(
-    ("answer", "letter"),
-    [
-        ("B", "B"),
-        ("b", "B"),
-        ("(C)", "C"),
-        ("B. a red circle", "B"),
-        ("D: 7", "D"),
-        ("A) a red circle", "A"),
-        ("The answer is (B).", "B"),
-        ("Answer: C", "C"),
-        ("Option B is right", "B"),
-        ("The answer is a mystery", None),
-        ("A red circle", "A"),  # the whole text of an option, and no letter
-        ("a circle", "B"),
-        ("It shows a circle here.", "B"),
-        ("It shows a red circle.", "A"),
-        ("7", "D"),
-        ("17", None),
-        ("A or B", None),
-        ("E", None),
-        ("A star", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_an_answer_chooses_an_option_or_none(answer: str | None, letter: str | None) -> None:
-    assert read_choice(answer, OPTIONS) == letter
-
-
-def test_an_answer_that_holds_two_options_chooses_none() -> None:
-    assert read_choice("a cat beside a dog", {"A": "cat", "B": "dog"}) is None
-    assert read_choice("same", {"A": "Same", "B": "same"}) is None

@@ -2,16 +2,20 @@ import json
 import shutil
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from c3l_ray.benchmark_config import BenchmarkName
+from c3l_ray.benchmarks import mme, pope, scienceqa, seed_bench
 from c3l_ray.scenes.world import CLIP, LLAVA
 from c3l_ray.schema import VERSION
 from jobs.evaluate import run_command
 from tests.evaluation.builders import write_run
 from tests.examples import RECORD
+from tests.jobs.commands import ROOT
 
 
 def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -51,6 +55,28 @@ def test_world_measures_the_shipped_models_unless_told_otherwise(
     numbers = {"num_scenes": 3, "num_ranked": 480, "temperature": 0.7}
     assert calls == [{"llava": LLAVA, "clip": CLIP, **numbers}]
     assert capsys.readouterr().out == "a report\n"
+
+
+def test_help_says_which_files_each_benchmark_wants(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, "benchmark", "--help")
+    shown = capsys.readouterr().out
+    page = (ROOT / "jobs/README.md").read_text()
+    files = {
+        "pope": [f"*pope_{strategy}.json" for strategy in pope.STRATEGIES],
+        "mme": [mme.PERCEPTION[0]],
+        "mmbench": [".tsv"],
+        "scienceqa": [scienceqa.FILE, *scienceqa.IMAGE_FOLDERS[:1]],
+        "seed-bench": [seed_bench.FILE],
+    }
+    assert files.keys() == {*typing.get_args(BenchmarkName)}
+    for name, wanted in files.items():
+        entry = shown[shown.index(f"    {name}  ") :]
+        assert all(file in entry for file in wanted), name
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert all(file in row for file in wanted), name
 
 
 @pytest.mark.parametrize(

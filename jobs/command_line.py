@@ -11,7 +11,7 @@ from typing import TextIO, TypeVar
 from c3l_ray import stopping
 from c3l_ray.errors import C3LError, Stopped
 from c3l_ray.stopping import FOLLOWING
-from jobs.earlier_settings import HELP, parse_flags, takes_earlier_settings
+from jobs.earlier_settings import describe_flag, parse_flags, takes_earlier_settings
 
 Config = TypeVar("Config")
 
@@ -43,7 +43,7 @@ def main(
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(description)  # tyro would join its lines and not wrap them again
             if takes_earlier_settings(config):
-                print(HELP)
+                print(describe_flag(config, program), end="\n\n")
         run(parse_flags(config, sys.argv[1:], program))
 
     run_to_exit(parse_and_run, again)

@@ -18,8 +18,8 @@ judges the answers of a run before and after their correction. world measures
 the models that come with the package.
 
 Exit status: 0 finished, 2 refused before the start, 4 more questions that could
-not be asked than --max-failed-share, 130 stopped by Ctrl-C, 143 by SIGTERM, 1
-any other failure.
+not be asked than --max-failed-share, 5 stopped by --max-hours or --max-price,
+130 by Ctrl-C, 143 by SIGTERM, 1 any other failure.
 """
 
 import sys

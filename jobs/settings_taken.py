@@ -178,7 +178,9 @@ def leave_out(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     return kept(settings, "")
 
 
-def list_unknown(given: Mapping[str, Any], read: Mapping[str, Any], before: str = "") -> Iterator[str]:
+def list_unknown(
+    given: Mapping[str, Any], read: Mapping[str, Any], before: str = ""
+) -> Iterator[str]:
     """The names of settings that are given but were not read."""
     for name, value in given.items():
         if name not in read:

@@ -35,7 +35,7 @@ class GeneratorPool(Pools):
     """How many processes answer, and what each is given."""
 
     generator_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
-    """GPUs of each (default: --model.tensor-parallel)."""
+    """GPUs of each generator (default: --model.tensor-parallel)."""
     scorers: Annotated[int | None, NOT_A_FLAG] = None
     """Nothing is scored."""
     scorer_gpus: Annotated[float | None, NOT_A_FLAG] = None
@@ -47,9 +47,9 @@ class BenchmarkConfig(AnswerConfig):
     """Ask a model a benchmark's questions, and measure its answers."""
 
     benchmark: BenchmarkName
-    """The benchmark."""
+    """Benchmark whose questions are asked."""
     data: str
-    """Its official file, or the folder of them, local or s3://."""
+    """Official file of the benchmark, or the folder of its files, local or s3://."""
     image_root: Annotated[str | None, optional("STR")] = None
     """Folder that the images' names are relative to (default: where the files of --data lie)."""
     output: str

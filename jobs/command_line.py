@@ -16,7 +16,7 @@ from jobs.earlier_settings import describe_flag, parse_flags, takes_earlier_sett
 Config = TypeVar("Config")
 
 CLEAR_LINE = "\r\033[K"
-RESUME = "run the same command again to go on from there"
+RESUME = "the same command resumes"
 AFRESH = "run the same command again, which begins afresh"
 
 

@@ -49,9 +49,9 @@ class C3LConfig(GenerateConfig):
     objective: Literal["c3l", "answers"] = "c3l"
     """Learn an image's best turn against its others, or (answers) a question's best answer."""
     top: Annotated[float, Range(above=0)] = 5000
-    """Turns to keep (the paper's 5k), from 1 on, or a share of them below 1."""
+    """Turns to keep: a count of 1 or more (the paper's 5k), or a share below 1."""
     by: RankedBy = "i2c"
-    """Score that ranks the turns to keep; random, clip and image_logprob are controls."""
+    """Score that ranks the turns: i2c is the paper's; on scenes grounding told true turns best."""
     within: Within = "dataset"
     """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
     fresh_seeds: bool = True

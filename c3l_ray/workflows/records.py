@@ -152,7 +152,7 @@ def write_records(
             f"the job stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
             f"{progress.counts.images} of {progress.total_images} images are committed in "
-            f"{config.output}; run the same command again to go on from there"
+            f"{config.output}; the same command resumes"
         ) from error
     delete_lost_files(folder)
     if is_whole or (progress.was_finished and not remaining):

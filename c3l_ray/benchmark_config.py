@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from c3l_ray.answer_config import AnswerConfig, AnswerSampling
-from c3l_ray.flags import NOT_A_FLAG, optional
+from c3l_ray.flags import NOT_A_FLAG, optional, shown_first
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.model_config import ClipModel, Pools, ScorerModel
 from c3l_ray.ranges import Range
@@ -42,6 +42,7 @@ class GeneratorPool(Pools):
     """Nothing is scored."""
 
 
+@shown_first("benchmark", "data", "output", "image_root", "against", "suffix")
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig(AnswerConfig):
     """Ask a model a benchmark's questions, and measure its answers."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.flags import NOT_A_FLAG, optional
+from c3l_ray.flags import NOT_A_FLAG, optional, shown_first
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
@@ -137,6 +137,19 @@ class GeneratingConfig(RecordsConfig, NeedsGenerator):
         """How those answers are drawn."""
 
 
+@shown_first(
+    "input",
+    "output",
+    "turns_per_image",
+    "method",
+    "correct",
+    "answers",
+    "instructions",
+    "score",
+    "limit",
+    "keep_images",
+    "max_pixels",
+)
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(GeneratingConfig):
     """Shards of images in, records of scored turns out."""

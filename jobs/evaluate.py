@@ -31,7 +31,7 @@ import tyro
 
 from c3l_ray.benchmark_config import BenchmarkConfig
 from c3l_ray.errors import PreflightError
-from c3l_ray.flags import optional
+from c3l_ray.flags import optional, shown_first
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA
 from jobs.command_line import AFRESH, RESUME, main
@@ -80,6 +80,7 @@ class WorldConfig:
         check_config(self)
 
 
+@shown_first("output")
 @dataclass(frozen=True, kw_only=True)
 class MakePopeConfig:
     """Write questions as POPE's for images whose objects are known."""

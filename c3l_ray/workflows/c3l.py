@@ -16,6 +16,7 @@ from c3l_ray import schema
 from c3l_ray.config import GenerateConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
+from c3l_ray.flags import shown_first
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.methods.scores import RankedBy
@@ -38,6 +39,7 @@ SEEDS_PER_RUN = 1000
 log = logging.getLogger(__name__)
 
 
+@shown_first("input", "output", "objective", "answers", "top", "by", "within", "rounds")
 @dataclass(frozen=True, kw_only=True)
 class C3LConfig(GenerateConfig):
     """Shards of images in, the best of two or more rounds of turns out."""

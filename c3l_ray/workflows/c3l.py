@@ -1,8 +1,7 @@
 """C3L whole (arXiv 2405.12752): images in, a dataset of their best turns out.
 
 Each stage is a folder of the output and a workflow of its own: round-0, train-0, round-1, dataset.
-Between two rounds the generator is tuned as in the paper, by contrasting the turns of an image, or
-by learning the best of several answers to a question (`methods.answers`).
+Between rounds the generator learns to contrast the turns of an image, or the best of its answers.
 """
 
 import dataclasses
@@ -92,7 +91,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         C3LError: it cannot go on; run again, it resumes.
     """
     hold_to_hours(config)
-    config = make_paths_absolute(config)
+    config = settle_instructions(make_paths_absolute(config))
     if config.model.revision is not None:
         raise PreflightError(
             f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
@@ -100,7 +99,6 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         )
     folder = RunFolder.open(config.output)
     folder.check_free("c3l")
-    config = settle_instructions(config)
     log.info("looking for the input")
     find_shards(config.input, config.layout)
     log.info("checking the models")

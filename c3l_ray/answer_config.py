@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from c3l_ray.config import SAME_ANSWER, GeneratingConfig
+from c3l_ray.flags import shown_first
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.model_config import Sampling
 from c3l_ray.ranges import Conflicts, Range
@@ -21,6 +22,7 @@ class AnswerSampling(Sampling):
     """Seed of the requests; with another one a question gets other answers."""
 
 
+@shown_first("input", "output", "answers")
 @dataclass(frozen=True, kw_only=True)
 class AnswerConfig(GeneratingConfig):
     """Turns in, records of the same turns with more answers to their questions out."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from c3l_ray.answer_config import AnswerConfig, AnswerSampling
-from c3l_ray.flags import NOT_A_FLAG, optional
+from c3l_ray.flags import NOT_A_FLAG, optional, shown_first
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.model_config import ClipModel, Pools, ScorerModel
 from c3l_ray.ranges import Range
@@ -35,21 +35,22 @@ class GeneratorPool(Pools):
     """How many processes answer, and what each is given."""
 
     generator_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
-    """GPUs of each (default: --model.tensor-parallel)."""
+    """GPUs of each generator (default: --model.tensor-parallel)."""
     scorers: Annotated[int | None, NOT_A_FLAG] = None
     """Nothing is scored."""
     scorer_gpus: Annotated[float | None, NOT_A_FLAG] = None
     """Nothing is scored."""
 
 
+@shown_first("benchmark", "data", "output", "image_root", "against", "suffix")
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig(AnswerConfig):
     """Ask a model a benchmark's questions, and measure its answers."""
 
     benchmark: BenchmarkName
-    """The benchmark."""
+    """Benchmark whose questions are asked."""
     data: str
-    """Its official file, or the folder of them, as listed above; local or s3://."""
+    """Official file of the benchmark, or the folder of its files (listed above), local or s3://."""
     image_root: Annotated[str | None, optional("STR")] = None
     """Folder that the images' names are relative to (default: where the files of --data lie)."""
     output: str

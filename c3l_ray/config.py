@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.flags import NOT_A_FLAG, optional
+from c3l_ray.flags import NOT_A_FLAG, optional, shown_first
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.methods import c3l, vigc
 from c3l_ray.methods.scores import RankedBy
@@ -69,13 +69,13 @@ class RecordsConfig(ABC):
     stall_timeout: Annotated[float, Range(min=0)] = STALL_TIMEOUT_S
     """Replace a process that gives no reply and no score for these seconds; 0 waits for ever."""
     limit: Annotated[int | None, Range(min=1), optional("INT")] = None
-    """Do only the first images, for a trial; the same command without it goes on from there."""
+    """Do only the first images, for a trial; the same command without it resumes."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
     """Do failed images of the output again: for these reasons, or for any where none is named."""
     max_hours: Annotated[float | None, FINITE, optional("FLOAT")] = None
-    """Hours after which this command stops as at SIGTERM; the same one goes on for as many more."""
+    """Hours after which this command stops as at SIGTERM; the same command has as many again."""
     max_price: Annotated[float | None, FINITE, optional("FLOAT")] = None
-    """Price of this command, at which it stops likewise: its hours times its GPUs, or nodes."""
+    """Price at which this command stops as at SIGTERM: its hours times its GPUs, or its nodes."""
     price_per_hour: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of a GPU for an hour, in any currency; of a node where the job uses no GPU."""
     verbose: bool = False
@@ -137,6 +137,19 @@ class GeneratingConfig(RecordsConfig, NeedsGenerator):
         """How those answers are drawn."""
 
 
+@shown_first(
+    "input",
+    "output",
+    "turns_per_image",
+    "method",
+    "correct",
+    "answers",
+    "instructions",
+    "score",
+    "limit",
+    "keep_images",
+    "max_pixels",
+)
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(GeneratingConfig):
     """Shards of images in, records of scored turns out."""
@@ -157,7 +170,7 @@ class GenerateConfig(GeneratingConfig):
     answer_temperature: Annotated[float, Range(min=0)] = 1.0
     """Sampling temperature of --answers; 0, for one answer only, takes the likeliest tokens."""
     keep_best: bool = False
-    """Make the best of a question's answers the turn's answer, and the one it had its draft."""
+    """Make the best of a question's answers the turn's answer, and its first answer the draft."""
     best_by: RankedBy = "grounding"
     """Score by which --keep-best tells the best."""
     score: bool = True

@@ -15,7 +15,8 @@ FINAL = {
     4: "more images failed than --max-failed-share allows, or nothing was scored",
     5: "it has worked for --max-hours, or for --max-price",
 }
-"""Exit statuses after which the same command is in vain, and why."""
+"""Exit statuses after which repeating the command cannot help, and why."""
+USAGE = "usage: python -m c3l_ray.kuberay_job jobs.NAME [FLAGS]"
 
 
 def main() -> None:
@@ -25,8 +26,11 @@ def main() -> None:
         SystemExit: the job's, unless its status is one of FINAL: then this process ends with 0.
     """
     module, *flags = sys.argv[1:] or [""]
+    if module in ("-h", "--help"):
+        print(f"{USAGE}\n\n{__doc__}")
+        return
     if not module.startswith("jobs."):
-        print("usage: python -m c3l_ray.kuberay_job jobs.NAME [FLAGS]", file=sys.stderr)
+        print(USAGE, file=sys.stderr)
         sys.exit(1)
     sys.argv = [module, *flags]
     try:

@@ -106,7 +106,7 @@ class ScorerPool:
     scorers: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Processes that score (default: what fills the GPUs, or 1 where there is none)."""
     scorer_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
-    """GPUs of each (default: 1, or beside generators 0.5, or 0.3 where there is one GPU in all)."""
+    """GPUs of each scorer (default: 1; beside generators 0.5, or 0.3 where there is one GPU)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,4 +116,4 @@ class Pools(ScorerPool):
     generators: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Processes that generate, each with an engine (default: what fills the GPUs, or 1)."""
     generator_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
-    """GPUs of each (default: --model.tensor-parallel, or 0.7 where there is one GPU in all)."""
+    """GPUs of each generator (default: --model.tensor-parallel, or 0.7 where there is one GPU)."""

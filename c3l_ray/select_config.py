@@ -37,11 +37,11 @@ class SelectConfig:
     output: Annotated[str | None, optional("STR")] = None
     """Folder for the dataset, local or s3://, made afresh (default: `dataset` in the input)."""
     top: Annotated[float | None, Range(above=0), optional("FLOAT")] = None
-    """Share of scored turns to keep, or a number from 1 on (default: 0.1, or all of --at-least)."""
+    """Share of scored turns to keep, or a count of 1 or more (default: 0.1, or all --at-least)."""
     at_least: Annotated[float | None, optional("FLOAT")] = None
     """Leave out turns whose score is worse: below this, or above it where lower is better."""
     by: RankedBy = "i2c"
-    """Score that ranks the turns; random, clip and image_logprob are controls."""
+    """Score that ranks the turns: i2c is the paper's; on scenes grounding told true turns best."""
     within: Within = "dataset"
     """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
     per: Literal["dataset", "image"] = "dataset"

@@ -10,13 +10,14 @@ from typing import TextIO, TypeVar
 
 from c3l_ray import stopping
 from c3l_ray.errors import C3LError, Stopped
+from c3l_ray.flags import list_required
 from c3l_ray.stopping import FOLLOWING
-from jobs.earlier_settings import HELP, parse_flags, takes_earlier_settings
+from jobs.earlier_settings import describe_flag, parse_flags, takes_earlier_settings
 
 Config = TypeVar("Config")
 
 CLEAR_LINE = "\r\033[K"
-RESUME = "run the same command again to go on from there"
+RESUME = "the same command resumes"
 AFRESH = "run the same command again, which begins afresh"
 
 
@@ -42,8 +43,9 @@ def main(
     def parse_and_run() -> None:
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(description)  # tyro would join its lines and not wrap them again
-            if takes_earlier_settings(config):
-                print(HELP)
+            if takes_earlier_settings(config):  # whose required flags lie in several groups
+                print(f"Required: {', '.join(list_required(config))}.\n")
+                print(describe_flag(config, program), end="\n\n")
         run(parse_flags(config, sys.argv[1:], program))
 
     run_to_exit(parse_and_run, again)

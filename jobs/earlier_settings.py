@@ -1,7 +1,8 @@
 """A job that begins from the settings of an earlier one: `--config RUN/run.json`."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -9,18 +10,20 @@ import tyro
 from c3l_ray import storage
 from c3l_ray.errors import PreflightError
 from c3l_ray.storage import Location
+from jobs.settings_taken import (
+    FLAG,
+    NOT_TAKEN,
+    leave_out,
+    list_outdated,
+    list_unknown,
+    split_off_address,
+    take_settings,
+)
 
 Config = TypeVar("Config")
 
-FLAG = "--config"
 OUTPUT_FLAG = "--output"
-HELP = (
-    f"{FLAG} RUN/run.json takes the settings of an earlier run of this job: all but\n"
-    "its output, its pools, --limit and --retry-failed. Flags beside it change\n"
-    "single settings, and --output names the new run.\n"
-)
-NOT_TAKEN = ("output", "pools", "limit", "retry_failed")
-"""Settings of one command or one cluster, not of what is made."""
+PLANNED_JOB = "generate"  # of jobs.plan, which writes no run.json
 
 
 def takes_earlier_settings(config: type[Any]) -> bool:
@@ -31,23 +34,25 @@ def takes_earlier_settings(config: type[Any]) -> bool:
     return {"model", "output"} <= names or {"scorer", "output"} <= names
 
 
-def split_off_address(flags: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of --config, or None where it is not given, and the other flags.
+def describe_flag(config: type[Any], program: str) -> str:
+    """What --help says of --config.
 
-    Raises:
-        PreflightError: the flag has no value.
+    Args:
+        config: class of the settings.
+        program: as for `parse_flags`.
     """
-    rest, address = [], None
-    remaining = iter(flags)
-    for flag in remaining:
-        name, equals, value = flag.partition("=")
-        if name != FLAG:
-            rest.append(flag)
-            continue
-        address = value if equals else next(remaining, "")
-        if not address:
-            raise PreflightError(f"{FLAG}: name the run.json of an earlier run")
-    return address, rest
+    fields = {field.name for field in dataclasses.fields(config)}
+    *others, last = [name for field, name in NOT_TAKEN.items() if field in fields]
+    left_out = f"{', '.join(others)} and {last}" if others else last
+    job = _job_of(program)
+    of_job = "this job" if _job_of_settings(job) == job else f"jobs.{_job_of_settings(job)}"
+    return textwrap.fill(
+        f"{FLAG} RUN/run.json takes the settings of an earlier run of {of_job}: all but "
+        f"{left_out}. What it decided from its GPUs is decided anew. Flags beside this one change "
+        f"single settings, and {OUTPUT_FLAG} names the new run.",
+        width=80,
+        break_on_hyphens=False,
+    )
 
 
 def parse_flags(config: type[Config], flags: Sequence[str], program: str) -> Config:
@@ -69,24 +74,27 @@ def parse_flags(config: type[Config], flags: Sequence[str], program: str) -> Con
         return tyro.cli(config, args=rest, prog=program, description="")
     if not any(flag.partition("=")[0] == OUTPUT_FLAG for flag in rest):
         raise PreflightError(f"{FLAG} {address}: name the new run too, with {OUTPUT_FLAG}")
-    job = program.split()[-1].removeprefix("jobs.")
-    earlier = read_earlier_settings(address, config, job)
+    report = read_report(address, _job_of_settings(_job_of(program)))
+    settings = take_settings(report, address)
+    earlier = make_config(config, settings, report, address)
+    parsed = tyro.cli(config, args=rest, prog=program, description="", default=earlier)
+    outdated = list_outdated(dataclasses.asdict(earlier), dataclasses.asdict(parsed), report)  # type: ignore[call-overload]
+    if not outdated:
+        return parsed
+    earlier = make_config(config, leave_out(settings, outdated), report, address)
     return tyro.cli(config, args=rest, prog=program, description="", default=earlier)
 
 
-def read_earlier_settings(address: str, config: type[Config], job: str) -> Config:
-    """The settings of an earlier run, with an output that is still to be named.
+def read_report(address: str, job: str) -> dict[str, Any]:
+    """run.json of an earlier run.
 
     Args:
-        address: its run.json, local or on S3.
-        config: class of the settings.
-        job: by its name in run.json.
+        address: where it lies, local or on S3.
+        job: that it must be of, by its name in run.json.
 
     Raises:
-        PreflightError: the file is not there, or is not of this job and version.
+        PreflightError: the file is not there, or is not that of a run of this job.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         report = Location.parse(address, FLAG).read_json()
     except storage.ERRORS as error:
@@ -97,20 +105,38 @@ def read_earlier_settings(address: str, config: type[Config], job: str) -> Confi
         raise PreflightError(f"{FLAG} {address}: is no run.json with the settings of a run")
     if report.get("job") != job:
         raise PreflightError(
-            f"{FLAG} {address}: is of jobs.{report.get('job')}, and this is jobs.{job}"
+            f"{FLAG} {address}: is of jobs.{report.get('job')}, and this command takes the "
+            f"settings of jobs.{job}"
         )
-    earlier = report["config"]
-    settings = {name: earlier[name] for name in earlier if name not in NOT_TAKEN}
-    if settings.get("wordings"):
-        settings["instructions"] = None  # the file may be another one by now
+    return report
+
+
+def make_config(
+    config: type[Config], settings: Mapping[str, Any], report: Mapping[str, Any], address: str
+) -> Config:
+    """The settings of an earlier run as those of a job, with an output that is still to be named.
+
+    Args:
+        config: class of the settings.
+        settings: that are taken.
+        report: run.json that they are from.
+        address: of that file.
+
+    Raises:
+        PreflightError: they are not settings of this version.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         taken: Config = TypeAdapter(config).validate_python({**settings, "output": ""})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise PreflightError(f"{FLAG} {address}: {name}: {first['msg']}") from error
+    except PreflightError as error:
+        raise PreflightError(f"{FLAG} {address}: {error}") from error
     read = dataclasses.asdict(taken)  # type: ignore[call-overload]
-    if (unknown := next(_list_unknown(settings, read), None)) is not None:
+    if (unknown := next(list_unknown(settings, read), None)) is not None:
         raise PreflightError(
             f"{FLAG} {address}: has the setting {unknown}, which version "
             f"{report.get('version')} knew and this one does not"
@@ -118,10 +144,10 @@ def read_earlier_settings(address: str, config: type[Config], job: str) -> Confi
     return taken
 
 
-def _list_unknown(given: dict[str, Any], read: dict[str, Any], before: str = "") -> Iterator[str]:
-    """The names of settings that are given but were not read."""
-    for name, value in given.items():
-        if name not in read:
-            yield before + name
-        elif isinstance(value, dict) and isinstance(read[name], dict):
-            yield from _list_unknown(value, read[name], f"{before}{name}.")
+def _job_of(program: str) -> str:
+    return program.split()[-1].removeprefix("jobs.")
+
+
+def _job_of_settings(job: str) -> str:
+    """The job whose run.json holds the settings of a job."""
+    return PLANNED_JOB if job == "plan" else job

@@ -29,8 +29,8 @@ judges the answers of a run before and after their correction. world measures
 the models that come with the package.
 
 Exit status: 0 finished, 2 refused before the start, 4 more questions that could
-not be asked than --max-failed-share, 130 stopped by Ctrl-C, 143 by SIGTERM, 1
-any other failure.
+not be asked than --max-failed-share, 5 stopped by --max-hours or --max-price,
+130 by Ctrl-C, 143 by SIGTERM, 1 any other failure.
 """
 
 import sys
@@ -42,7 +42,7 @@ import tyro
 
 from c3l_ray.benchmark_config import BenchmarkConfig
 from c3l_ray.errors import PreflightError
-from c3l_ray.flags import optional
+from c3l_ray.flags import optional, shown_first
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA
 from jobs.command_line import AFRESH, RESUME, main
@@ -91,6 +91,7 @@ class WorldConfig:
         check_config(self)
 
 
+@shown_first("output")
 @dataclass(frozen=True, kw_only=True)
 class MakePopeConfig:
     """Write questions as POPE's for images whose objects are known."""

@@ -1,5 +1,4 @@
-"""Says where a run stands, from a second terminal: of a job that runs, or is
-dead.
+"""Says where a running or dead job stands, from a second terminal.
 
     python -m jobs.status s3://bucket/run --watch
 

@@ -47,3 +47,9 @@ def test_a_real_job_that_refuses_its_flags_ends_well_and_says_so() -> None:
 def test_what_is_no_job_is_not_run() -> None:
     ended = subprocess.run([*WRAPPER, "this"], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and ended.stderr.startswith("usage: ")
+
+
+def test_help_teaches() -> None:
+    ended = subprocess.run([*WRAPPER, "--help"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and ended.stdout.startswith("usage: ")
+    assert "KubeRay" in ended.stdout

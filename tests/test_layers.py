@@ -49,7 +49,7 @@ PARTS = {
         "errors flags inputs.layout methods methods.scores model_config no_score ranges "
         "stall_watch stopping template_date"
     ),
-    "answer_config": Part("config inputs.layout model_config ranges"),
+    "answer_config": Part("config flags inputs.layout model_config ranges"),
     "benchmark_config": Part("answer_config flags inputs.layout model_config ranges"),
     "no_score": Part("errors ranges"),
     "kind_shares": Part(),
@@ -149,7 +149,7 @@ PARTS = {
     # What a job does, as functions; and the jobs, which parse, call and print.
     "workflows": Part(
         "answer_config benchmark_config benchmarks chat config dataset distributed "
-        "distributed.stop_flag errors identity images inference inputs inputs.layout "
+        "distributed.stop_flag errors flags identity images inference inputs inputs.layout "
         "methods.scores model_config model_files no_score planning processors ranges report "
         "runs schema select_config stopping storage train.devices train.fit train.identity "
         "train.learning train.reading train.training_config",

@@ -38,7 +38,7 @@ from c3l_ray.workflows.c3l import C3LConfig
 from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.plan import PlanConfig
 from c3l_ray.workflows.training_report import TrainingReport
-from jobs import earlier_settings
+from jobs import settings_taken
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig
 from jobs.evaluate import EvaluateConfig, MakePopeConfig, WorldConfig
@@ -69,7 +69,7 @@ CONFIGS: dict[str, type] = {
 }
 FLAGS_OF_OTHERS = {
     *("--help", "--quick", "--runtime-env-json", "--hypothesis-seed"),
-    *("--seeds", "--scale", earlier_settings.FLAG),
+    *("--seeds", "--scale", settings_taken.FLAG),
 }
 """Flags that stand alone in prose and are of every job, of benches, of Ray, pytest or evidence."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")

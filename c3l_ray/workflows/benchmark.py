@@ -30,8 +30,9 @@ from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RunProgress
 from c3l_ray.runs.state import note_failure
 from c3l_ray.storage import Location
+from c3l_ray.workflows.budget import count_gpus, hold_to_hours, hold_to_price
 from c3l_ray.workflows.prompts import settle_template_args
-from c3l_ray.workflows.records import write_records
+from c3l_ray.workflows.records import make_paths_absolute, write_records
 
 JOB = "benchmark"
 NUM_CHECKED_IMAGES = 16  # before the start
@@ -46,6 +47,8 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
         PreflightError: the job cannot start as it was asked to.
         C3LError: it cannot go on; run again, it resumes.
     """
+    hold_to_hours(config)
+    config = make_paths_absolute(config)
     benchmark = CATALOGUE[config.benchmark]
     folder = RunFolder.open(config.output)
     folder.check_free(JOB)
@@ -71,6 +74,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkResult:
 
         cluster.connect(cluster.count_actors(pinned), verbose=config.verbose)
         pinned = cluster.with_gpu_shares(pinned)
+        hold_to_price(pinned, count_gpus(pinned.pools))
         write_records(pinned, shards, progress, generates=True)
     answers = collect_answers(folder, data, suffix, benchmark.read_verdict)
     write_answers(folder, identity.origin, answers)

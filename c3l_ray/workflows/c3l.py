@@ -1,8 +1,7 @@
 """C3L whole (arXiv 2405.12752): images in, a dataset of their best turns out.
 
 Each stage is a folder of the output and a workflow of its own: round-0, train-0, round-1, dataset.
-Between two rounds the generator is tuned as in the paper, by contrasting the turns of an image, or
-by learning the best of several answers to a question (`methods.answers`).
+Between rounds the generator learns to contrast the turns of an image, or the best of its answers.
 """
 
 import dataclasses
@@ -16,6 +15,7 @@ from c3l_ray import schema
 from c3l_ray.config import GenerateConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
+from c3l_ray.flags import shown_first
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.methods.scores import RankedBy
@@ -38,6 +38,7 @@ SEEDS_PER_RUN = 1000
 log = logging.getLogger(__name__)
 
 
+@shown_first("input", "output", "objective", "answers", "top", "by", "within", "rounds")
 @dataclass(frozen=True, kw_only=True)
 class C3LConfig(GenerateConfig):
     """Shards of images in, the best of two or more rounds of turns out."""
@@ -49,9 +50,9 @@ class C3LConfig(GenerateConfig):
     objective: Literal["c3l", "answers"] = "c3l"
     """Learn an image's best turn against its others, or (answers) a question's best answer."""
     top: Annotated[float, Range(above=0)] = 5000
-    """Turns to keep (the paper's 5k), from 1 on, or a share of them below 1."""
+    """Turns to keep: a count of 1 or more (the paper's 5k), or a share below 1."""
     by: RankedBy = "i2c"
-    """Score that ranks the turns to keep; random, clip and image_logprob are controls."""
+    """Score that ranks the turns: i2c is the paper's; on scenes grounding told true turns best."""
     within: Within = "dataset"
     """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
     fresh_seeds: bool = True
@@ -90,7 +91,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         C3LError: it cannot go on; run again, it resumes.
     """
     hold_to_hours(config)
-    config = make_paths_absolute(config)
+    config = settle_instructions(make_paths_absolute(config))
     if config.model.revision is not None:
         raise PreflightError(
             f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
@@ -98,7 +99,6 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         )
     folder = RunFolder.open(config.output)
     folder.check_free("c3l")
-    config = settle_instructions(config)
     log.info("looking for the input")
     find_shards(config.input, config.layout)
     log.info("checking the models")

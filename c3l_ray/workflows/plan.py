@@ -14,6 +14,7 @@ from typing import Annotated
 from c3l_ray import storage
 from c3l_ray.config import GenerateConfig
 from c3l_ray.errors import C3LError, Stopped, TooManyFailures
+from c3l_ray.flags import shown_first
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.units import Shard
@@ -36,6 +37,9 @@ from c3l_ray.workflows.records import (
 log = logging.getLogger(__name__)
 
 
+@shown_first(
+    "input", "output", "sample", "count_shards", "price_per_hour", "max_hours", "max_price", "json"
+)
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig(GenerateConfig):
     """A run of jobs.generate, and how it is planned."""

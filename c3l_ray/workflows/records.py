@@ -20,8 +20,10 @@ from c3l_ray.train.training_config import TrainConfig
 
 Config = TypeVar("Config", bound=RecordsConfig | TrainConfig)
 
-LOCAL_PATHS = {"layout": "image_root", "scorer": "name", "clip": "name", "model": "name"}
-"""Concerns of a config, and the field of each that may be a local path."""
+LOCAL_FOLDERS = {"layout": "image_root", "scorer": "name", "clip": "name", "model": "name"}
+"""Concerns of a config, and the field of each that may be a local folder."""
+LOCAL_FILES = {"clip": "weights"}
+"""Likewise those that may be a local file."""
 
 MIN_UNEXPECTED = 64
 """Rows that may raise an exception or kill a process in a run of any size before it stops."""
@@ -32,17 +34,21 @@ log = logging.getLogger(__name__)
 def make_paths_absolute(config: Config) -> Config:
     """The config with absolute local paths, for processes that run in other folders."""
 
-    def with_absolute_path(concern: Any, field: str) -> Any:
-        path = getattr(concern, field)
-        if path is None or not Path(path).is_dir():
-            return concern
-        return dataclasses.replace(concern, **{field: str(Path(path).absolute())})
+    def with_absolute_path(config: Config, name: str, field: str, *, is_file: bool) -> Config:
+        concern = getattr(config, name, None)
+        path = getattr(concern, field, None)
+        if path is None or not (Path(path).is_file() if is_file else Path(path).is_dir()):
+            return config
+        changed: Any = {
+            name: dataclasses.replace(concern, **{field: str(Path(path).absolute())})  # type: ignore[type-var]
+        }
+        return dataclasses.replace(config, **changed)
 
-    concerns = {field.name for field in dataclasses.fields(config)} & set(LOCAL_PATHS)
-    changed = {
-        name: with_absolute_path(getattr(config, name), LOCAL_PATHS[name]) for name in concerns
-    }
-    return dataclasses.replace(config, **changed)
+    for name, field in LOCAL_FOLDERS.items():
+        config = with_absolute_path(config, name, field, is_file=False)
+    for name, field in LOCAL_FILES.items():
+        config = with_absolute_path(config, name, field, is_file=True)
+    return config
 
 
 def fields_of(part: type, config: Any) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def write_records(
             f"the job stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
             f"{progress.counts.images} of {progress.total_images} images are committed in "
-            f"{config.output}; run the same command again to go on from there"
+            f"{config.output}; the same command resumes"
         ) from error
     delete_lost_files(folder)
     if is_whole or (progress.was_finished and not remaining):

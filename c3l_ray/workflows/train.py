@@ -163,7 +163,7 @@ def _fit_and_verify(
         raise C3LError(
             f"the training stopped: {last_line(error)}\n"
             f"the log files of its processes are {cluster.find_log_files()}\n"
-            "run the same command again to go on from the latest checkpoint"
+            "the same command resumes from the latest checkpoint"
         ) from error
     log.info(format_progress(folder.read_json(MEASUREMENTS) or [], run.num_steps))
     _raise_if_stopped(folder.read_json(fit.STOPPED))

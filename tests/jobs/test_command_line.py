@@ -32,28 +32,27 @@ class Config:
         (
             FileNotFoundError(2, "No such file or directory", "/data/x.tar"),
             1,
-            "error: /data/x.tar: No such file or directory; run the same command again",
+            "error: /data/x.tar: No such file or directory; the same command resumes",
         ),
         (
             EndpointConnectionError(endpoint_url="http://me:planted@store:9000/b/k"),
             1,
             "error: the storage failed: Could not connect to the endpoint URL: "
-            '"http://store:9000/b/k"; run the same command again',
+            '"http://store:9000/b/k"; the same command resumes',
         ),
-        (KeyboardInterrupt(), 130, "stopped; run the same command again"),
+        (KeyboardInterrupt(), 130, "stopped; the same command resumes"),
         (
             Stopped(signal.SIGTERM, "5 of 9 images are committed in out"),
             143,
-            "stopped by SIGTERM; 5 of 9 images are committed in out; run the same command again to "
-            "go on from there",
+            "stopped by SIGTERM; 5 of 9 images are committed in out; the same command resumes",
         ),
         (
             Stopped(signal.SIGALRM, "5 of 9 images are committed in out", bound="--max-hours 2"),
             5,
-            "stopped by --max-hours 2; 5 of 9 images are committed in out; run the same command",
+            "stopped by --max-hours 2; 5 of 9 images are committed in out; the same command",
         ),
         (OverBudget("the plan is over budget"), 3, "error: the plan is over budget"),
-        (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C; run the same command again"),
+        (Stopped(signal.SIGINT), 130, "stopped by Ctrl-C; the same command resumes"),
     ],
 )
 def test_an_end_is_a_message_and_a_status(

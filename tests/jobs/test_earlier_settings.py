@@ -14,7 +14,8 @@ from c3l_ray.model_config import GeneratorModel, Pools
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import ModelToTune, TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
-from jobs.earlier_settings import parse_flags, takes_earlier_settings
+from c3l_ray.workflows.plan import PlanConfig
+from jobs.earlier_settings import describe_flag, parse_flags, takes_earlier_settings
 
 EARLIER = GenerateConfig(
     input=("shards",),
@@ -68,6 +69,29 @@ def test_settings_of_other_jobs_are_read_too(tmp_path: Path, config: Any, job: s
     assert {name: vars(read)[name] for name in kept} == {name: vars(config)[name] for name in kept}
 
 
+def test_a_plan_takes_the_settings_of_a_generation(tmp_path: Path) -> None:
+    address = write_report(tmp_path / "run.json", EARLIER, "generate")
+    flags = ["--config", address, "--output", "second", "--sample", "4"]
+    read = parse_flags(PlanConfig, flags, "python -m jobs.plan")
+    assert (read.model, read.answers, read.limit) == (EARLIER.model, 3, None)
+    assert (read.output, read.sample, read.pools) == ("second", 4, Pools())
+    assert "of an earlier run of jobs.generate: all" in describe_flag(PlanConfig, "c3l-ray plan")
+    address = write_report(tmp_path / "run.json", EARLIER, "score")
+    with pytest.raises(PreflightError, match=r"of jobs\.score, and this .* of jobs\.generate"):
+        parse_flags(PlanConfig, flags, "python -m jobs.plan")
+    # A plan has no run without scores: what is refused names the file that asks for it.
+    write_report(tmp_path / "run.json", EARLIER, "generate", score=False)
+    with pytest.raises(PreflightError, match=r"--config .*run\.json: --no-score: a plan measures"):
+        parse_flags(PlanConfig, flags, "python -m jobs.plan")
+
+
+def test_the_help_of_the_flag_names_only_flags_of_its_job() -> None:
+    help_text = " ".join(describe_flag(TrainConfig, "python -m jobs.train").split())
+    assert "of this job: all but its output. What" in help_text
+    help_text = " ".join(describe_flag(ScoreConfig, "python -m jobs.score").split())
+    assert "all but its output, its pools, --limit and --retry-failed. What" in help_text
+
+
 def test_a_run_that_is_wrong_is_refused(tmp_path: Path) -> None:
     def refuse(content: str, *flags: str) -> str:
         path = tmp_path / "run.json"
@@ -87,7 +111,9 @@ def test_a_run_that_is_wrong_is_refused(tmp_path: Path) -> None:
 
     assert "cannot be read as JSON" in refuse("{")
     assert "is no run.json with the settings of a run" in refuse("[]")
-    assert "is of jobs.score, and this is jobs.generate" in refuse_settings("score")
+    assert "is of jobs.score, and this command takes the settings of jobs.generate" in (
+        refuse_settings("score")
+    )
     assert "method: Input should be 'c3l' or 'vigc'" in refuse_settings(method="other")
     unknown = refuse_settings(model={"name": "llava", "colour": "red"})
     assert "has the setting model.colour, which version 0.4.0 knew and this one" in unknown

@@ -292,7 +292,7 @@ def test_a_job_whose_hours_are_over_stops_with_a_status_of_its_own(
     stopped = run_job("generate", *flags)
     assert stopped.returncode == 5, stopped.stderr
     assert stopped.stderr.splitlines()[-1] == (
-        "stopped by --max-hours 0.0001; run the same command again to go on from there"
+        "stopped by --max-hours 0.0001; the same command resumes"
     )
     assert "Traceback" not in stopped.stderr
 
@@ -320,7 +320,7 @@ def test_a_stopped_and_killed_run_resumes_and_ends_with_the_same_records(
     )
     assert logged.splitlines()[-1] == (
         f"stopped by SIGTERM; {report['images']} of 23 images are committed in {output}; "
-        "run the same command again to go on from there"
+        "the same command resumes"
     )
     assert "Traceback" not in logged and "SIGTERM received" not in logged
     assert (report["state"], report["finished"]) == ("stopped", None)

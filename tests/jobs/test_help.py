@@ -15,6 +15,7 @@ import pytest
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.benchmark_config import BenchmarkConfig
 from c3l_ray.config import GenerateConfig, ScoreConfig
+from c3l_ray.flags import list_required
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
 from c3l_ray.workflows.c3l import C3LConfig
@@ -84,6 +85,25 @@ def test_every_flag_is_explained_in_one_line_that_is_a_sentence(concern: type) -
         assert text.endswith("."), f"{name}: {text}"
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_required_flags_are_shown_before_the_others(config: Any) -> None:
+    names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(config)]
+    required = [name for name in list_required(config) if "." not in name]
+    assert sorted(names[: len(required)]) == sorted(required)
+
+
+def test_common_flags_are_shown_before_rare_ones() -> None:
+    for config, common in (
+        (GenerateConfig, {"turns_per_image", "method", "answers", "limit"}),
+        (C3LConfig, {"objective", "answers", "top", "by", "rounds"}),
+        (BenchmarkConfig, {"image_root", "against"}),
+        (AnswerConfig, {"answers"}),
+        (PlanConfig, {"sample", "max_hours", "max_price"}),
+    ):
+        names = [field.name for field in dataclasses.fields(config)]
+        assert max(map(names.index, common)) < names.index("stall_timeout")
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_help_teaches_and_imports_nothing_heavy(job: str) -> None:
     help_ = subprocess.run(
@@ -101,6 +121,8 @@ def test_help_teaches_and_imports_nothing_heavy(job: str) -> None:
         assert all(name in help_.stdout for name in EVALUATIONS)
     else:
         assert "(default: " in help_.stdout
+    if job in ("generate", "answer", "plan", "c3l", "train"):
+        assert "\nRequired: --input, --output, --model.name.\n" in help_.stdout
     if job == "train":
         assert "--labels.by" in help_.stdout and "(default: i2c)" in help_.stdout
     assert "(default: None)" not in help_.stdout

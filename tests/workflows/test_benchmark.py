@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from c3l_ray import stopping
 from c3l_ray.benchmark_config import BenchmarkConfig, BenchmarkName
 from c3l_ray.benchmarks.catalogue import CATALOGUE
 from c3l_ray.benchmarks.questions import BenchmarkData
-from c3l_ray.errors import PreflightError, TooManyFailures
+from c3l_ray.distributed import cluster
+from c3l_ray.errors import PreflightError, Stopped, TooManyFailures
 from c3l_ray.model_config import GeneratorModel
 from c3l_ray.scenes.world import LLAVA
 from c3l_ray.schema import VERSION
+from c3l_ray.workflows import benchmark as workflow
 from c3l_ray.workflows.benchmark import (
     check_failed_questions,
     describe_identity,
@@ -89,6 +93,39 @@ def test_another_result_is_looked_at_before_the_model_is(tmp_path: Path) -> None
     (tmp_path / "other" / "result.json").write_text(json.dumps(other))
     with pytest.raises(PreflightError, match="answers other questions of pope than --data has"):
         run_benchmark(config)
+
+
+def test_the_time_of_a_command_is_bounded(tmp_path: Path) -> None:
+    write_pope(tmp_path, "a.jpg")
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(Stopped) as stop, stopping.handled():
+        run_benchmark(make_config(tmp_path, max_hours=1e-9))
+    assert stop.value.bound == "--max-hours 1e-09"
+
+
+def test_workers_know_the_model_by_an_absolute_path_and_a_price_bounds_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pope(tmp_path, "a.jpg")
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "llava").symlink_to(LLAVA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "connect", lambda num_actors, verbose: None)
+    monkeypatch.setattr(cluster, "with_gpu_shares", lambda config: config)
+    monkeypatch.setattr(cluster, "count_devices", lambda gpus: ("GPU", 2))
+    begun: list[tuple[BenchmarkConfig, float]] = []
+
+    def write_records(config: BenchmarkConfig, *_: Any, **__: Any) -> None:
+        begun.append((config, signal.getitimer(signal.ITIMER_REAL)[0]))
+        raise PreflightError("no cluster here")
+
+    monkeypatch.setattr(workflow, "write_records", write_records)
+    model = GeneratorModel(name="llava")
+    with pytest.raises(PreflightError, match="no cluster here"), stopping.handled():
+        run_benchmark(make_config(tmp_path, model=model, max_price=10.0, price_per_hour=2.5))
+    ((config, seconds),) = begun
+    assert config.model.name == str(tmp_path / "llava")
+    assert 7_000 < seconds <= 7_200  # two hours of two GPUs
 
 
 def test_questions_suffix_and_model_bind_an_output_and_places_do_not(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from c3l_ray.errors import PreflightError, TooManyFailures
 from c3l_ray.identity import Identity
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Unit
-from c3l_ray.model_config import GeneratorModel
+from c3l_ray.model_config import ClipModel, GeneratorModel
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
@@ -61,12 +61,17 @@ def test_a_run_of_which_nothing_was_scored_is_refused_whatever_is_allowed() -> N
 def test_local_paths_become_absolute_and_names_stay(
     config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "images").mkdir()
+    for name in ("images", "laion"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "weights.pt").touch()
     monkeypatch.chdir(tmp_path)
     fields: dict[str, Any] = {"layout": Layout(image_root="images")}
     changed = make_paths_absolute(config(**fields, model=GeneratorModel(name="owner/model")))
     assert changed.layout.image_root == str(tmp_path / "images")
     assert (changed.model.name, changed.scorer.name) == ("owner/model", None)
+    for weights, absolute in (("weights.pt", str(tmp_path / "weights.pt")), ("laion", "laion")):
+        changed = make_paths_absolute(config(clip=ClipModel(weights=weights)))
+        assert (changed.clip.name, changed.clip.weights) == ("ViT-B-32", absolute)
 
 
 def test_an_input_without_any_image_is_refused() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.dataset.score_summary import PERCENTILES
 from c3l_ray.methods.scores import SCORES
+from c3l_ray.runs.folder import PARTS
 
 CARD = "README.md"
 NUM_SHOWN_INSTRUCTIONS = 10  # of a kind
@@ -49,7 +50,7 @@ def make_card(report: SelectionReport, run: Mapping[str, Any], instructions: Ins
     # Importing it takes a while.
     from huggingface_hub import DatasetCardData
 
-    data_files = [{"split": "train", "path": "part-*.parquet"}]
+    data_files = [{"split": "train", "path": f"{PARTS}/part-*.parquet"}]
     metadata = DatasetCardData(
         license=report.license,
         task_categories=["image-text-to-text", "visual-question-answering"],
@@ -91,7 +92,7 @@ def _describe_files(report: SelectionReport) -> str:
     of_row = {"turn": "a turn", "image": "the chosen turns of an image"}[report.group]
     if report.export == "preference":
         of_row = "a better and a worse answer to a question"
-    files = {"part-*.parquet": f"a row for {of_row}, with its image"}
+    files = {f"{PARTS}/part-*.parquet": f"a row for {of_row}, with its image"}
     if report.llava != "none":
         files["llava.json"] = "the same samples in LLaVA's conversation format"
         files["dataset_info.json"] = (
@@ -103,7 +104,11 @@ def _describe_files(report: SelectionReport) -> str:
         files["images/"] = "the images that llava.json names"
     return _make_table(("file", "content"), files.items()) + (
         "\n\n```python\nfrom datasets import load_dataset\n\n"
-        'dataset = load_dataset("path/of/this/folder", split="train")\n```'
+        'dataset = load_dataset("path/of/this/folder", split="train")\n```\n\n'
+        f"pandas and DuckDB read `{PARTS}/`, where nothing but the Parquet files lies:\n\n"
+        f'```python\nimport pandas\n\nframe = pandas.read_parquet("path/of/this/folder/{PARTS}")\n'
+        f"```\n\n```sql\nSELECT kind, count(*) FROM 'path/of/this/folder/{PARTS}/*.parquet' "
+        "GROUP BY kind;\n```"
     )
 
 

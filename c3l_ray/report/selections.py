@@ -15,6 +15,7 @@ from c3l_ray.methods.scores import LOWER_IS_BETTER, SCORE_NAMES
 from c3l_ray.report.gather import Dataset
 from c3l_ray.report.tables import Table, count_up, format_share, format_value
 from c3l_ray.report.turn_table import TurnTable
+from c3l_ray.runs.folder import PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ def _read_kept(dataset: Dataset, score: str) -> pa.Table:
     column = "chosen_score" if dataset.selection.get("export") == "preference" else score
     parts = [
         child
-        for child in dataset.folder.location.list_children()
+        for folder in (dataset.folder.location, dataset.folder.location / PARTS)
+        for child in folder.list_children()
         if child.name.startswith("part-") and child.name.endswith(".parquet")
     ]
     tables = [pa.table({"kind": pa.array([], pa.string()), "score": pa.array([], pa.float64())})]

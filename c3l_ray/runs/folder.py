@@ -15,6 +15,7 @@ from c3l_ray.storage import Location
 
 REPORT = "run.json"
 SELECTION = "selection.json"
+PARTS = "data"  # of a dataset: the folder of its Parquet files, which older versions lack
 
 _STAGE = re.compile(r"(round|train)-\d+")  # folders of jobs.c3l
 _RESULTS = {"manifests": "", "model": "", "checkpoints": "checkpoint_"}  # folder, name in it

@@ -1,10 +1,12 @@
 """The dataset's folder loads as it is, with its turns."""
 
 import fnmatch
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as arrow_dataset
 import pytest
 import yaml
 
@@ -32,7 +34,7 @@ def test_the_card_names_the_parquet_files_and_no_other(
     assert (config["config_name"], split["split"]) == ("default", "train")
     files = [str(file.relative_to(path / "dataset")) for file in (path / "dataset").rglob("*.*")]
     named = sorted(fnmatch.filter(files, split["path"]))
-    assert named == [f"part-{number:05d}.parquet" for number in range(3)]
+    assert named == [f"data/part-{number:05d}.parquet" for number in range(3)]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -64,11 +66,18 @@ def test_the_datasets_library_loads_the_folder_with_its_turns(
         assert [row["kind"] for row in rows] == [["dialogue"] * 2, ["dialogue"]]
 
 
-def test_pandas_reads_the_files(write_run: WriteRun) -> None:
-    pandas = pytest.importorskip("pandas")
+def test_pandas_and_arrow_read_the_folder_of_the_files(
+    write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_run([[make_turn(0.3), make_turn(0.1)], [make_turn(0.2)]])
-    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
-    frame = pandas.read_parquet(path / "dataset" / "part-00000.parquet")
+    monkeypatch.setattr(parquet_export, "FILE_ROWS", 2)
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
+    card = (path / "dataset" / "README.md").read_text()
+    assert 'pandas.read_parquet("path/of/this/folder/data")' in card
+    assert "FROM 'path/of/this/folder/data/*.parquet'" in card
+    frame = importlib.import_module("pandas").read_parquet(path / "dataset" / "data")
+    scanned = arrow_dataset.dataset(str(path / "dataset" / "data"), format="parquet")
+    assert len(scanned.files) == 2 and scanned.count_rows() == len(frame) == 3
     assert frame.groupby("kind")["i2c"].mean().round(6).to_dict() == {"dialogue": 0.2}
     assert frame["images"][0][0]["bytes"][:2] == b"\xff\xd8"
 

@@ -11,7 +11,7 @@ from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.schema import FOLLOW_UP, GIVEN
 from c3l_ray.select_config import SelectConfig
-from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
+from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, move_parts_up
 
 IDS = ["0" * 16, "1" * 16]
 META = '{"id": 1, "image": "coco/1.jpg"}'
@@ -55,6 +55,18 @@ def test_turns_keep_what_training_and_scoring_look_at(write_run: WriteRun, group
         ]
     assert all(turn["status"] == "ok" for row in rows for turn in row["turns"])
     assert all(row["error"] is None for row in rows)
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_dataset_is_read_wherever_its_files_lie(write_run: WriteRun, is_older: bool) -> None:
+    path = write_run([[make_turn(0.3)], [make_turn(0.1)]])
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
+    if is_older:
+        move_parts_up(path / "dataset")
+    (shard,) = find_shards((str(path / "dataset"),), TurnsLayout())
+    assert shard.source == ("part-00000.parquet" if is_older else "data/part-00000.parquet")
+    rows = read_dataset(path / "dataset", TurnsLayout())
+    assert [row["turns"][0]["question"] for row in rows] == ["q 0.3", "q 0.1"]
 
 
 def test_images_and_captions_are_read_without_turns(write_run: WriteRun) -> None:

@@ -12,7 +12,7 @@ class SelectionReport:
     Attributes:
         job: "select".
         version: of c3l-ray.
-        input: the run.
+        input: the address of the run.
         input_finished: when the run finished; None where it had not.
         origin: of the run.
         output: the dataset's folder.

@@ -69,7 +69,7 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     if config.export == "preference":
         _check_pairs(source, manifests, chosen.choice, config)
     report = SelectionReport(
-        input=config.input,
+        input=source.location.address,
         input_finished=run.get("finished"),
         origin=run["origin"],
         output=target.path,

@@ -5,6 +5,7 @@ Nothing but small JSON is read here, so that a run may go on meanwhile.
 
 import functools
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
+from c3l_ray.storage import Location
 
 MEASUREMENTS = "measurements.json"  # of jobs.train
 DATASET = "dataset"  # where jobs.select and jobs.c3l write by default
@@ -69,8 +71,40 @@ class Findings:
 
     def datasets_of(self, run: Run) -> list[Dataset]:
         """The selections that were made from a run."""
-        origin = run.report.get("origin")
-        return [dataset for dataset in self.datasets if dataset.selection.get("origin") == origin]
+        return [dataset for dataset in self.datasets if self.find_run_of(dataset) is run]
+
+    def find_run_of(self, dataset: Dataset) -> Run | None:
+        """The run that a selection was made from, or None where it is not here.
+
+        An origin is no name of a run, since runs over other images may share it. So the run is the
+        one that lies where the selection says; where none does, as after a move, the only one of
+        its origin.
+        """
+        origin = dataset.selection.get("origin")
+        runs = [run for run in self.runs if run.report.get("origin") == origin]
+        place = _find_place(dataset.selection.get("input"))
+        there = [run for run in runs if _find_place(run.folder.location.address) == place]
+        candidates = there or runs
+        return candidates[0] if len(candidates) == 1 else None
+
+    def explain_strangers(self) -> list[str]:
+        """A sentence for each dataset whose run is not here, or cannot be told."""
+        sentences = []
+        for dataset in self.datasets:
+            if self.find_run_of(dataset) is not None:
+                continue
+            origin, path = (dataset.selection.get(name) for name in ("origin", "input"))
+            alike = [run.name for run in self.runs if run.report.get("origin") == origin]
+            named = f" {path}" if path else ""
+            why = (
+                f"the run{named}, and several of these have its origin ({', '.join(alike)})"
+                if alike
+                else f"a run{named} that is not among these"
+            )
+            sentences.append(
+                f"{dataset.name} was selected from {why}, so that the page does not show it."
+            )
+        return sentences
 
 
 def find_outputs(paths: Sequence[str]) -> Findings:
@@ -172,6 +206,18 @@ def _read_json(folder: RunFolder, name: str, kind: type = dict) -> Any | None:
     if content is not None and not isinstance(content, kind):
         raise PreflightError(f"{FLAG} {folder.path}: its {name} is not that of a job")
     return content
+
+
+def _find_place(path: Any) -> str | None:
+    """Where a folder lies, however it is named; None of what names none."""
+    if not isinstance(path, str):
+        return None
+    if path.startswith(("s3://", "s3a://")):  # without a connection, which the page may not have
+        return f"s3://{path.partition('://')[2].rstrip('/')}"
+    try:
+        return os.path.realpath(Location.parse(path, FLAG).path)
+    except PreflightError:
+        return None
 
 
 def _last_part(path: str) -> str:

@@ -300,6 +300,15 @@ def test_an_input_that_is_no_run_or_has_no_scores_is_refused(
         select_turns(SelectConfig(input=str(path)))
 
 
+def test_the_labels_of_a_benchmark_are_not_selected(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.1)]])
+    run = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**run, "job": "benchmark"}))
+    with pytest.raises(PreflightError, match=r"^--input .*: is the output of jobs\.evaluate benc"):
+        select_turns(SelectConfig(input=str(path)))
+    assert not (path / "dataset").exists()
+
+
 def test_a_run_without_scores_is_refused_with_the_command_that_makes_them(
     write_run: WriteRun,
 ) -> None:

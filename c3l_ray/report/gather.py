@@ -1,4 +1,4 @@
-"""What a report is about: runs, trainings and selections, found in the folders that a user names.
+"""What a report is about: runs, trainings, selections and benchmarks, in folders that a user names.
 
 Nothing but small JSON is read here, so that a run may go on meanwhile.
 """
@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from c3l_ray import storage
+from c3l_ray.benchmarks.result import RESULT, read_result
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.counts import Counts
@@ -62,12 +63,34 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """An output of jobs.evaluate benchmark.
+
+    Attributes:
+        name: by which the report calls it.
+        folder: where it lies.
+        report: its run.json.
+        manifests: of its committed units that have a file.
+        counts: summed over all committed units.
+        result: its result.json; None where it has none yet.
+    """
+
+    name: str
+    folder: RunFolder
+    report: dict[str, Any]
+    manifests: list[Manifest]
+    counts: Counts
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """All that a report is about, in the order in which it was named."""
 
     runs: list[Run]
     trainings: list[Training]
     datasets: list[Dataset]
+    benchmarks: list[Benchmark]
 
     def datasets_of(self, run: Run) -> list[Dataset]:
         """The selections that were made from a run."""
@@ -107,6 +130,9 @@ class Findings:
         return sentences
 
 
+Output = Run | Training | Dataset | Benchmark
+
+
 def find_outputs(paths: Sequence[str]) -> Findings:
     """The outputs in these folders, and those inside a folder of jobs.c3l.
 
@@ -115,7 +141,7 @@ def find_outputs(paths: Sequence[str]) -> Findings:
         C3LError: a manifest cannot be read.
         OSError: the storage failed.
     """
-    found: dict[str, Run | Training | Dataset] = {}  # by address, so that none is there twice
+    found: dict[str, Output] = {}  # by address, so that none is there twice
     for path in paths:
         top = _last_part(path)
         for part in _find_in(path, top if len(paths) > 1 else ""):
@@ -125,10 +151,11 @@ def find_outputs(paths: Sequence[str]) -> Findings:
         runs=[part for part in parts if isinstance(part, Run)],
         trainings=[part for part in parts if isinstance(part, Training)],
         datasets=[part for part in parts if isinstance(part, Dataset)],
+        benchmarks=[part for part in parts if isinstance(part, Benchmark)],
     )
 
 
-def _find_in(path: str, prefix: str) -> Iterator[Run | Training | Dataset]:
+def _find_in(path: str, prefix: str) -> Iterator[Output]:
     """The output in a folder, or those of the stages in it, under names with this prefix."""
     folder = RunFolder.open(path.rstrip("/") or "/", FLAG)
     report = _read_json(folder, REPORT)
@@ -148,22 +175,32 @@ def _find_in(path: str, prefix: str) -> Iterator[Run | Training | Dataset]:
         case "train":
             measurements = _read_json(folder, MEASUREMENTS, list) or []
             yield Training(name=name, folder=folder, report=report, measurements=measurements)
-        case _:
-            report = folder.read_run()
-            manifests = list(read_manifests(folder))
-            yield Run(
+        case "benchmark":
+            report = folder.read_run(takes_benchmark=True)
+            manifests, counts = _read_units(folder)
+            yield Benchmark(
                 name=name,
                 folder=folder,
                 report=report,
-                manifests=[manifest for manifest in manifests if manifest.file],
-                counts=functools.reduce(
-                    operator.add, (manifest.counts for manifest in manifests), Counts()
-                ),
+                manifests=manifests,
+                counts=counts,
+                result=read_result(folder) if (folder.location / RESULT).exists() else None,
             )
+        case _:
+            report = folder.read_run()
+            manifests, counts = _read_units(folder)
+            yield Run(name=name, folder=folder, report=report, manifests=manifests, counts=counts)
             selection = _read_json(RunFolder.open(f"{folder.path}/{DATASET}", FLAG), SELECTION)
             if selection is not None:
                 dataset = RunFolder.open(f"{folder.path}/{DATASET}", FLAG)
                 yield Dataset(name=f"{name}/{DATASET}", folder=dataset, selection=selection)
+
+
+def _read_units(folder: RunFolder) -> tuple[list[Manifest], Counts]:
+    """The committed units that have a file, and the counts of all."""
+    manifests = list(read_manifests(folder))
+    counts = functools.reduce(operator.add, (manifest.counts for manifest in manifests), Counts())
+    return [manifest for manifest in manifests if manifest.file], counts
 
 
 def _list_stages(folder: RunFolder) -> list[str]:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from c3l_ray import __version__
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.report import comparisons, identities, overview, selections
+from c3l_ray.report.benchmark_sections import describe_benchmark
 from c3l_ray.report.cards import FailureCard, TurnCard, make_cards, make_failure_card
 from c3l_ray.report.gather import Findings
 from c3l_ray.report.shown_turns import GROUPS, choose_turns, find_failures
@@ -90,6 +91,8 @@ def make_page(
             correction=overview.make_correction_table(findings.runs),
             kept=[kept for kept_of_run in kept_of_runs for kept in kept_of_run],
             strangers=findings.explain_strangers(),
+            benchmark_identity=identities.make_benchmark_table(findings.benchmarks),
+            benchmarks=[(one.name, describe_benchmark(one)) for one in findings.benchmarks],
             trainings=identities.make_training_table(findings.trainings),
             curves=[(one.name, comparisons.draw_training(one)) for one in findings.trainings],
             speed=overview.make_speed_table(findings.runs),

@@ -140,7 +140,13 @@ def _describe_exported_images(report: SelectionReport) -> list[str]:
         "left out, since they cannot be decoded here": report.unusable_images,
     }
     fates = [f"{count} {fate}" for fate, count in counts.items() if count]
-    return [f"  images   {', '.join(fates)}"] if fates else []
+    lines = [f"  images   {', '.join(fates)}"] if fates else []
+    if report.rows_without_image:
+        lines.append(
+            f"  note     {report.rows_without_image} of {report.samples} rows name their image by "
+            "a path, since the run kept none; the card says how to load them"
+        )
+    return lines
 
 
 def _describe_pairs(report: SelectionReport) -> list[str]:

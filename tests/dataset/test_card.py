@@ -14,6 +14,7 @@ from c3l_ray.dataset import parquet_export
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
 from c3l_ray.select_config import SelectConfig
+from c3l_ray.workflows.summaries import summarize_selection
 from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
 from tests.examples import RECORD
 
@@ -130,6 +131,36 @@ def test_the_card_says_how_the_turns_were_made(write_run: WriteRun) -> None:
     expected = {"p5": 0.11, "p25": 0.15, "p50": 0.2, "p75": 0.25, "p95": 0.29}
     assert written.score_percentiles["i2c"] == pytest.approx(expected)
     assert "| i2c | 0.11 | 0.15 | 0.2 | 0.25 | 0.29 | " in card
+
+
+def test_the_card_says_that_images_lack_and_how_rows_are_loaded_then(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    from datasets import Image, List, load_dataset
+
+    path = write_run([[make_turn(0.3), make_turn(0.1)], [make_turn(0.2)]], keep_images=False)
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    assert report.rows_without_image == 3
+    card = (path / "dataset" / "README.md").read_text()
+    assert "| a row for a turn, with a path in place of its image |" in card
+    assert "3 of 3 rows have no bytes of their image" in card
+    assert "| rows without the bytes of their image | 3 |" in card
+    assert "3 of 3 rows name their image by a path" in summarize_selection(report)
+    dataset = load_dataset(str(path / "dataset"), split="train", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(FileNotFoundError):
+        print(dataset[0])
+    assert 'cast_column("images", List(Image(decode=False)))' in card
+    dataset = dataset.cast_column("images", List(Image(decode=False)))
+    assert next(iter(dataset))["images"] == [{"bytes": None, "path": "a.tar/0"}]
+
+
+def test_the_card_of_a_dataset_with_its_images_speaks_of_no_other(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.3)]])
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    card = (path / "dataset" / "README.md").read_text()
+    assert report.rows_without_image == 0 and "cast_column" not in card
+    assert "| a row for a turn, with its image |" in card
+    assert "rows name their image by a path" not in summarize_selection(report)
 
 
 def test_without_a_license_the_card_names_none(write_run: WriteRun) -> None:

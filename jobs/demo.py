@@ -113,7 +113,7 @@ def run(config: DemoConfig) -> None:
         "",
         f"  rounds   {config.output}/round-*/records",
         f"  model    {config.output}/train-0/model",
-        f"  dataset  {config.output}/dataset/part-*.parquet",
+        f"  dataset  {config.output}/dataset/data/part-*.parquet",
         f"  report   {config.output}/run.json",
         describe_report([str(config.output)]),
         sep="\n",

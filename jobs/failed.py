@@ -50,7 +50,7 @@ def run(config: FailedConfig) -> None:
     from c3l_ray.runs.folder import RunFolder
 
     folder = RunFolder.open(config.run, "RUN")
-    folder.read_run()
+    folder.read_run(takes_benchmark=True)
     failures = find_failures(folder, config.reason)
     if config.json:
         for failure in failures:

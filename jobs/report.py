@@ -2,16 +2,17 @@
 
     python -m jobs.report runs/mine runs/best
 
-Reads output folders of jobs.generate, jobs.score, jobs.train, jobs.select and
-jobs.c3l, local or on S3, finished or not. Of several runs, and of the rounds of
-jobs.c3l, the page shows one beside the other.
+Reads output folders of jobs.generate, jobs.score, jobs.answer, jobs.train,
+jobs.select, jobs.c3l and jobs.evaluate benchmark, local or on S3, finished or
+not. Of several runs, and of the rounds of jobs.c3l, the page shows one beside
+the other.
 
 The page has the models and prompts, the counts, failed images with what helps,
 notes, histograms of the scores, the best, middling and worst turns of each kind
-with their images, what a selection kept, and the curves of a training. Of a
-large run it reads a sample, and says so. Where a run was made with
---token-gains and the scorer's tokenizer is on this machine, the tokens of
-answers are tinted by what the image added to them.
+with their images, what a selection kept, the curves of a training, and figures
+and mistakes of a benchmark. Of a large run it reads a sample, and says so.
+Where a run was made with --token-gains and the scorer's tokenizer is on this
+machine, the tokens of answers are tinted by what the image added to them.
 
 Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
 by SIGTERM, 1 any other failure.

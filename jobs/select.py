@@ -2,13 +2,13 @@
 
     python -m jobs.select --input s3://bucket/run --output s3://bucket/dataset --top 0.1 --by i2c
 
-Reads the output folder of jobs.generate or jobs.score. Writes part-*.parquet,
-a row for each chosen turn with its image and messages, as the datasets library,
-TRL and ms-swift read them; README.md, a dataset card; and selection.json, which
-says what was chosen and how. --group image makes one row of all the chosen
-turns of an image, --export preference pairs of a better and a worse answer.
---llava adds LLaVA's conversation format. A useful score selects better turns
-than the controls --by random, --by clip and --by image_logprob do.
+Reads the output folder of jobs.generate or jobs.score. Writes Parquet files to
+data/, a row for each chosen turn with its image and messages, as the datasets
+library, TRL and ms-swift read them; README.md, a dataset card; and
+selection.json, which says what was chosen and how. --group image makes one row
+of all the chosen turns of an image, --export preference pairs of a better and a
+worse answer. --llava adds LLaVA's conversation format. A useful score selects
+better turns than the controls --by random, --by clip and --by image_logprob do.
 
 Exit status: 0 finished, 2 refused before the start, 130 stopped by Ctrl-C, 143
 by SIGTERM, 1 any other failure.

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile, features
 
 from c3l_ray import images
 from c3l_ray.errors import UnusableImage
-from c3l_ray.images import decode_image, make_baseline_image
+from c3l_ray.images import decode_image, inspect_image, make_baseline_image
 
 Encoded = Callable[..., bytes]
 MILLION = 1_000_000
@@ -118,6 +118,15 @@ def test_less_common_formats_are_read(encoded: Encoded, format_: str) -> None:
     decoded = np.asarray(decode_image(encoded(format_=format_), MILLION), dtype=float)
     expected = np.asarray(decode_image(encoded(), MILLION), dtype=float)
     assert np.abs(decoded - expected).max() <= 4
+
+
+def test_heic_is_read_where_pillow_heif_is(encoded: Encoded) -> None:
+    pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    data = encoded(format_="HEIF")
+    assert data[4:8] == b"ftyp" and inspect_image(data).format == "HEIF"
+    decoded = np.asarray(decode_image(data, MILLION), dtype=float)
+    expected = np.asarray(decode_image(encoded(), MILLION), dtype=float)
+    assert np.abs(decoded - expected).max() <= 6
 
 
 HEIC = b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heic" + bytes(100)

@@ -74,8 +74,8 @@ PARTS = {
     ),
     # What people look at: it reads what jobs wrote, and models' tokenizers at most.
     "report": Part(
-        "chat errors images inputs methods methods.scores no_score processors runs schema storage "
-        "template_date",
+        "benchmarks chat errors images inputs methods methods.scores no_score processors runs "
+        "schema storage template_date",
         "huggingface_hub jinja2 markupsafe numpy pyarrow",
     ),
     # What a run will cost: arithmetic over a count of the input and a sample that was run.

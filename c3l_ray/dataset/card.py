@@ -11,6 +11,7 @@ from typing import Any
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.dataset.score_summary import PERCENTILES
 from c3l_ray.methods.scores import SCORES
+from c3l_ray.runs.folder import PARTS
 
 CARD = "README.md"
 NUM_SHOWN_INSTRUCTIONS = 10  # of a kind
@@ -49,7 +50,7 @@ def make_card(report: SelectionReport, run: Mapping[str, Any], instructions: Ins
     # Importing it takes a while.
     from huggingface_hub import DatasetCardData
 
-    data_files = [{"split": "train", "path": "part-*.parquet"}]
+    data_files = [{"split": "train", "path": f"{PARTS}/part-*.parquet"}]
     metadata = DatasetCardData(
         license=report.license,
         task_categories=["image-text-to-text", "visual-question-answering"],
@@ -91,7 +92,7 @@ def _describe_files(report: SelectionReport) -> str:
     of_row = {"turn": "a turn", "image": "the chosen turns of an image"}[report.group]
     if report.export == "preference":
         of_row = "a better and a worse answer to a question"
-    files = {"part-*.parquet": f"a row for {of_row}, with its image"}
+    files = {f"{PARTS}/part-*.parquet": f"a row for {of_row}, {_say_which_images(report)}"}
     if report.llava != "none":
         files["llava.json"] = "the same samples in LLaVA's conversation format"
         files["dataset_info.json"] = (
@@ -102,8 +103,33 @@ def _describe_files(report: SelectionReport) -> str:
     if report.llava == "images":
         files["images/"] = "the images that llava.json names"
     return _make_table(("file", "content"), files.items()) + (
-        "\n\n```python\nfrom datasets import load_dataset\n\n"
-        'dataset = load_dataset("path/of/this/folder", split="train")\n```'
+        f"\n\n{_show_loading(report)}\n\n"
+        f"pandas and DuckDB read `{PARTS}/`, where nothing but the Parquet files lies:\n\n"
+        f'```python\nimport pandas\n\nframe = pandas.read_parquet("path/of/this/folder/{PARTS}")\n'
+        f"```\n\n```sql\nSELECT kind, count(*) FROM 'path/of/this/folder/{PARTS}/*.parquet' "
+        "GROUP BY kind;\n```"
+    )
+
+
+def _say_which_images(report: SelectionReport) -> str:
+    if not report.rows_without_image:
+        return "with its image"
+    if report.rows_without_image == report.samples:
+        return "with a path in place of its image"
+    return f"with its image, or in {report.rows_without_image} rows with a path in its place"
+
+
+def _show_loading(report: SelectionReport) -> str:
+    """How the datasets library loads the rows, also those whose images it cannot decode."""
+    load = 'load_dataset("path/of/this/folder", split="train")'
+    if not report.rows_without_image:
+        return f"```python\nfrom datasets import load_dataset\n\ndataset = {load}\n```"
+    return (
+        f"{report.rows_without_image} of {report.samples} rows have no bytes of their image, since "
+        "the run kept none (`--no-keep-images`): `path` names it as the input did. The datasets "
+        "library fails where it decodes such an image; this leaves images as they are:\n\n"
+        "```python\nfrom datasets import Image, List, load_dataset\n\n"
+        f'dataset = {load}\ndataset = dataset.cast_column("images", List(Image(decode=False)))\n```'
     )
 
 
@@ -113,7 +139,16 @@ def _describe_columns(report: SelectionReport) -> str:
         "draft": "the answer before its correction",
         "the scores": "as [defined below](#scores)",
     }
-    columns = {**_COLUMNS, **(_PAIR_COLUMNS if is_preference else scores), **_OTHER_COLUMNS}
+    images = {}
+    if report.rows_without_image:
+        path = "`path` names the image where it has no `bytes`"
+        images = {"images": f"a list of one: the image, or {path}"}
+    columns = {
+        **_COLUMNS,
+        **images,
+        **(_PAIR_COLUMNS if is_preference else scores),
+        **_OTHER_COLUMNS,
+    }
     note = (
         "\n\nColumns of turns hold lists, with an element for each turn of the conversation."
         if report.group == "image"
@@ -152,6 +187,7 @@ def _describe_counts(report: SelectionReport, run: Mapping[str, Any]) -> str:
         "of these worse than --at-least, left out": str(report.worse_turns),
         **_describe_excluded(report),
         "images that could not be decoded, left out": str(report.unusable_images),
+        "rows without the bytes of their image": str(report.rows_without_image),
         "images that were written as decoded": str(report.rewritten_images),
         "turns here, by kind": _list_counts(report.kinds),
     }

@@ -1,4 +1,7 @@
-"""Parquet files of samples: part-00000.parquet and so on.
+"""Parquet files of samples: data/part-00000.parquet and so on.
+
+They have a folder of their own, since pandas and others read a folder only where it holds nothing
+but Parquet.
 
 A row group holds at most 256 rows, so that readers of a few rows, shuffles and streams read little,
 and each of its images once, however many rows show it: images are dictionary-encoded.
@@ -11,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.folder import PARTS, RunFolder
 
 FILE_ROWS = 4096
 FILE_BYTES = 256 * 2**20
@@ -78,6 +81,6 @@ class PartWriter:
         if self._writer is None:
             return
         self._writer.close()
-        self._target.write(f"part-{self.num_files:05d}.parquet", self._buffer.getvalue())
+        self._target.write(f"{PARTS}/part-{self.num_files:05d}.parquet", self._buffer.getvalue())
         self.num_files += 1
         self._writer, self._buffer, self._num_rows = None, io.BytesIO(), 0

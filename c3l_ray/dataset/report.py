@@ -12,7 +12,7 @@ class SelectionReport:
     Attributes:
         job: "select".
         version: of c3l-ray.
-        input: the run.
+        input: the address of the run.
         input_finished: when the run finished; None where it had not.
         origin: of the run.
         output: the dataset's folder.
@@ -32,6 +32,7 @@ class SelectionReport:
         excluded_turns: scored turns about images that were left out for one of these reasons.
         not_compared_images: of the run that are missing, damaged, or of one colour.
         unusable_images: that had chosen turns and cannot be decoded here, left out.
+        rows_without_image: rows whose image is a path without bytes, since the run has none.
         rewritten_images: that decode differently than they lie, written as decoded.
         turns: chosen and written.
         kinds: of these turns, how many of each.
@@ -74,6 +75,7 @@ class SelectionReport:
     excluded_turns: int = 0
     not_compared_images: int = 0
     unusable_images: int = 0
+    rows_without_image: int = 0
     rewritten_images: int = 0
     turns: int = 0
     kinds: dict[str, int] = field(default_factory=dict)

@@ -20,15 +20,17 @@ from c3l_ray.dataset.write import DatasetWriter
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.no_score import check_scored
 from c3l_ray.runs.commit import Manifest, read_manifests
-from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
+from c3l_ray.runs.folder import PARTS, REPORT, SELECTION, RunFolder
 from c3l_ray.runs.state import now
 from c3l_ray.runs.write_probe import check_writable
 from c3l_ray.schema import Record
 from c3l_ray.select_config import SelectConfig
 
-SELECTION_FILES = re.compile(
-    r"selection\.json|llava\.json|dataset_info\.json|README\.md|images|part-\d{5}\.parquet"
+_PART = re.compile(r"part-\d{5}\.parquet")  # of older versions beside selection.json
+_SELECTION_FILES = re.compile(
+    rf"selection\.json|llava\.json|dataset_info\.json|README\.md|images|{PARTS}|{_PART.pattern}"
 )
+_FOLDERS = ("images", PARTS)
 _COLUMNS_OF_PAIRS = ("answer", "draft", "scores", "draft_scores", "alternatives")
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def select_turns(config: SelectConfig) -> SelectionReport:
     if config.export == "preference":
         _check_pairs(source, manifests, chosen.choice, config)
     report = SelectionReport(
-        input=config.input,
+        input=source.location.address,
         input_finished=run.get("finished"),
         origin=run["origin"],
         output=target.path,
@@ -146,7 +148,10 @@ def _clear_folder(target: RunFolder, report: SelectionReport) -> None:
     """
     try:
         children = {child.name: child for child in target.location.list_children()}
-        is_strange = any(not SELECTION_FILES.fullmatch(name) for name in children)
+        is_strange = any(not _SELECTION_FILES.fullmatch(name) for name in children)
+        if PARTS in children:
+            parts = children[PARTS].list_children()
+            is_strange |= any(not _PART.fullmatch(part.name) for part in parts)
         if is_strange or (children and SELECTION not in children):
             raise PreflightError(
                 f"--output {target.path}: holds something other than an earlier selection; "
@@ -155,7 +160,7 @@ def _clear_folder(target: RunFolder, report: SelectionReport) -> None:
         target.write_json(SELECTION, dataclasses.asdict(report))
         for name, child in children.items():
             if name != SELECTION:
-                child.remove(recursive=name == "images")
+                child.remove(recursive=name in _FOLDERS)
     except storage.ERRORS as error:
         raise storage.refuse(
             target.flag, target.path, target.location, error, need="used"

@@ -51,6 +51,7 @@ class DatasetWriter:
             self._llava = LlavaWriter(target, num_images=num_images, with_images=with_images)
         self._num_rewritten = 0
         self._num_samples = 0
+        self._num_without_image = 0
         self._kinds: Counter[str] = Counter()
         self._pairs: Counter[str] = Counter()
         self._unpaired: Counter[str] = Counter()
@@ -76,6 +77,7 @@ class DatasetWriter:
                 self.num_images += 1
                 self._num_rewritten += is_rewritten
                 self._num_samples += len(rows)
+                self._num_without_image += len(rows) if image is None else 0
                 self._parts.add(rows)
                 records.append(record)
                 samples.append(samples_of_record)
@@ -99,6 +101,7 @@ class DatasetWriter:
             "unpaired_turns": dict(self._unpaired),
             "score_percentiles": self._scores.percentiles(),
             "files": self._parts.num_files,
+            "rows_without_image": self._num_without_image,
             "rewritten_images": self._num_rewritten,
             "unusable_images": len(self.failures),
         }

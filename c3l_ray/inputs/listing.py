@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import read_manifests
-from c3l_ray.runs.folder import SELECTION, RunFolder
+from c3l_ray.runs.folder import PARTS, SELECTION, RunFolder
 from c3l_ray.storage import Location, map_at_once
 
 GLOB_MARKS = "*?["
@@ -291,5 +291,7 @@ def _list_run(folder: RunFolder) -> Listing:
 
 def _list_dataset(folder: Location) -> Listing:
     """The files of records in a dataset of `jobs.select`; its images lie beside them once more."""
-    files = [file for file in list_folder(folder) if file.name.endswith(".parquet")]
-    return Listing(base=folder.path, files=files)
+    inner = folder / PARTS
+    files = [*list_folder(folder), *(list_folder(inner) if inner.exists() else ())]
+    parquets = [file for file in files if file.name.endswith(".parquet")]
+    return Listing(base=folder.path, files=parquets)

@@ -1,20 +1,23 @@
-"""What a report is about: runs, trainings and selections, found in the folders that a user names.
+"""What a report is about: runs, trainings, selections and benchmarks, in folders that a user names.
 
 Nothing but small JSON is read here, so that a run may go on meanwhile.
 """
 
 import functools
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from c3l_ray import storage
+from c3l_ray.benchmarks.result import RESULT, read_result
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
+from c3l_ray.storage import Location
 
 MEASUREMENTS = "measurements.json"  # of jobs.train
 DATASET = "dataset"  # where jobs.select and jobs.c3l write by default
@@ -60,17 +63,74 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """An output of jobs.evaluate benchmark.
+
+    Attributes:
+        name: by which the report calls it.
+        folder: where it lies.
+        report: its run.json.
+        manifests: of its committed units that have a file.
+        counts: summed over all committed units.
+        result: its result.json; None where it has none yet.
+    """
+
+    name: str
+    folder: RunFolder
+    report: dict[str, Any]
+    manifests: list[Manifest]
+    counts: Counts
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """All that a report is about, in the order in which it was named."""
 
     runs: list[Run]
     trainings: list[Training]
     datasets: list[Dataset]
+    benchmarks: list[Benchmark]
 
     def datasets_of(self, run: Run) -> list[Dataset]:
         """The selections that were made from a run."""
-        origin = run.report.get("origin")
-        return [dataset for dataset in self.datasets if dataset.selection.get("origin") == origin]
+        return [dataset for dataset in self.datasets if self.find_run_of(dataset) is run]
+
+    def find_run_of(self, dataset: Dataset) -> Run | None:
+        """The run that a selection was made from, or None where it is not here.
+
+        An origin is no name of a run, since runs over other images may share it. So the run is the
+        one that lies where the selection says; where none does, as after a move, the only one of
+        its origin.
+        """
+        origin = dataset.selection.get("origin")
+        runs = [run for run in self.runs if run.report.get("origin") == origin]
+        place = _find_place(dataset.selection.get("input"))
+        there = [run for run in runs if _find_place(run.folder.location.address) == place]
+        candidates = there or runs
+        return candidates[0] if len(candidates) == 1 else None
+
+    def explain_strangers(self) -> list[str]:
+        """A sentence for each dataset whose run is not here, or cannot be told."""
+        sentences = []
+        for dataset in self.datasets:
+            if self.find_run_of(dataset) is not None:
+                continue
+            origin, path = (dataset.selection.get(name) for name in ("origin", "input"))
+            alike = [run.name for run in self.runs if run.report.get("origin") == origin]
+            named = f" {path}" if path else ""
+            why = (
+                f"the run{named}, and several of these have its origin ({', '.join(alike)})"
+                if alike
+                else f"a run{named} that is not among these"
+            )
+            sentences.append(
+                f"{dataset.name} was selected from {why}, so that the page does not show it."
+            )
+        return sentences
+
+
+Output = Run | Training | Dataset | Benchmark
 
 
 def find_outputs(paths: Sequence[str]) -> Findings:
@@ -81,7 +141,7 @@ def find_outputs(paths: Sequence[str]) -> Findings:
         C3LError: a manifest cannot be read.
         OSError: the storage failed.
     """
-    found: dict[str, Run | Training | Dataset] = {}  # by address, so that none is there twice
+    found: dict[str, Output] = {}  # by address, so that none is there twice
     for path in paths:
         top = _last_part(path)
         for part in _find_in(path, top if len(paths) > 1 else ""):
@@ -91,10 +151,11 @@ def find_outputs(paths: Sequence[str]) -> Findings:
         runs=[part for part in parts if isinstance(part, Run)],
         trainings=[part for part in parts if isinstance(part, Training)],
         datasets=[part for part in parts if isinstance(part, Dataset)],
+        benchmarks=[part for part in parts if isinstance(part, Benchmark)],
     )
 
 
-def _find_in(path: str, prefix: str) -> Iterator[Run | Training | Dataset]:
+def _find_in(path: str, prefix: str) -> Iterator[Output]:
     """The output in a folder, or those of the stages in it, under names with this prefix."""
     folder = RunFolder.open(path.rstrip("/") or "/", FLAG)
     report = _read_json(folder, REPORT)
@@ -114,22 +175,32 @@ def _find_in(path: str, prefix: str) -> Iterator[Run | Training | Dataset]:
         case "train":
             measurements = _read_json(folder, MEASUREMENTS, list) or []
             yield Training(name=name, folder=folder, report=report, measurements=measurements)
-        case _:
-            report = folder.read_run()
-            manifests = list(read_manifests(folder))
-            yield Run(
+        case "benchmark":
+            report = folder.read_run(takes_benchmark=True)
+            manifests, counts = _read_units(folder)
+            yield Benchmark(
                 name=name,
                 folder=folder,
                 report=report,
-                manifests=[manifest for manifest in manifests if manifest.file],
-                counts=functools.reduce(
-                    operator.add, (manifest.counts for manifest in manifests), Counts()
-                ),
+                manifests=manifests,
+                counts=counts,
+                result=read_result(folder) if (folder.location / RESULT).exists() else None,
             )
+        case _:
+            report = folder.read_run()
+            manifests, counts = _read_units(folder)
+            yield Run(name=name, folder=folder, report=report, manifests=manifests, counts=counts)
             selection = _read_json(RunFolder.open(f"{folder.path}/{DATASET}", FLAG), SELECTION)
             if selection is not None:
                 dataset = RunFolder.open(f"{folder.path}/{DATASET}", FLAG)
                 yield Dataset(name=f"{name}/{DATASET}", folder=dataset, selection=selection)
+
+
+def _read_units(folder: RunFolder) -> tuple[list[Manifest], Counts]:
+    """The committed units that have a file, and the counts of all."""
+    manifests = list(read_manifests(folder))
+    counts = functools.reduce(operator.add, (manifest.counts for manifest in manifests), Counts())
+    return [manifest for manifest in manifests if manifest.file], counts
 
 
 def _list_stages(folder: RunFolder) -> list[str]:
@@ -172,6 +243,18 @@ def _read_json(folder: RunFolder, name: str, kind: type = dict) -> Any | None:
     if content is not None and not isinstance(content, kind):
         raise PreflightError(f"{FLAG} {folder.path}: its {name} is not that of a job")
     return content
+
+
+def _find_place(path: Any) -> str | None:
+    """Where a folder lies, however it is named; None of what names none."""
+    if not isinstance(path, str):
+        return None
+    if path.startswith(("s3://", "s3a://")):  # without a connection, which the page may not have
+        return f"s3://{path.partition('://')[2].rstrip('/')}"
+    try:
+        return os.path.realpath(Location.parse(path, FLAG).path)
+    except PreflightError:
+        return None
 
 
 def _last_part(path: str) -> str:

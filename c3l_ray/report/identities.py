@@ -1,10 +1,10 @@
-"""What defines runs and trainings, side by side."""
+"""What defines runs, trainings and benchmarks, side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from c3l_ray.no_score import lacks_scores
-from c3l_ray.report.gather import Findings, Run, Training
+from c3l_ray.report.gather import Benchmark, Findings, Run, Training
 from c3l_ray.report.tables import Table, count_up, tabulate
 
 DIGEST_DIGITS = 12
@@ -20,6 +20,11 @@ def make_training_table(trainings: Sequence[Training]) -> Table:
     return tabulate(
         [training.name for training in trainings], [_identify_training(one) for one in trainings]
     )
+
+
+def make_benchmark_table(benchmarks: Sequence[Benchmark]) -> Table:
+    """What defines each benchmark's answers."""
+    return tabulate([one.name for one in benchmarks], [_identify_benchmark(o) for o in benchmarks])
 
 
 def _describe_state(report: Mapping[str, Any], images: int | None = None) -> str:
@@ -87,6 +92,25 @@ def _identify_training(training: Training) -> dict[str, str]:
         "skipped": ", ".join(f"{name} {n}" for name, n in (report.get("skipped") or {}).items())
         or "none",
         "reply in vLLM": str(report.get("verified_reply") or "-").strip(),
+    }
+
+
+def _identify_benchmark(benchmark: Benchmark) -> dict[str, str]:
+    report, result = benchmark.report, benchmark.result or {}
+    identity, config = report.get("identity") or {}, report.get("config") or {}
+    suffix = identity.get("suffix")
+    return {
+        "benchmark": str(result.get("source") or identity.get("benchmark", "-")),
+        "state": _describe_state(report, benchmark.counts.images),
+        "error": str(report.get("error") or "-"),
+        "latest command": _describe_command(report),
+        "folder": benchmark.folder.location.address,
+        "questions": f"{config.get('data', '-')}, digest {identity.get('questions', '-')}",
+        "model": _describe_model(config.get("model"), identity.get("model"), identity, "model"),
+        "after each question": "nothing" if suffix == "" else str(suffix or "-"),
+        "longest answer, in tokens": str(identity.get("max_tokens", "-")),
+        "versions": _list_versions(identity.get("versions") or {}) or "-",
+        "origin": str(report.get("origin", "-")),
     }
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from c3l_ray.no_score import lacks_scores
 from c3l_ray.report.gather import Findings, Run
 from c3l_ray.report.tables import Table, count_up, format_share, format_value, tabulate
 
@@ -115,21 +117,55 @@ def make_speed_table(runs: Sequence[Run]) -> Table:
 
 
 def make_pace_table(runs: Sequence[Run]) -> Table:
-    """How fast each run went as a whole, as its run.json says."""
+    """How fast each run went as a whole, as its run.json says; speeds are without the boot."""
     columns = []
     for run in runs:
         report, counts = run.report, run.counts
-        wall = (report.get("seconds") or {}).get("wall")
-        column = {"seconds of the latest command": "-" if wall is None else f"{wall:,.1f}"}
+        seconds = report.get("seconds") or {}
+        wall, boot = seconds.get("wall"), seconds.get("boot")
+        column = {
+            "seconds of the latest command": "-" if wall is None else f"{wall:,.1f}",
+            "of these to its first unit (boot)": "-" if boot is None else f"{boot:,.1f}",
+            "of these at work": "-" if None in (wall, boot) else f"{wall - boot:,.1f}",
+        }
         for key, name in (("images_per_s", "images a second"), ("minutes_left", "minutes left")):
             if isinstance(report.get(key), int | float):
                 column[name] = f"{report[key]:,.2f}"
+        column |= _measure_cost(report)
         column["tokens generated"] = count_up(counts.tokens)
         column["tokens for an image"] = (
             f"{counts.tokens / counts.images:.1f}" if counts.images else "-"
         )
         columns.append(column)
     return tabulate([run.name for run in runs], columns)._replace(is_numeric=True)
+
+
+def _measure_cost(report: Mapping[str, Any]) -> dict[str, str]:
+    """Images for an hour of a GPU, or an hour of a run that uses none."""
+    rate, gpus = report.get("images_per_s"), _count_gpus(report)
+    if gpus is None:
+        return {}
+    told = {"GPUs": f"{gpus:g}"}
+    if isinstance(rate, int | float):
+        name = "images for an hour of a GPU" if gpus else "images an hour, of all nodes together"
+        told[name] = f"{3600 * rate / (gpus or 1):,.0f}"
+    return told
+
+
+def _count_gpus(report: Mapping[str, Any]) -> float | None:
+    """The GPUs of all processes of the latest command; None where run.json does not say it."""
+    pools = (report.get("config") or {}).get("pools")
+    if not isinstance(pools, Mapping):
+        return None
+    names = ["generator"] if lacks_scores(report) else ["generator", "scorer"]
+    shares = [
+        (pools.get(f"{name}s") or 1, pools[f"{name}_gpus"])
+        for name in names
+        if f"{name}_gpus" in pools
+    ]
+    if not shares or any(gpus is None for _, gpus in shares):
+        return None
+    return float(sum(processes * gpus for processes, gpus in shares))
 
 
 def make_correction_table(runs: Sequence[Run]) -> Table | None:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from c3l_ray import __version__
 from c3l_ray.methods.scores import SCORE_NAMES
 from c3l_ray.report import comparisons, identities, overview, selections
+from c3l_ray.report.benchmark_sections import describe_benchmark
 from c3l_ray.report.cards import FailureCard, TurnCard, make_cards, make_failure_card
 from c3l_ray.report.gather import Findings
 from c3l_ray.report.shown_turns import GROUPS, choose_turns, find_failures
@@ -54,10 +55,12 @@ def make_page(
     """
     tables = [read_turns(run, max_turns_read) for run in findings.runs]
     by = by or _choose_score(findings)
-    kept = [
-        selections.describe_selection(dataset, table)
+    kept_of_runs = [
+        [
+            selections.describe_selection(dataset, table)
+            for dataset in findings.datasets_of(table.run)
+        ]
         for table in tables
-        for dataset in findings.datasets_of(table.run)
     ]
     cards, remarks = _make_all_cards(tables, by, max_turns)
     failures: dict[str, list[FailureCard]] = defaultdict(list)
@@ -83,15 +86,13 @@ def make_page(
             reasons=_list_reasons(findings, failures),
             notes=overview.list_notes(findings),
             samples=[_describe_sample(table) for table in tables],
-            scores=comparisons.describe_scores(
-                tables, [one for one in kept if tables and _is_of_last(one, tables)], by
-            )
-            if tables
-            else [],
+            scores=comparisons.describe_scores(tables, kept_of_runs[-1], by) if tables else [],
             comparison=comparisons.compare_runs(tables),
             correction=overview.make_correction_table(findings.runs),
-            kept=kept,
-            strangers=_find_strangers(findings),
+            kept=[kept for kept_of_run in kept_of_runs for kept in kept_of_run],
+            strangers=findings.explain_strangers(),
+            benchmark_identity=identities.make_benchmark_table(findings.benchmarks),
+            benchmarks=[(one.name, describe_benchmark(one)) for one in findings.benchmarks],
             trainings=identities.make_training_table(findings.trainings),
             curves=[(one.name, comparisons.draw_training(one)) for one in findings.trainings],
             speed=overview.make_speed_table(findings.runs),
@@ -112,20 +113,6 @@ def _choose_score(findings: Findings) -> str:
     """The score of the latest selection that ranked by one, else the default."""
     scores = [str(dataset.selection.get("by")) for dataset in findings.datasets]
     return next((by for by in reversed(scores) if by in SCORE_NAMES), DEFAULT_SCORE)
-
-
-def _find_strangers(findings: Findings) -> list[str]:
-    """The names of datasets that were selected from none of the runs."""
-    origins = {run.report.get("origin") for run in findings.runs}
-    return [
-        dataset.name
-        for dataset in findings.datasets
-        if dataset.selection.get("origin") not in origins
-    ]
-
-
-def _is_of_last(kept: selections.KeptTurns, tables: Sequence[TurnTable]) -> bool:
-    return kept.dataset.selection.get("origin") == tables[-1].run.report.get("origin")
 
 
 def _make_all_cards(

@@ -15,6 +15,7 @@ from c3l_ray.methods.scores import LOWER_IS_BETTER, SCORE_NAMES
 from c3l_ray.report.gather import Dataset
 from c3l_ray.report.tables import Table, count_up, format_share, format_value
 from c3l_ray.report.turn_table import TurnTable
+from c3l_ray.runs.folder import PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +23,14 @@ class KeptTurns:
     """What a selection kept: its dataset, a sentence on how, and a table by kind.
 
     Attributes:
+        left_out: turns and images by why they were left out.
         worst: the worst kept score of each kind.
     """
 
     dataset: Dataset
     sentence: str
     table: Table
+    left_out: Table
     worst: Mapping[str, float]
 
 
@@ -72,7 +75,11 @@ def describe_selection(dataset: Dataset, table: TurnTable) -> KeptTurns:
         *([f"worst kept {by}"] if has_score else []),
     ]
     return KeptTurns(
-        dataset=dataset, sentence=_describe_choice(selection), table=Table(head, rows), worst=worst
+        dataset=dataset,
+        sentence=_describe_choice(selection),
+        table=Table(head, rows),
+        left_out=_tabulate_left_out(selection),
+        worst=worst,
     )
 
 
@@ -81,7 +88,8 @@ def _read_kept(dataset: Dataset, score: str) -> pa.Table:
     column = "chosen_score" if dataset.selection.get("export") == "preference" else score
     parts = [
         child
-        for child in dataset.folder.location.list_children()
+        for folder in (dataset.folder.location, dataset.folder.location / PARTS)
+        for child in folder.list_children()
         if child.name.startswith("part-") and child.name.endswith(".parquet")
     ]
     tables = [pa.table({"kind": pa.array([], pa.string()), "score": pa.array([], pa.float64())})]
@@ -119,11 +127,39 @@ def _describe_choice(selection: Mapping[str, Any]) -> str:
     return (
         f"{count_up(selection.get('turns') or 0)} turns about "
         f"{count_up(selection.get('images') or 0)} images were kept of "
-        f"{count_up(selection.get('scored_turns') or 0)} scored turns by {flags}. "
-        f"{count_up(selection.get('refuted_turns') or 0)} were left out because the image refutes "
-        f"them, {count_up(selection.get('worse_turns') or 0)} because they are worse than "
-        f"--at-least.{worst}{state}"
+        f"{count_up(selection.get('scored_turns') or 0)} scored turns by {flags}."
+        f"{worst}{state}"
     )
+
+
+def _tabulate_left_out(selection: Mapping[str, Any]) -> Table:
+    """What was left out before turns were ranked, and after; a dash where nothing was counted."""
+    benchmarks = selection.get("exclude_benchmark") or []
+    compares = benchmarks or selection.get("drop_near_duplicates")
+    rows: list[tuple[str, str | None, str | None]] = [
+        ("the image refutes them (gain < 0)", None, "refuted_turns"),
+    ]
+    if selection.get("at_least") is not None:
+        rows.append(("they are worse than --at-least", None, "worse_turns"))
+    if benchmarks:
+        names = ", ".join(map(str, benchmarks))
+        rows.append((f"a benchmark has the image ({names})", "excluded_images", None))
+    if selection.get("drop_near_duplicates"):
+        rows.append(("the image looks like an earlier one", "near_duplicate_images", None))
+    if compares:
+        rows.append(("their image is left out for one of these reasons", None, "excluded_turns"))
+    rows.append(("the image cannot be decoded", "unusable_images", None))
+
+    def count(name: str | None) -> str:
+        return "-" if name is None else count_up(selection.get(name) or 0)
+
+    texts = [[reason, count(images), count(turns)] for reason, images, turns in rows]
+    unpaired = selection.get("unpaired_turns") or {}
+    texts += [[f"no pair: {reason}", "-", count_up(number)] for reason, number in unpaired.items()]
+    if compares:
+        not_compared = count("not_compared_images")
+        texts.append(["could not be compared, and stay", not_compared, "-"])
+    return Table(["left out because", "images", "turns"], texts)
 
 
 def _threshold_word(selection: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from c3l_ray.storage import Location
 
 REPORT = "run.json"
 SELECTION = "selection.json"
+PARTS = "data"  # of a dataset: the folder of its Parquet files, which older versions lack
 
 _STAGE = re.compile(r"(round|train)-\d+")  # folders of jobs.c3l
 _RESULTS = {"manifests": "", "model": "", "checkpoints": "checkpoint_"}  # folder, name in it
@@ -154,8 +155,12 @@ class RunFolder:
         self.check_owner(origin)
         self.write(name, content)
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self, *, takes_benchmark: bool = False) -> dict[str, Any]:
         """run.json of a job that wrote records.
+
+        Args:
+            takes_benchmark: whether the output of a benchmark will do, whose records hold labels
+                where those of other runs hold answers.
 
         Raises:
             PreflightError: the folder is no such run; the message says what it is.
@@ -192,6 +197,12 @@ class RunFolder:
         if job == "train":
             raise PreflightError(
                 f"{self.flag} {self.path}: is the output of jobs.train and holds no records"
+            )
+        if job == "benchmark" and not takes_benchmark:
+            raise PreflightError(
+                f"{self.flag} {self.path}: is the output of jobs.evaluate benchmark, whose records "
+                "hold the benchmark's labels as answers; no job makes data of them, and "
+                "jobs.report shows what the model answered"
             )
         return report
 

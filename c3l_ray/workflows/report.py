@@ -26,7 +26,7 @@ def write_report(
     """Writes the page about these outputs of jobs, and returns where it lies.
 
     Args:
-        runs: folders of jobs.generate, score, train, select or c3l, local or on S3.
+        runs: folders of jobs.generate, score, answer, train, select, c3l or evaluate benchmark.
         output: the file; None is report.html in the first folder that is no dataset.
         by: the score that ranks the turns shown; None takes the latest selection's.
         max_turns: to show.

@@ -10,7 +10,7 @@ from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
 from c3l_ray.no_score import lacks_scores, make_scoring_command
 from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
-from c3l_ray.runs.folder import REPORT, SELECTION
+from c3l_ray.runs.folder import PARTS, REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.turn_tables import format_table, format_turn, make_printable
 from c3l_ray.workflows.c3l_report import C3LReport
@@ -126,7 +126,7 @@ def summarize_selection(report: SelectionReport) -> str:
         f"({report.images} images) by {report.by}{threshold}",
         *_describe_exported_images(report),
         *_describe_pairs(report),
-        f"  dataset  {report.output}/part-*.parquet",
+        f"  dataset  {report.output}/{PARTS}/part-*.parquet",
         *([] if report.llava == "none" else [f"  LLaVA    {report.output}/llava.json"]),
         f"  card     {report.output}/{CARD}",
         f"  report   {report.output}/{SELECTION}",
@@ -140,7 +140,13 @@ def _describe_exported_images(report: SelectionReport) -> list[str]:
         "left out, since they cannot be decoded here": report.unusable_images,
     }
     fates = [f"{count} {fate}" for fate, count in counts.items() if count]
-    return [f"  images   {', '.join(fates)}"] if fates else []
+    lines = [f"  images   {', '.join(fates)}"] if fates else []
+    if report.rows_without_image:
+        lines.append(
+            f"  note     {report.rows_without_image} of {report.samples} rows name their image by "
+            "a path, since the run kept none; the card says how to load them"
+        )
+    return lines
 
 
 def _describe_pairs(report: SelectionReport) -> list[str]:
@@ -210,7 +216,7 @@ def summarize_c3l(report: C3LReport, output: str) -> str:
     lines += [
         f"\nkept {selection['turns']} of {selection['scored_turns']} scored turns of the last "
         f"round by {selection['by']} ({selection['images']} images)",
-        f"  dataset  {dataset}/part-*.parquet",
+        f"  dataset  {dataset}/{PARTS}/part-*.parquet",
         f"  card     {dataset}/{CARD}",
         f"  report   {os.path.join(output, REPORT)}",
     ]

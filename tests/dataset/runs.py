@@ -26,8 +26,15 @@ def make_turn(
 
 def read_rows(dataset: Path) -> list[dict[str, Any]]:
     """The rows of a dataset, in their order."""
-    files = sorted(dataset.glob("part-*.parquet"))
+    files = sorted((dataset / "data").glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def move_parts_up(dataset: Path) -> None:
+    """Lets the Parquet files lie where older versions put them."""
+    for file in (dataset / "data").iterdir():
+        file.rename(dataset / file.name)
+    (dataset / "data").rmdir()
 
 
 def read_questions(dataset: Path) -> list[str]:

@@ -1,10 +1,12 @@
 """The dataset's folder loads as it is, with its turns."""
 
 import fnmatch
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as arrow_dataset
 import pytest
 import yaml
 
@@ -12,6 +14,7 @@ from c3l_ray.dataset import parquet_export
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
 from c3l_ray.select_config import SelectConfig
+from c3l_ray.workflows.summaries import summarize_selection
 from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
 from tests.examples import RECORD
 
@@ -32,7 +35,7 @@ def test_the_card_names_the_parquet_files_and_no_other(
     assert (config["config_name"], split["split"]) == ("default", "train")
     files = [str(file.relative_to(path / "dataset")) for file in (path / "dataset").rglob("*.*")]
     named = sorted(fnmatch.filter(files, split["path"]))
-    assert named == [f"part-{number:05d}.parquet" for number in range(3)]
+    assert named == [f"data/part-{number:05d}.parquet" for number in range(3)]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -64,11 +67,18 @@ def test_the_datasets_library_loads_the_folder_with_its_turns(
         assert [row["kind"] for row in rows] == [["dialogue"] * 2, ["dialogue"]]
 
 
-def test_pandas_reads_the_files(write_run: WriteRun) -> None:
-    pandas = pytest.importorskip("pandas")
+def test_pandas_and_arrow_read_the_folder_of_the_files(
+    write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_run([[make_turn(0.3), make_turn(0.1)], [make_turn(0.2)]])
-    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
-    frame = pandas.read_parquet(path / "dataset" / "part-00000.parquet")
+    monkeypatch.setattr(parquet_export, "FILE_ROWS", 2)
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
+    card = (path / "dataset" / "README.md").read_text()
+    assert 'pandas.read_parquet("path/of/this/folder/data")' in card
+    assert "FROM 'path/of/this/folder/data/*.parquet'" in card
+    frame = importlib.import_module("pandas").read_parquet(path / "dataset" / "data")
+    scanned = arrow_dataset.dataset(str(path / "dataset" / "data"), format="parquet")
+    assert len(scanned.files) == 2 and scanned.count_rows() == len(frame) == 3
     assert frame.groupby("kind")["i2c"].mean().round(6).to_dict() == {"dialogue": 0.2}
     assert frame["images"][0][0]["bytes"][:2] == b"\xff\xd8"
 
@@ -121,6 +131,36 @@ def test_the_card_says_how_the_turns_were_made(write_run: WriteRun) -> None:
     expected = {"p5": 0.11, "p25": 0.15, "p50": 0.2, "p75": 0.25, "p95": 0.29}
     assert written.score_percentiles["i2c"] == pytest.approx(expected)
     assert "| i2c | 0.11 | 0.15 | 0.2 | 0.25 | 0.29 | " in card
+
+
+def test_the_card_says_that_images_lack_and_how_rows_are_loaded_then(
+    write_run: WriteRun, tmp_path: Path
+) -> None:
+    from datasets import Image, List, load_dataset
+
+    path = write_run([[make_turn(0.3), make_turn(0.1)], [make_turn(0.2)]], keep_images=False)
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    assert report.rows_without_image == 3
+    card = (path / "dataset" / "README.md").read_text()
+    assert "| a row for a turn, with a path in place of its image |" in card
+    assert "3 of 3 rows have no bytes of their image" in card
+    assert "| rows without the bytes of their image | 3 |" in card
+    assert "3 of 3 rows name their image by a path" in summarize_selection(report)
+    dataset = load_dataset(str(path / "dataset"), split="train", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(FileNotFoundError):
+        print(dataset[0])
+    assert 'cast_column("images", List(Image(decode=False)))' in card
+    dataset = dataset.cast_column("images", List(Image(decode=False)))
+    assert next(iter(dataset))["images"] == [{"bytes": None, "path": "a.tar/0"}]
+
+
+def test_the_card_of_a_dataset_with_its_images_speaks_of_no_other(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.3)]])
+    report = select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    card = (path / "dataset" / "README.md").read_text()
+    assert report.rows_without_image == 0 and "cast_column" not in card
+    assert "| a row for a turn, with its image |" in card
+    assert "rows name their image by a path" not in summarize_selection(report)
 
 
 def test_without_a_license_the_card_names_none(write_run: WriteRun) -> None:

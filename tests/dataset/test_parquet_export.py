@@ -21,7 +21,7 @@ def write_rows(folder: Path, images: list[bytes]) -> list[pq.FileMetaData]:
     ]
     writer.add(rows)
     writer.close()
-    files = sorted(folder.glob("*.parquet"))
+    files = sorted((folder / "data").glob("*.parquet"))
     assert writer.num_files == len(files)
     read = [row for file in files for row in pq.read_table(file).to_pylist()]
     assert [row["id"] for row in read] == [row["id"] for row in rows]
@@ -36,7 +36,7 @@ def list_groups(file: pq.FileMetaData) -> list[int]:
 def test_an_image_that_many_rows_show_lies_in_their_row_group_once(tmp_path: Path) -> None:
     image = os.urandom(3_000_000)  # of more than a page, and than the window of zstd
     write_rows(tmp_path, [image, os.urandom(3_000_000), image, image])
-    assert (tmp_path / "part-00000.parquet").stat().st_size < 6_100_000
+    assert (tmp_path / "data" / "part-00000.parquet").stat().st_size < 6_100_000
 
 
 def test_row_groups_and_files_are_bounded_in_rows_and_bytes(

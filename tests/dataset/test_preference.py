@@ -155,7 +155,7 @@ def test_a_selection_without_a_pair_is_refused_and_the_earlier_one_stays(
     message = r"no chosen turn makes a pair \(one_answer 1, unscored 1\)"
     with pytest.raises(PreflightError, match=message):
         select_turns(SelectConfig(input=str(path), top=ALL_TURNS, export="preference"))
-    assert pq.read_table(path / "dataset" / "part-00000.parquet").num_rows == 2
+    assert pq.read_table(path / "dataset" / "data" / "part-00000.parquet").num_rows == 2
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
 """The jobs that score and train read a dataset as they read the records that it was made of."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from c3l_ray.dataset.select import select_turns
+from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.inputs.read import index_shard, read_unit
 from c3l_ray.schema import FOLLOW_UP, GIVEN
 from c3l_ray.select_config import SelectConfig
-from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn
+from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, move_parts_up
 
 IDS = ["0" * 16, "1" * 16]
 META = '{"id": 1, "image": "coco/1.jpg"}'
@@ -55,6 +57,27 @@ def test_turns_keep_what_training_and_scoring_look_at(write_run: WriteRun, group
         ]
     assert all(turn["status"] == "ok" for row in rows for turn in row["turns"])
     assert all(row["error"] is None for row in rows)
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_dataset_is_read_wherever_its_files_lie(write_run: WriteRun, is_older: bool) -> None:
+    path = write_run([[make_turn(0.3)], [make_turn(0.1)]])
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava="images"))
+    if is_older:
+        move_parts_up(path / "dataset")
+    (shard,) = find_shards((str(path / "dataset"),), TurnsLayout())
+    assert shard.source == ("part-00000.parquet" if is_older else "data/part-00000.parquet")
+    rows = read_dataset(path / "dataset", TurnsLayout())
+    assert [row["turns"][0]["question"] for row in rows] == ["q 0.3", "q 0.1"]
+
+
+def test_the_labels_of_a_benchmark_are_not_read_as_turns(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.3)]])
+    run = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**run, "job": "benchmark"}))
+    for layout in (TurnsLayout(), Layout()):  # jobs.score and jobs.answer; jobs.generate
+        with pytest.raises(PreflightError, match=r"^--input .* output of jobs\.evaluate benchmark"):
+            find_shards((str(path),), layout)
 
 
 def test_images_and_captions_are_read_without_turns(write_run: WriteRun) -> None:

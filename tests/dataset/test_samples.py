@@ -97,4 +97,4 @@ def test_images_are_one_copy_where_no_other_is_asked_for(write_run: WriteRun, co
     select_turns(SelectConfig(input=str(path), top=ALL_TURNS, llava=llava))
     names = {file.name for file in (path / "dataset").iterdir()}
     extra = {"llava.json", "dataset_info.json"} if llava == "json" else set()
-    assert names == {"part-00000.parquet", "README.md", "selection.json", *extra}
+    assert names == {"data", "README.md", "selection.json", *extra}

@@ -10,7 +10,14 @@ from c3l_ray.dataset.select import select_turns
 from c3l_ray.dataset.write import DatasetWriter
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.select_config import SelectConfig
-from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, read_questions, read_rows
+from tests.dataset.runs import (
+    ALL_TURNS,
+    WriteRun,
+    make_turn,
+    move_parts_up,
+    read_questions,
+    read_rows,
+)
 
 
 def test_the_top_share_of_all_turns_is_kept_with_its_images(write_run: WriteRun) -> None:
@@ -230,13 +237,27 @@ def test_a_selection_replaces_a_selection_and_nothing_else(
         assert images.exists() == (llava == "images")
         assert not images.exists() or len(list(images.iterdir())) == min(top, 2)
     assert {file.name for file in (path / "dataset").iterdir()} == {
-        *("README.md", "part-00000.parquet", "selection.json")
+        *("README.md", "data", "selection.json")
     }
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
     with pytest.raises(PreflightError, match="something other than an earlier selection"):
         select_turns(SelectConfig(input=str(path), output=str(tmp_path / "thesis")))
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "precious"
+    own = path / "dataset" / "data" / "own.csv"
+    own.write_text("precious")
+    with pytest.raises(PreflightError, match="something other than an earlier selection"):
+        select_turns(SelectConfig(input=str(path)))
+    assert own.read_text() == "precious" and len(read_rows(path / "dataset")) == 1
+
+
+def test_a_selection_replaces_one_of_an_older_version(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.1)], [make_turn(0.2)]])
+    select_turns(SelectConfig(input=str(path), top=ALL_TURNS))
+    move_parts_up(path / "dataset")
+    select_turns(SelectConfig(input=str(path), top=1))
+    assert len(read_rows(path / "dataset")) == 1
+    assert not list((path / "dataset").glob("*.parquet"))
 
 
 def test_a_selection_that_was_cut_short_is_made_again(
@@ -281,6 +302,15 @@ def test_an_input_that_is_no_run_or_has_no_scores_is_refused(
     path = write_run([[make_turn(None)]])
     with pytest.raises(PreflightError, match="--by i2c: no turn"):
         select_turns(SelectConfig(input=str(path)))
+
+
+def test_the_labels_of_a_benchmark_are_not_selected(write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.1)]])
+    run = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**run, "job": "benchmark"}))
+    with pytest.raises(PreflightError, match=r"^--input .*: is the output of jobs\.evaluate benc"):
+        select_turns(SelectConfig(input=str(path)))
+    assert not (path / "dataset").exists()
 
 
 def test_a_run_without_scores_is_refused_with_the_command_that_makes_them(

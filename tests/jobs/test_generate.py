@@ -184,7 +184,7 @@ def test_select_makes_a_dataset_of_a_run(finished: FinishedRun, tmp_path: Path) 
     flags = ("--input", str(finished.output), "--output", str(dataset), "--top", "0.5")
     done = run_job("select", *flags)
     assert done.returncode == 0, done.stderr
-    table = pq.read_table(dataset / "part-00000.parquet")
+    table = pq.read_table(dataset / "data" / "part-00000.parquet")
     assert f"selected {table.num_rows} of " in done.stdout
     assert all(images[0]["bytes"] for images in table["images"].to_pylist())
     card = (dataset / "README.md").read_text()

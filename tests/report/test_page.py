@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from c3l_ray import schema
+from c3l_ray.dataset.select import select_turns
 from c3l_ray.report import page, thumbnails
 from c3l_ray.scenes.world import LLAVA
+from c3l_ray.select_config import SelectConfig
 from c3l_ray.workflows.report import describe_report, write_report
 from tests.examples import EncodeImage
 from tests.report.runs import UNUSABLE, make_records, make_turn, write_run
@@ -186,6 +188,17 @@ def test_a_training_alone_has_a_page_and_a_dataset_without_its_run_is_said(tmp_p
     text = make(tmp_path, tmp_path / "best")
     assert "It has measured nothing yet." in text
     assert "best was selected from a run that is not among these" in text
+
+
+def test_a_selection_is_told_once_beside_another_run_of_its_origin(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", make_records(12))
+    b = write_run(tmp_path / "b", make_records(7, first=12))
+    select_turns(SelectConfig(input=str(a), output=str(tmp_path / "best"), top=6, by="visual_ifd"))
+    text = make(a, b, tmp_path / "best")
+    assert text.count("<h3>best</h3>") == 1 and "kept of its kind" in text
+    assert "50.0 %" in text  # of the 12 turns of a, and not of the 7 of b
+    assert 'class="threshold"' not in text  # the filled histograms are b's
+    assert 'class="threshold"' in make(b, a, tmp_path / "best")
 
 
 def test_a_job_that_ends_says_why_its_page_could_not_be_written(tmp_path: Path) -> None:

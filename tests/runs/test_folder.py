@@ -160,6 +160,12 @@ def test_a_run_is_read_from_its_report(tmp_path: Path, job: str) -> None:
     assert folder.read_run() == make_report(job=job)
 
 
+def test_who_asks_for_it_reads_the_output_of_a_benchmark(tmp_path: Path) -> None:
+    folder = RunFolder.open(str(tmp_path), "RUN")
+    folder.write_json("run.json", make_report(job="benchmark"))
+    assert folder.read_run(takes_benchmark=True)["job"] == "benchmark"
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -177,6 +183,11 @@ def test_a_run_is_read_from_its_report(tmp_path: Path, job: str) -> None:
         ("run.json", make_report(job="train"), "is the output of jobs.train and holds no records"),
         (
             "run.json",
+            make_report(job="benchmark"),
+            "is the output of jobs.evaluate benchmark, whose records hold the benchmark's labels",
+        ),
+        (
+            "run.json",
             make_report(identity={"schema": VERSION + 1}),
             f"another version of c3l-ray .schema {VERSION + 1}",
         ),
@@ -184,7 +195,7 @@ def test_a_run_is_read_from_its_report(tmp_path: Path, job: str) -> None:
         ("run.json", {"identity": [VERSION]}, r"its run\.json is not that of a run$"),
     ],
     ids=[
-        *("a dataset", "a folder", "c3l", "train", "another schema"),
+        *("a dataset", "a folder", "c3l", "train", "a benchmark", "another schema"),
         *("a list", "another identity"),
     ],
 )

@@ -123,6 +123,22 @@ def test_what_is_no_dataset_is_refused(
         open_source(train_config(objective=objective, input=(str(tmp_path / "tuned"),)))
 
 
+@pytest.mark.parametrize("objective", ["c3l", "conversations"])
+def test_the_labels_of_a_benchmark_are_not_learnt(
+    train_config: MakeTrainConfig, tmp_path: Path, objective: str
+) -> None:
+    write_run(str(tmp_path / "pope"), num_scenes=2)
+    report = json.loads((tmp_path / "pope" / "run.json").read_text())
+    (tmp_path / "pope" / "run.json").write_text(json.dumps({**report, "job": "benchmark"}))
+    write_run(str(tmp_path / "other"), num_scenes=2)
+    pope, other = str(tmp_path / "pope"), str(tmp_path / "other")
+    inputs = [(pope,)] if objective == "c3l" else [(pope,), (other, pope)]
+    for names in inputs:
+        config = train_config(objective=objective, input=names)
+        with pytest.raises(PreflightError, match=f"^--input {pope}: is the output of jobs.evaluat"):
+            list(open_source(config).texts())
+
+
 def test_several_runs_are_a_dataset(train_config: MakeTrainConfig, tmp_path: Path) -> None:
     names = [str(tmp_path / name) for name in ("one", "two")]
     for name in names:

@@ -9,7 +9,7 @@ JOBS ?= 2
 CACHES := .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo evidence test coverage test-families test-faults check format hooks clean
+.PHONY: help setup demo evidence bench-peers test coverage test-families test-faults check format hooks clean
 
 help: ## Print this list of targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: setup ## Run the main job on the embedded models and write the output to r
 
 evidence: setup ## Measure the claims in the world of scenes, and write tests/evidence; takes hours
 	$(PYTHON_IN) -m tests.evidence $(ARGS)
+
+bench-peers: setup ## Compare whole jobs with what others do, at several batch sizes; takes hours, not for CI
+	$(PYTHON_IN) -m tests.bench.pipeline --peer-repeats 3 --batch-sizes 8 16 32 64 --minutes 240 $(ARGS)
 
 test: setup ## Run the test suite; ARGS passes options to pytest
 	$(PYTHON_IN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)

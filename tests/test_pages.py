@@ -69,7 +69,7 @@ CONFIGS: dict[str, type] = {
 }
 FLAGS_OF_OTHERS = {
     *("--help", "--quick", "--runtime-env-json", "--hypothesis-seed"),
-    *("--seeds", "--scale", settings_taken.FLAG),
+    *("--seeds", "--scale", "--minutes", "--rows", "--shards", settings_taken.FLAG),
 }
 """Flags that stand alone in prose and are of every job, of benches, of Ray, pytest or evidence."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")

@@ -1,46 +1,40 @@
 """The whole pipeline against the bare engine and what others do: `python -m tests.bench.pipeline`.
 
-The same model, images, prompts, sampling and threads; every arm is a process of its own, and the
-arms alternate. Rates are of the steady state: boot and drain stand apart. `--quick` takes the
-shipped tiny model and 16 scenes; without it a random model of about 100M parameters follows, over
-photographs of 640 x 480 and 1,600 x 1,200 pixels. `--model.name NAME` takes that model instead, on
-a GPU where there is one. On a machine that does other work too, only CPU milliseconds and their
-ratios (`*_cpu_*`) can be compared. Ends with lines `ratio NAME MEDIAN MIN MAX`.
+The same model, images, prompts, sampling, threads and steps of the engine; every arm is a process
+of its own, and every other round takes the arms in reverse. Rates are of the steady state: boot and
+drain stand apart. Cells are the shipped tiny model over scenes, the same over photographs of 640 x
+480 to 1,600 x 1,200 pixels, and a random model of about 100M parameters over photographs. `--quick`
+takes the first alone, with 16 images and one round: it shows that every arm runs, and its rates
+mean nothing. `--model.name NAME` takes that model over photographs instead, on a GPU where there is
+one. A round that would not end within `--minutes` is left out, and a line says so. On a machine
+that does other work too, only CPU milliseconds and their ratios (`*_cpu_*`) can be compared. Ends
+with lines `ratio NAME MEDIAN MIN MAX`.
 """
 
 import argparse
-import dataclasses
-import os
-import shutil
+import shlex
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-import torch
-
-from c3l_ray.runs.commit import read_manifests
-from c3l_ray.runs.counts import Counts
-from c3l_ray.runs.folder import RunFolder
-from c3l_ray.scenes import world
-from tests.bench.pipeline_work import (
-    Measurement,
-    Setting,
-    measure,
-    run_arm,
-    start_other,
-    write_input,
-    write_random_model,
-    write_requests,
+from tests.bench.pipeline_cells import (
+    BATCHED,
+    Cell,
+    Round,
+    describe_machine,
+    list_cells,
+    run_rounds,
+)
+from tests.bench.pipeline_work import Setting
+from tests.bench.steady import Measurement, compare_with_parts
+from tests.bench.token_rate import (
+    compute_token_rate,
+    make_throughput_command,
+    measure_throughput,
 )
 
-BATCHED = ("ray", "hf")
 NAMES = {
     "bare": "bare: vLLM's offline loop",
     "ours": "ours: jobs.generate --no-score",
@@ -49,196 +43,165 @@ NAMES = {
     "score": "bare packed scoring, CLIP",
     "scored": "ours: jobs.generate, scored",
 }
-Round = dict[str, Measurement]
+NAMES_IN_RATIOS = {"ray": "plain_ray", "hf": "hf"}
+COLUMNS = ("steady_rate", "cpu_ms", "boot_s", "drain_s", "tokens")
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """What is measured: a model over images.
-
-    Attributes:
-        name: in ratios.
-        model: name or path; None makes the random one.
-        photos: whether the images are photographs, or scenes.
-        num_images: in all.
-        max_tokens: of a reply.
-        max_len: of a prompt and its reply, in tokens.
-    """
-
-    name: str
-    model: str | None
-    photos: bool
-    num_images: int
-    max_tokens: int
-    max_len: int
+def median_of(measured: list[Measurement], field: str) -> float:
+    return float(statistics.median(getattr(one, field) for one in measured))
 
 
-def run_ours(folder: Path, setting: Setting, *, scored: bool) -> Measurement:
-    """Our own job, from the tars to committed Parquet."""
-    output = folder / ("scored" if scored else "ours")
-    shutil.rmtree(output, ignore_errors=True)
-    flags = {
-        "--input": setting.input,
-        "--output": str(output),
-        "--model.name": setting.model,
-        "--model.dtype": setting.dtype,
-        "--model.max-len": setting.max_len,
-        "--model.max-seqs": setting.max_seqs,
-        "--sampling.max-tokens": setting.max_tokens,
-        "--sampling.temperature": setting.temperature,
-        "--turns-per-image": setting.turns,
-        "--reply-format": setting.reply_format,
-        "--max-failed-share": 1,
-    }
-    if scored:
-        flags |= {"--clip.name": str(world.CLIP), "--scorer.dtype": setting.dtype}
-    words = [str(word) for flag in flags.items() for word in flag]
-    command = [sys.executable, "-m", "jobs.generate", *words, *([] if scored else ["--no-score"])]
-    started, series = run_arm(command, folder / f"{output.name}.log")
-    manifests = [manifest for manifest in read_manifests(RunFolder.open(str(output)))]
-    ends = [
-        (output / "manifests" / f"{manifest.unit}.json").stat().st_mtime for manifest in manifests
-    ]
-    # A unit is begun as long before its commit as its stages took, at the latest.
-    begin = min(
-        end - sum(manifest.counts.seconds.values())
-        for end, manifest in zip(ends, manifests, strict=True)
-    )
-    done = sorted(
-        (end, manifest.counts.images) for end, manifest in zip(ends, manifests, strict=True)
-    )
-    counts = sum((manifest.counts for manifest in manifests), Counts())
-    return dataclasses.replace(measure(started, series, begin, done), tokens=counts.tokens)
+def find_best_sizes(rounds: list[Round]) -> dict[str, int]:
+    """Of each arm, the batch size of the highest median rate; 0 for arms without batches."""
+    rates: dict[tuple[str, int], list[Measurement]] = {}
+    for results in rounds:
+        for key, measured in results.items():
+            rates.setdefault(key, []).append(measured)
+    best: dict[str, int] = {}
+    for arm, size in sorted(rates, key=lambda key: median_of(rates[key], "steady_rate")):
+        best[arm] = size
+    return best
 
 
-def run_rounds(cell: Cell, folder: Path, options: argparse.Namespace) -> Iterator[Round]:
-    """Every arm in turn, as often as asked for."""
-    model = cell.model or str(write_random_model(folder / "model"))
-    input_ = write_input(
-        folder / "in",
-        num_images=cell.num_images,
-        images_per_shard=max(1, cell.num_images // 8),
-        photos=cell.photos,
-    )
-    write_requests(input_, folder / "requests.parquet")
-    setting = Setting(
-        model=model,
-        dtype="bfloat16" if torch.cuda.is_available() else "float32",
-        max_len=cell.max_len,
-        max_seqs=256 if torch.cuda.is_available() else 32,
-        max_tokens=cell.max_tokens,
-        temperature=0.7,
-        turns=5,
-        input=str(input_),
-        requests=str(folder / "requests.parquet"),
-    )
-    sizes = {arm: options.batch_sizes for arm in BATCHED}
-    for _ in range(options.repeats):
-        results: Round = {}
-        for arm in ("bare", "ours", *BATCHED):
-            if arm in options.without:
-                continue
-            tried: dict[int, Measurement] = {}
-            for size in sizes.get(arm, [0]):
-                shutil.rmtree(folder / "ray-output", ignore_errors=True)
-                dataclasses.replace(setting, batch_size=size).write(folder)
-                is_ours = arm == "ours"
-                tried[size] = (
-                    run_ours(folder, setting, scored=False) if is_ours else start_other(arm, folder)
-                )
-            best = max(tried, key=lambda size: tried[size].steady_rate)
-            results[arm], sizes[arm] = tried[best], [best]
-        if count_good_turns(folder / "ours") >= cell.num_images:
-            results["score"] = start_other("score", folder)
-            results["scored"] = run_ours(folder, setting, scored=True)
-        yield results
-
-
-def count_good_turns(output: Path) -> int:
-    manifests = read_manifests(RunFolder.open(str(output)))
-    return sum(manifest.counts.turn_status.get("ok", 0) for manifest in manifests)
-
-
-def compute_ratios(results: Round) -> dict[str, float]:
+def compute_ratios(
+    results: Round, best_sizes: dict[str, int], *, is_shared: bool
+) -> dict[str, float]:
     """Of one round: rates over the bare engine's, and CPU times of the bare engine over others'."""
-    bare = results["bare"]
-    ratios = {}
+    at_best = {
+        arm: measured for (arm, size), measured in results.items() if size == best_sizes[arm]
+    }
+    ratios: dict[str, float] = {}
+    if not {"bare", "ours"} <= at_best.keys():  # one of them failed
+        return ratios
+    bare = at_best["bare"]
     for arm in ("ours", *BATCHED):
-        if arm in results:
-            ratios[f"{arm}_over_bare"] = results[arm].steady_rate / bare.steady_rate
-            ratios[f"{arm}_over_bare_cpu"] = bare.cpu_ms / results[arm].cpu_ms
-    if "scored" in results:
-        scored, score = results["scored"], results["score"]
-        # On a GPU the two share it; on CPUs each has a core of its own.
-        rates = (bare.steady_rate, score.steady_rate)
-        is_shared = torch.cuda.is_available()
-        limit = 1 / sum(1 / rate for rate in rates) if is_shared else min(rates)
-        ratios["scored_over_parts"] = scored.steady_rate / limit
-        ratios["scored_over_parts_cpu"] = (bare.cpu_ms + score.cpu_ms) / scored.cpu_ms
+        if arm in at_best:
+            ratios[f"{arm}_over_bare"] = at_best[arm].steady_rate / bare.steady_rate
+            ratios[f"{arm}_over_bare_cpu"] = bare.cpu_ms / at_best[arm].cpu_ms
+            if arm == "ours":
+                ratios["ours_over_bare_steps"] = at_best[arm].steady_rate / bare.step_rate
+            else:
+                ratios[f"ours_over_{NAMES_IN_RATIOS[arm]}"] = (
+                    at_best["ours"].steady_rate / at_best[arm].steady_rate
+                )
+    if {"score", "scored"} <= at_best.keys():
+        ratios |= compare_with_parts(at_best["scored"], bare, at_best["score"], is_shared=is_shared)
     return ratios
 
 
-def print_table(rounds: list[Round]) -> None:
-    """The medians over the rounds."""
-    print("| arm | images/s | CPU ms an image | boot s | drain s | tokens |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for arm, name in NAMES.items():
-        of_arm = [results[arm] for results in rounds if arm in results]
-        if of_arm:
-            fields = ("steady_rate", "cpu_ms", "boot_s", "drain_s", "tokens")
-            rate, cpu_ms, boot_s, drain_s, tokens = (
-                statistics.median(getattr(measured, field) for measured in of_arm)
-                for field in fields
-            )
-            print(
-                f"| {name} | {rate:.2f} | {cpu_ms:.1f} | {boot_s:.1f} | {drain_s:.1f} "
-                f"| {tokens:.0f} |"
-            )
-    if not any("scored" in results for results in rounds):
-        print("nothing was scored: this model writes too few turns that can be read")
+def list_ratio_lines(cell: str, of_rounds: list[dict[str, float]]) -> list[str]:
+    """`ratio NAME MEDIAN MIN MAX` of each ratio, over the rounds that have it."""
+    lines = []
+    for name in dict.fromkeys(name for of_round in of_rounds for name in of_round):
+        values = [of_round[name] for of_round in of_rounds if name in of_round]
+        median = statistics.median(values)
+        lines.append(f"ratio {name}_{cell} {median:.3f} {min(values):.3f} {max(values):.3f}")
+    return lines
 
 
-def list_cells(options: argparse.Namespace) -> list[Cell]:
-    num_images = options.images
-    if options.model_name:
-        return [Cell("model", options.model_name, True, num_images or 512, 256, 8192)]
-    few = 16 if options.quick else 512
-    tiny = Cell("tiny", str(world.LLAVA), False, num_images or few, 96, 512)
-    large = Cell("100m", None, True, num_images or 64, 32, 1024)
-    return [tiny] if options.quick else [tiny, large]
+def print_table(rounds: list[Round], best_sizes: dict[str, int]) -> None:
+    """Medians over the rounds, of the peers for each batch size."""
+    print("| arm | rounds | images/s | CPU ms an image | boot s | drain s | tokens |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    keys = dict.fromkeys(key for results in rounds for key in results)
+    for arm, size in sorted(keys, key=lambda key: (list(NAMES).index(key[0]), key[1])):
+        of_arm = [results[arm, size] for results in rounds if (arm, size) in results]
+        rate, cpu_ms, boot_s, drain_s, tokens = (median_of(of_arm, name) for name in COLUMNS)
+        is_best = size == best_sizes[arm] and sum(other == arm for other, _ in keys) > 1
+        batch = f" of {size}{', the best' if is_best else ''}" if size else ""
+        print(
+            f"| {NAMES[arm]}{batch} | {len(of_arm)} | {rate:.2f} | {cpu_ms:.1f} | {boot_s:.1f} "
+            f"| {drain_s:.1f} | {tokens:.0f} |"
+        )
+    bare = [
+        measured for results in rounds for (arm, _), measured in results.items() if arm == "bare"
+    ]
+    if not bare:
+        return
+    prepared_s = 1 / median_of(bare, "steady_rate") - 1 / median_of(bare, "step_rate")
+    print(
+        f"of the bare loop, {1000 * prepared_s:.1f} ms an image prepare requests before the steps"
+    )
 
 
-def main() -> None:
+def report_tokens(cell: Cell, setting: Setting, rounds: list[Round]) -> list[str]:
+    """Prints output tokens per second beside vLLM's own bench; on a GPU, the lines of the ratio."""
+    by_arm = {
+        arm: [results[arm, 0] for results in rounds if (arm, 0) in results]
+        for arm in ("ours", "bare")
+    }
+    if not all(by_arm.values()):
+        return []
+    rates = {
+        arm: statistics.median(map(compute_token_rate, measured))
+        for arm, measured in by_arm.items()
+    }
+    print(f"output tokens/s: ours {rates['ours']:.1f}, bare {rates['bare']:.1f}")
+    if cell.model is None or cell.name != "model":
+        return []
+    command = make_throughput_command(setting, by_arm["bare"][0])
+    print(f"to compare with: {shlex.join(command)}")
+    if not setting.on_gpu:
+        return []
+    throughput = measure_throughput(command, setting.environment())
+    if throughput is None:
+        print("vLLM's command is not here, so that nothing was compared")
+        return []
+    print(f"it gives {throughput:.1f} output tokens/s")
+    ratios = [compute_token_rate(measured) / throughput for measured in by_arm["ours"]]
+    return list_ratio_lines(cell.name, [{"ours_over_throughput": ratio} for ratio in ratios])
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="the tiny model, 16 images, one round")
-    parser.add_argument("--model.name", dest="model_name", help="a model in place of both")
-    parser.add_argument("--images", type=int, help="in all")
-    parser.add_argument("--repeats", type=int, help="rounds (default: 3)")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16], help="that peers try")
-    parser.add_argument("--without", nargs="*", default=[], choices=BATCHED, help="arms to skip")
-    options = parser.parse_args()
-    options.repeats = options.repeats or (1 if options.quick else 3)
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    parser.add_argument("--model.name", dest="model_name", help="a model in place of all cells")
+    parser.add_argument("--images", type=int, help="of each cell")
+    parser.add_argument("--repeats", type=int, help="rounds at most (default: 3)")
+    parser.add_argument(
+        "--peer-repeats", type=int, default=1, help="rounds with peers, and with scores of tiny"
     )
-    print(f"torch {torch.__version__}, {device}, load {os.getloadavg()[0]:.1f} at the start")
-    lines = []
-    for cell in list_cells(options):
-        with tempfile.TemporaryDirectory() as temporary:
-            rounds = list(run_rounds(cell, Path(temporary), options))
-        print(f"\n{cell.name}, {cell.num_images} images, {len(rounds)} rounds")
-        print_table(rounds)
-        ratios = [compute_ratios(results) for results in rounds]
-        for name in ratios[0]:
-            values = [of_round[name] for of_round in ratios if name in of_round]
-            median = statistics.median(values)
-            lines.append(
-                f"ratio {name}_{cell.name} {median:.3f} {min(values):.3f} {max(values):.3f}"
-            )
-    print("\n".join(["", *lines]))
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16], help="that peers try")
+    parser.add_argument("--minutes", type=float, default=24, help="after which no round ends")
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=[*BATCHED, "score", "scored"], help="arms"
+    )
+    return parser
+
+
+def main() -> int:
+    options = make_parser().parse_args()
+    cells = list_cells(quick=options.quick, model=options.model_name, num_images=options.images)
+    print(describe_machine(), flush=True)
+    started, lines = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as temporary:
+        results = run_rounds(
+            cells,
+            Path(temporary),
+            repeats=options.repeats or (1 if options.quick else 3),
+            num_once=options.peer_repeats,
+            without=tuple(options.without),
+            batch_sizes=options.batch_sizes,
+            minutes=options.minutes,
+        )
+        for cell in cells:
+            of_cell, setting = results.rounds[cell.name], results.settings[cell.name]
+            best_sizes = find_best_sizes(of_cell)
+            print(f"\n{cell.name}, {cell.num_images} images, {len(of_cell)} rounds")
+            print_table(of_cell, best_sizes)
+            if "score" in (*cell.repeated, *cell.once) and "scored" not in best_sizes:
+                print("nothing was scored: it was not asked for, or too few turns can be read")
+            ratios = [
+                compute_ratios(results, best_sizes, is_shared=setting.on_gpu) for results in of_cell
+            ]
+            lines += list_ratio_lines(cell.name, ratios)
+            lines += report_tokens(cell, setting, of_cell)
+    print(f"\n{(time.monotonic() - started) / 60:.0f} min in all")
+    print("\n".join(["", *results.failures, *lines]))
+    return 1 if results.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,15 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray spells it so
-
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -32,23 +23,26 @@ from c3l_ray.methods import c3l
 from c3l_ray.model_config import ClipModel, ScorerModel
 from c3l_ray.processors import load_processor
 from c3l_ray.scenes import world
+from tests.bench.pipeline_input import draw_true_turns
 from tests.bench.pipeline_work import Setting, write_events
 
 MAX_PIXELS = 1_048_576
-SCORED_AT_ONCE = 64  # images
 
 
 def load_llm(setting: Setting) -> Any:
     """vLLM's offline class with the settings of our engine."""
+    steps: dict[str, Any] = {"max_num_batched_tokens": setting.step_tokens}
+    if not setting.on_gpu:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # before vLLM is imported
+        steps |= {"enable_chunked_prefill": False, "enforce_eager": True}
     from vllm import LLM
 
-    on_cpu = not torch.cuda.is_available()
-    steps = {"enable_chunked_prefill": False, "enforce_eager": True} if on_cpu else {}
     return LLM(
         model=setting.model,
         dtype=setting.dtype,
         max_model_len=setting.max_len,
         max_num_seqs=setting.max_seqs,
+        gpu_memory_utilization=0.9,
         limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
         mm_processor_cache_gb=1,
         **steps,
@@ -96,20 +90,31 @@ def run_bare(setting: Setting, folder: Path) -> None:
     llm, images = load_llm(setting), read_images(setting)
     prompts = [plan(setting, processor, image_id, image) for image_id, image in images]
     warm_up(llm, setting, processor)
-    begin, done, tokens = time.time(), [], 0
+    begin, done, tokens, prompt_tokens = time.time(), [], 0, 0
     left = {number: len(of_image) for number, of_image in enumerate(prompts)}
     for number, of_image in enumerate(prompts):
         for place, (prompt, seed) in enumerate(of_image):
             llm.llm_engine.add_request(f"{number} {place}", prompt, sampling(setting, seed))
+    handed = time.time()
     while llm.llm_engine.has_unfinished_requests():
         for output in llm.llm_engine.step():
             if output.finished:
                 number = int(output.request_id.split()[0])
                 tokens += len(output.outputs[0].token_ids)
+                prompt_tokens += len(output.prompt_token_ids)
                 left[number] -= 1
                 if not left[number]:
                     done.append((time.time(), 1))
-    write_events(folder, "bare", begin=begin, done=done, tokens=tokens)
+    write_events(
+        folder,
+        "bare",
+        begin=begin,
+        done=done,
+        handed=handed,
+        prepares_beside=setting.on_gpu,  # vLLM's engine is a process of its own there
+        tokens=tokens,
+        prompt_tokens=prompt_tokens,
+    )
 
 
 def warm_up(llm: Any, setting: Setting, processor: Any) -> None:
@@ -142,6 +147,7 @@ class BlockingBatches:
 
 
 def run_ray(setting: Setting, folder: Path) -> None:
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # before Ray is imported
     import ray
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
@@ -151,7 +157,7 @@ def run_ray(setting: Setting, folder: Path) -> None:
         fn_constructor_args=[setting],
         batch_size=setting.batch_size,
         compute=ray.data.ActorPoolStrategy(size=1),
-        num_gpus=1 if torch.cuda.is_available() else 0,
+        num_gpus=1 if setting.on_gpu else 0,
     )
     dataset.write_parquet(str(folder / "ray-output"))
     rows = pq.read_table(folder / "ray-output").to_pylist()
@@ -165,10 +171,13 @@ def run_hf(setting: Setting, folder: Path) -> None:
     from transformers import AutoModelForImageTextToText
 
     torch.set_num_threads(1)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if setting.on_gpu else "cpu"
     model: Any = AutoModelForImageTextToText.from_pretrained(setting.model, dtype=setting.dtype)
     model = model.to(device).eval()
     processor = load_processor(setting.model)
+    end_ids = list_end_ids(model.generation_config)
+    if processor.tokenizer.pad_token_id is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     torch.manual_seed(0)
     rows = pq.read_table(setting.requests).to_pylist()
     begin, done, tokens = time.time(), [], 0
@@ -193,17 +202,33 @@ def run_hf(setting: Setting, folder: Path) -> None:
                 **inputs,
                 do_sample=setting.temperature > 0,
                 temperature=setting.temperature or None,
+                # As vLLM samples, whatever the checkpoint's own defaults or the library's are.
+                top_k=0,
+                top_p=1.0,
+                repetition_penalty=1.0,
                 max_new_tokens=setting.max_tokens,
                 pad_token_id=processor.tokenizer.pad_token_id,
             )
-        replies = ids[:, inputs["input_ids"].shape[1] :]
-        tokens += int((replies != processor.tokenizer.pad_token_id).sum())
+        tokens += count_tokens(ids[:, inputs["input_ids"].shape[1] :], end_ids)
         done.append((time.time(), len(batch)))
     write_events(folder, "hf", begin=begin, done=done, tokens=tokens)
 
 
+def list_end_ids(generation_config: Any) -> list[int]:
+    """The tokens that end a reply, as a checkpoint's generation_config.json names them."""
+    end_ids = generation_config.eos_token_id
+    return end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids]
+
+
+def count_tokens(replies_BL: torch.Tensor, end_ids: list[int]) -> int:
+    """The tokens of replies [B, L], each with the one that ends it and without what follows."""
+    is_end_BL = torch.isin(replies_BL, torch.tensor(end_ids, device=replies_BL.device))
+    ended_before_BL = is_end_BL.cumsum(dim=1) - is_end_BL.long() > 0
+    return int((~ended_before_BL).sum())
+
+
 def run_score(setting: Setting, folder: Path) -> None:
-    """Scores the turns of our own unscored run, in memory before the clock starts."""
+    """Scores the turns of our own unscored run, unit by unit, in memory before the clock starts."""
     from c3l_ray.inference.clip_scorer import ClipScorer
     from c3l_ray.inference.packed_scorer import PackedScorer
     from c3l_ray.inference.score_targets import find_targets
@@ -212,24 +237,24 @@ def run_score(setting: Setting, folder: Path) -> None:
     torch.set_num_threads(1)
     model = ScoringModel(ScorerModel(dtype=setting.dtype), setting.model)  # type: ignore[arg-type]
     scorer, clip = PackedScorer(model), ClipScorer(ClipModel(name=str(world.CLIP), weights=None))
-    rows = pq.read_table(folder / "ours" / "records").to_pylist()
-    decoded = [
-        (row["turns"], decode_image(row["image"], MAX_PIXELS))
-        for row in rows
-        if row["status"] == "ok"
-    ]
+    units = []
+    for file in sorted((folder / "ours" / "records").glob("*.parquet")):
+        rows = pq.read_table(file).to_pylist()
+        for row in rows if setting.draws_turns else []:
+            draw_true_turns(row["turns"], int(row["key"]))
+        units.append([(row["turns"], decode_image(row["image"], MAX_PIXELS)) for row in rows])
     begin, done = time.time(), []
-    for first in range(0, len(decoded), SCORED_AT_ONCE):
-        chunk = decoded[first : first + SCORED_AT_ONCE]
+    for unit in units:
         turns = [
             target.to_score
-            for turns, image in chunk
+            for turns, image in unit
             for target in find_targets(model, 0, turns, image, None)
         ]
-        scorer.measure(turns)
-        texts = [f"{turn.question} {turn.answer}" for turn in turns]
-        clip.cosines([turn.image for turn in turns], texts)
-        done.append((time.time(), len(chunk)))
+        if turns:
+            scorer.measure(turns)
+            texts = [f"{turn.question} {turn.answer}" for turn in turns]
+            clip.cosines([turn.image for turn in turns], texts)
+        done.append((time.time(), len(unit)))
     write_events(folder, "score", begin=begin, done=done, tokens=0)
 
 

@@ -1,13 +1,12 @@
-"""What `tests.bench.pipeline` compares over: images, requests, models, and how a process is timed.
+"""How `tests.bench.pipeline` runs an arm: as a process of its own, whose CPU time is watched.
 
-Every arm is a process of its own. It writes when its work began, after its boot, and when images
-were done; whoever started it watches the CPU seconds of the process and of all its children.
+An arm writes when its work began, after its boot, and when images were done.
 """
 
 import dataclasses
-import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,136 +15,90 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-from safetensors.torch import load_file, save_file
 
-from c3l_ray.inputs.find import find_shards
-from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.read import index_shard, read_unit
+from c3l_ray.runs.commit import Manifest, read_manifests
+from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
-from c3l_ray.scenes.draw import draw_scene
-from c3l_ray.scenes.render import render_scene
-from tests.bench.random_llava import SIZES, write_checkpoint
+from c3l_ray.schema import EXCEPTION, FATAL
+from tests.bench.steady import Events, Measurement, measure
 
-STEADY_SHARE = 0.9
-"""Of the images, until which the rate is taken; what follows is the drain."""
 ROOT = Path(__file__).parent.parent.parent
-PHOTO_SIZES = ((640, 480), (1600, 1200))
+SETTING = "setting.json"
+GENERATED = "generated.txt"
+"""Notes of a scored job: when its generator began, then when the turns of each image were there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all arms do, as `setting.json` has it.
+    """What all arms do, as SETTING has it.
 
     Attributes:
         model: name or path.
+        on_gpu: whether models compute on a GPU.
         dtype: of generator and scorer.
-        max_len, max_seqs, max_tokens, temperature: as of jobs.generate.
+        max_len, max_seqs, step_tokens, max_tokens, temperature: as of jobs.generate.
+        cache_gib: of the engine's cache on a CPU.
         turns: of an image.
         input: folder of the tars.
         requests: Parquet file of the same images with their ids.
+        draws_turns: whether drawn true turns are scored in place of those that were generated.
         reply_format: "text" or "json".
         batch_size: images of a batch, for the arms that have batches.
     """
 
     model: str
+    on_gpu: bool
     dtype: str
     max_len: int
     max_seqs: int
+    step_tokens: int
     max_tokens: int
     temperature: float
+    cache_gib: int
     turns: int
     input: str
     requests: str
+    draws_turns: bool
     reply_format: str = "text"
     batch_size: int = 16
 
     @classmethod
     def read(cls, folder: Path) -> "Setting":
-        return cls(**json.loads((folder / "setting.json").read_text()))
+        return cls(**json.loads((folder / SETTING).read_text()))
 
     def write(self, folder: Path) -> None:
-        (folder / "setting.json").write_text(json.dumps(dataclasses.asdict(self)))
+        (folder / SETTING).write_text(json.dumps(dataclasses.asdict(self)))
+
+    def environment(self) -> dict[str, str]:
+        """Of every arm; only the size of the cache can be the user's own."""
+        cache = os.environ.get("VLLM_CPU_KVCACHE_SPACE", str(self.cache_gib))
+        return {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "RAY_ADDRESS": "local",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+            "TOKENIZERS_PARALLELISM": "false",
+            "VLLM_CPU_KVCACHE_SPACE": cache,
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+        }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """How an arm did.
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: when it was, and its CPU seconds until moments of it."""
 
-    Attributes:
-        images: done.
-        tokens: generated, 0 where it is not known.
-        boot_s: until its work began.
-        drain_s: from STEADY_SHARE of the images to the last.
-        steady_rate: images per second until then, boot apart.
-        cpu_ms: CPU milliseconds of all its processes for an image, boot apart.
-    """
-
-    images: int
-    tokens: int
-    boot_s: float
-    drain_s: float
-    steady_rate: float
-    cpu_ms: float
+    started: float
+    ended: float
+    cpu: list[tuple[float, float]]
 
 
-def write_input(folder: Path, *, num_images: int, images_per_shard: int, photos: bool) -> Path:
-    """Tars of scenes, or of JPEGs of two sizes with their detail and noise, all different."""
-    if not photos:
-        world.write_scenes(folder, num_scenes=num_images, scenes_per_shard=images_per_shard)
-        return folder
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for first in range(0, num_images, images_per_shard):
-        members = []
-        for number in range(first, min(first + images_per_shard, num_images)):
-            size = PHOTO_SIZES[number % len(PHOTO_SIZES)]
-            scene = render_scene(draw_scene(number)).resize(size, Image.Resampling.BICUBIC)
-            noise = rng.normal(0, 6, (size[1], size[0], 3))
-            pixels = np.clip(np.asarray(scene, np.float64) + noise, 0, 255).astype(np.uint8)
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-            members.append((f"{number:06d}.jpg", buffer.getvalue()))
-        world.write_shard(folder / f"photos-{first:06d}.tar", members)
-    return folder
-
-
-def write_requests(input_: Path, path: Path) -> int:
-    """The images with the ids that our jobs give them, for the other arms; how many there are."""
-    units = [
-        unit
-        for shard in find_shards((str(input_),), Layout())
-        for unit in index_shard(shard, Layout())
-    ]
-    tables = [read_unit(unit, Layout(), []).select(["image_id", "image"]) for unit in units]
-    table = pa.concat_tables(tables)
-    pq.write_table(table, path, row_group_size=64)
-    return int(table.num_rows)
-
-
-def write_random_model(folder: Path) -> Path:
-    """A random LLaVA of about 100M parameters that vLLM loads; an image has 256 tokens."""
-    write_checkpoint(folder, SIZES["100m"], 256)
-    file = folder / "model.safetensors"
-    # The names of the published checkpoints, which vLLM wants and transformers drops.
-    weights = {
-        name.replace("vision_tower.", "vision_tower.vision_model."): weight
-        for name, weight in load_file(file).items()
-    }
-    save_file(weights, file, metadata={"format": "pt"})
-    return folder
-
-
-def write_events(folder: Path, arm: str, **events: Any) -> None:
-    (folder / f"{arm}.json").write_text(json.dumps(events))
-
-
-def run_arm(command: list[str], log: Path) -> tuple[float, list[tuple[float, float]]]:
-    """Runs a command to its end: when it started, and its CPU seconds at many moments.
+def run_arm(command: list[str], log: Path, environment: dict[str, str]) -> Ended:
+    """Runs a command to its end.
 
     Raises:
         RuntimeError: it failed; the end of its log says why.
@@ -153,14 +106,10 @@ def run_arm(command: list[str], log: Path) -> tuple[float, list[tuple[float, flo
     started = time.time()
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     seconds_of: dict[tuple[int, float], float] = {}
-    series: list[tuple[float, float]] = []
+    series: list[tuple[float, float]] = [(started, 0.0)]
     ended = threading.Event()
 
     def watch() -> None:
@@ -186,44 +135,89 @@ def run_arm(command: list[str], log: Path) -> tuple[float, list[tuple[float, flo
     if status:
         tail = log.read_text()[-2000:]
         raise RuntimeError(f"{' '.join(command)} ended with status {status}:\n{tail}")
-    return started, series
+    return Ended(started, time.time(), series)
 
 
-def measure(
-    started: float, series: list[tuple[float, float]], begin: float, done: list[tuple[float, int]]
-) -> Measurement:
-    """What the events of an arm come to.
+def start_other(arm: str, folder: Path, setting: Setting) -> Measurement:
+    """Runs one of `pipeline_peers`, and returns how it did."""
+    shutil.rmtree(folder / "ray-output", ignore_errors=True)
+    setting.write(folder)
+    command = [sys.executable, "-m", "tests.bench.pipeline_peers", arm, str(folder)]
+    process = run_arm(command, folder / f"{arm}.log", setting.environment())
+    noted = json.loads((folder / f"{arm}.json").read_text())
+    noted["done"] = [(moment, images) for moment, images in noted["done"]]
+    return measure(Events(**noted, **vars(process)))
 
-    Args:
-        started: when its process was.
-        series: its CPU seconds at moments.
-        begin: when its work began.
-        done: moments, and how many images were done then, in order.
+
+def write_events(folder: Path, arm: str, **events: Any) -> None:
+    (folder / f"{arm}.json").write_text(json.dumps(events))
+
+
+def run_ours(folder: Path, setting: Setting, *, scored: bool) -> Measurement:
+    """Our own job, from the tars to committed Parquet.
+
+    Raises:
+        RuntimeError: it failed, or rows failed in it for no fault of their own.
     """
-    num_images, so_far = sum(images for _, images in done), 0
-    steady_end, steady_images = done[-1][0], num_images
-    for moment, images in done:
-        so_far += images
-        if so_far >= STEADY_SHARE * num_images:
-            steady_end, steady_images = moment, so_far
-            break
-    moments, seconds = zip(*series, strict=True)
-    cpu_begin, cpu_end = np.interp([begin, done[-1][0]], moments, seconds)
-    return Measurement(
-        images=num_images,
-        tokens=0,
-        boot_s=begin - started,
-        drain_s=done[-1][0] - steady_end,
-        steady_rate=steady_images / max(steady_end - begin, 1e-3),
-        cpu_ms=1000 * float(cpu_end - cpu_begin) / num_images,
+    output = folder / ("scored" if scored else "ours")
+    shutil.rmtree(output, ignore_errors=True)
+    (folder / GENERATED).unlink(missing_ok=True)
+    setting.write(folder)
+    process = run_arm(
+        make_command(output, setting, scored=scored),
+        folder / f"{output.name}.log",
+        setting.environment(),
+    )
+    manifests = list(read_manifests(RunFolder.open(str(output))))
+    counts = sum((manifest.counts for manifest in manifests), Counts())
+    unexpected = [
+        counts.failure_examples[name] for name in {EXCEPTION, FATAL} & counts.reasons.keys()
+    ]
+    if unexpected:
+        raise RuntimeError(f"images of {output.name} failed: {unexpected}")
+    commits = [find_commit(output, manifest) for manifest in manifests]
+    generated: list[float] = []
+    if scored:
+        begin, *generated = map(float, (folder / GENERATED).read_text().split())
+    else:  # only the boot is taken from this: the engine's first unit is begun
+        begin = min(
+            end - manifest.counts.seconds["generate"]
+            for end, manifest in zip(commits, manifests, strict=True)
+        )
+    done = [(end, manifest.counts.images) for end, manifest in zip(commits, manifests, strict=True)]
+    return measure(
+        Events(**vars(process), begin=begin, done=done, generated=generated, tokens=counts.tokens)
     )
 
 
-def start_other(arm: str, folder: Path) -> Measurement:
-    """Runs one of `pipeline_peers`, and returns how it did."""
-    command = [sys.executable, "-m", "tests.bench.pipeline_peers", arm, str(folder)]
-    started, series = run_arm(command, folder / f"{arm}.log")
-    events = json.loads((folder / f"{arm}.json").read_text())
-    done = [(moment, images) for moment, images in events["done"]]
-    measured = measure(started, series, events["begin"], done)
-    return dataclasses.replace(measured, tokens=events["tokens"])
+def make_command(output: Path, setting: Setting, *, scored: bool) -> list[str]:
+    """`jobs.generate`; where it scores, the same job with notes of its generator."""
+    flags = {
+        "--input": setting.input,
+        "--output": str(output),
+        "--model.name": setting.model,
+        "--model.dtype": setting.dtype,
+        "--model.max-len": setting.max_len,
+        "--model.max-seqs": setting.max_seqs,
+        "--model.step-tokens": setting.step_tokens,
+        "--sampling.max-tokens": setting.max_tokens,
+        "--sampling.temperature": setting.temperature,
+        "--turns-per-image": setting.turns,
+        "--reply-format": setting.reply_format,
+        "--max-failed-share": 1,
+    }
+    if scored:
+        flags |= {"--clip.name": str(world.CLIP), "--scorer.dtype": setting.dtype}
+    words = [str(word) for flag in flags.items() for word in flag]
+    job = "tests.bench.pipeline_scored" if scored else "jobs.generate"
+    return [sys.executable, "-m", job, *words, *([] if scored else ["--no-score"])]
+
+
+def find_commit(output: Path, manifest: Manifest) -> float:
+    """When a unit was committed: a manifest is written once."""
+    return (output / "manifests" / f"{manifest.unit}.json").stat().st_mtime
+
+
+def count_good_turns(output: Path) -> int:
+    manifests = read_manifests(RunFolder.open(str(output)))
+    return sum(manifest.counts.turn_status.get("ok", 0) for manifest in manifests)

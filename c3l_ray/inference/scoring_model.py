@@ -97,7 +97,8 @@ class ScoringModel:
         "special_tokens": a text of the turn, or what was said before it, holds one.
         "altered_by_template": the model's chat template changes the answer.
         "empty": the answer has no tokens.
-        "too_long": the turn without its image has more tokens than the model has positions.
+        "too_long": the turn without its image has more tokens than the model has positions; with
+        it, the scorers count, which expand it.
         """
         texts = [turn.question, turn.answer, turn.system]
         texts += (text for past in turn.history for text in past)

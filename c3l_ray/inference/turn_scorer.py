@@ -154,15 +154,17 @@ class TurnScorer:
     ) -> None:
         """Writes the scores of each target into its turn, and what failed to the row's faults."""
         evidence = measure_by_halves(targets, self.measure_evidence, _image_of)
-        scored = [
-            (target, answer)
-            for target, answer in zip(targets, evidence, strict=True)
-            if not isinstance(answer, Fault)
-        ]
+        scored: list[tuple[ScoreTarget, AnswerEvidence]] = []
         for target, answer in zip(targets, evidence, strict=True):
             if isinstance(answer, Fault):
                 faults[target.row].append(answer)
-                target.mark_unscored()
+                target.set_status("unscored")
+            elif answer is None:
+                target.set_status("too_long")
+            else:
+                scored.append((target, answer))
+                if target.to_score.instruction and answer.posed_logprobs is None:
+                    target.unposed = "too_long"
         if self.fault_counts["model"].add(evidence):
             self.refuse_broken_model()
         cosines = measure_by_halves([target for target, _ in scored], self.cosines, _image_of)
@@ -176,8 +178,8 @@ class TurnScorer:
             if self.config.token_gains and target.is_answer:
                 target.turn["token_gains"] = answer.token_gains.tolist()
 
-    def measure_evidence(self, targets: Sequence[ScoreTarget]) -> list[AnswerEvidence]:
-        return self.scorer.measure([target.to_score for target in targets])
+    def measure_evidence(self, targets: Sequence[ScoreTarget]) -> list[AnswerEvidence | None]:
+        return self.scorer.measure_fitting([target.to_score for target in targets])
 
     def cosines(self, targets: Sequence[ScoreTarget]) -> list[float]:
         """The `clip` score of each target."""

@@ -47,6 +47,8 @@ TESTED_FAMILIES = frozenset(
 # Families whose instruction-tuned models keep to a JSON schema without losing quality; others are
 # asked for labelled text, which LLaVA-1.5 and its kin were tuned on.
 _JSON_FAMILIES = ("gemma", "glm", "idefics3", "internvl", "llama4", "mistral3", "qwen", "smolvlm")
+_PARTS = ("tokenizer", "image_processor")
+"""Of a processor. For a model without a class of one, transformers gives the tokenizer alone."""
 _ADAPTER = (
     "is an adapter of peft, not a model. Merge it into its base model and name the merged "
     "checkpoint; of jobs.train that is the folder `model`, which is merged"
@@ -139,6 +141,12 @@ def inspect_model(
         raise PreflightError(
             f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"
         ) from error
+    if missing := [part for part in _PARTS if getattr(processor, part, None) is None]:
+        raise PreflightError(
+            f"{flag} {name}: its processor ({type(processor).__name__}) has no {missing[0]}: it "
+            "does not take images with texts as those of transformers do. Name the checkpoint "
+            "that transformers has the code of, which many publish with -hf in its name"
+        )
     if getattr(processor, "chat_template", None) is None:
         raise PreflightError(
             f"{flag} {name}: the model has no chat template, so it cannot be asked"

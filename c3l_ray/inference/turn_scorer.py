@@ -14,7 +14,13 @@ from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import ScorerFailure, UnusableImage, first_line
 from c3l_ray.images import decode_image, make_baseline_image
 from c3l_ray.inference.clip_scorer import ClipScorer
-from c3l_ray.inference.faults import Fault, FaultCount, measure_by_halves, wait_for_memory
+from c3l_ray.inference.faults import (
+    Fault,
+    FaultCount,
+    advise_memory,
+    measure_by_halves,
+    wait_for_memory,
+)
 from c3l_ray.inference.model_check import untested_family_notes
 from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE, pair_with_other_pictures
 from c3l_ray.inference.packed_scorer import PackedScorer
@@ -64,13 +70,16 @@ class TurnScorer:
 
     def __init__(self, config: RecordsConfig) -> None:
         self.config = config
+        advice = advise_memory(config.pools)
         self.model, self.scorer, self.notes = wait_for_memory(
-            lambda: load_scorer(config), f"the scorer {config.scorer_name}"
+            lambda: load_scorer(config), f"the scorer {config.scorer_name}", advice
         )
         self.notes += compare_prompts(self.model)
         self.notes += untested_family_notes(self.model.name, self.model.family)
         self.takes_system_message = chat.takes_system_message(self.model.processor)
-        self.clip = wait_for_memory(lambda: ClipScorer(config.clip), f"CLIP {config.clip.name}")
+        self.clip = wait_for_memory(
+            lambda: ClipScorer(config.clip), f"CLIP {config.clip.name}", advice
+        )
         self.fault_counts = {
             "model": FaultCount(config.scorer_name),
             "clip": FaultCount(f"CLIP {config.clip.name}"),

@@ -89,7 +89,7 @@ PARTS = {
         "inference.logit_transform inference.model_inputs inference.pack_attention "
         "inference.packing inference.rounding inference.whole_model methods model_config "
         "model_files processors schema stall_watch template_date",
-        "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
+        "huggingface_hub numpy open_clip PIL psutil pyarrow safetensors torch transformers vllm",
     ),
     "inference.large_imports": Part(),
     # What training takes from scoring: whole models, rows of inputs, packs, and what models do to
@@ -103,7 +103,7 @@ PARTS = {
     "distributed": Part(
         "answer_config config distributed.stop_flag errors inference inputs inputs.layout "
         "model_config runs schema stall_watch stopping",
-        "pyarrow ray",
+        "pyarrow ray torch",
     ),
     # How training stops, too.
     "distributed.stop_flag": Part("stopping", "ray"),

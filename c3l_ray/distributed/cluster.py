@@ -265,6 +265,10 @@ def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
     if gpus_each == 0 and gpus is None and cluster_address() != "local":
         warn_no_gpu("--workers.gpus")
     refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
+    if gpus_each:
+        num_gpus = count_gpus()
+        fitting = math.floor(num_gpus / gpus_each)
+        warn_idle_gpus(num_gpus, num_workers * gpus_each, f"--workers.num {fitting} uses")
     return gpus_each
 
 

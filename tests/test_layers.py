@@ -85,12 +85,16 @@ PARTS = {
     # Models: they work on tables and tokens, and know neither files of records nor Ray.
     "inference.logit_transform": Part("", "torch transformers"),
     "inference": Part(
-        "answer_config chat config errors image_memo images inference.logit_transform "
-        "inference.model_inputs inference.pack_attention inference.packing inference.rounding "
-        "methods model_config model_files processors schema stall_watch template_date",
-        "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
+        "answer_config chat config errors image_memo images inference.large_imports "
+        "inference.logit_transform inference.model_inputs inference.pack_attention "
+        "inference.packing inference.rounding inference.whole_model methods model_config "
+        "model_files processors schema stall_watch template_date",
+        "huggingface_hub numpy open_clip PIL psutil pyarrow safetensors torch transformers vllm",
     ),
-    # What training takes from scoring: rows of inputs, packs, and what models do to their logits.
+    "inference.large_imports": Part(),
+    # What training takes from scoring: whole models, rows of inputs, packs, and what models do to
+    # their logits.
+    "inference.whole_model": Part("errors inference.large_imports", "transformers"),
     "inference.pack_attention": Part("inference.packing", "torch"),
     "inference.packing": Part("", "numpy"),
     "inference.model_inputs": Part("", "torch"),
@@ -99,7 +103,7 @@ PARTS = {
     "distributed": Part(
         "answer_config config distributed.stop_flag errors inference inputs inputs.layout "
         "model_config runs schema stall_watch stopping",
-        "pyarrow ray",
+        "pyarrow ray torch",
     ),
     # How training stops, too.
     "distributed.stop_flag": Part("stopping", "ray"),
@@ -119,8 +123,8 @@ PARTS = {
     ),
     "train.learning": Part(
         "chat errors inference.logit_transform inference.pack_attention inference.packing "
-        "inference.rounding methods model_files train.objectives train.reading "
-        "train.training_config",
+        "inference.rounding inference.whole_model methods model_files train.objectives "
+        "train.reading train.training_config",
         "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
     ),
     "train.held_out": Part(

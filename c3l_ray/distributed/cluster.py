@@ -16,7 +16,23 @@ from ray.data import DataContext
 
 from c3l_ray import stopping
 from c3l_ray.config import GeneratingConfig, RecordsConfig, ScoreConfig
-from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares
+from c3l_ray.distributed.gpu_shares import (
+    ENGINE_SHARE,
+    SCORER_GPUS,
+    GpuShares,
+    choose_shares,
+    share_a_gpu,
+)
+from c3l_ray.distributed.resources import (
+    cluster_address,
+    count_gpus,
+    may_grow,
+    refuse_missing_gpus,
+    spare_cpus,
+    warn_idle_gpus,
+    warn_no_gpu,
+)
+from c3l_ray.distributed.scorer_gpus import check_shared_gpu, choose_scorer_gpus
 from c3l_ray.errors import C3LError, PreflightError, Stopped
 from c3l_ray.model_config import Pools
 
@@ -48,7 +64,7 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-    address = _cluster_address()
+    address = cluster_address()
     # A local cluster counts CPUs and does not bind them: it needs more than the actors take, or
     # none is left for reading and writing.
     size = {"num_cpus": max(num_actors + 2, os.cpu_count() or 1)} if address == "local" else {}
@@ -94,10 +110,6 @@ def _hide_core_messages() -> Iterator[None]:
                     os.write(2, line)
 
 
-def _cluster_address() -> str:
-    return os.environ.get("RAY_ADDRESS", "local")
-
-
 def find_log_files() -> str:
     """The pattern of Ray's log files, one for each process, on the node that it ran on."""
     session = ray.get_runtime_context().get_session_name()
@@ -128,21 +140,33 @@ def with_gpu_shares(config: Generating) -> Generating:
     Raises:
         PreflightError: Ray would wait for ever for the GPUs of a pool.
     """
-    num_gpus = _count_gpus()
+    num_gpus = count_gpus()
     shares = choose_pools(config)
-    if num_gpus == 0 and _cluster_address() != "local" and config.pools.generator_gpus is None:
-        _warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
+    if num_gpus == 0 and cluster_address() != "local" and config.pools.generator_gpus is None:
+        warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
     _check_shares(shares, config)
     flags = "--pools.generators and --pools.scorers" if config.is_scored else "--pools.generators"
-    _warn_idle_gpus(num_gpus, shares.gpus, flags)
+    warn_idle_gpus(num_gpus, shares.gpus, f"{flags} fill")
     return _apply(shares, config)
 
 
 def choose_pools(config: GeneratingConfig) -> GpuShares:
-    """The processes of a job and their GPUs, whether or not the cluster has as many now."""
+    """The processes of a job and their GPUs, whether or not the cluster has as many now.
+
+    Raises:
+        PreflightError: no GPU, or no node, holds the scorer.
+    """
+    num_gpus, tensor_parallel = count_gpus(), config.model.tensor_parallel
+    chooses_scorer = num_gpus and config.is_scored and config.pools.scorer_gpus is None
+    scorer_gpus = SCORER_GPUS
+    if chooses_scorer and not share_a_gpu(num_gpus, config.pools, tensor_parallel):
+        scorer_gpus = choose_scorer_gpus(config, may_grow=may_grow())
+    elif chooses_scorer and config.pools.generator_gpus is None:
+        check_shared_gpu(config)
     return choose_shares(
-        *(_count_gpus(), _spare_cpus(), config.pools, config.model.tensor_parallel),
+        *(num_gpus, spare_cpus(), config.pools, tensor_parallel),
         scores=config.is_scored,
+        scorer_gpus=scorer_gpus,
     )
 
 
@@ -153,7 +177,7 @@ def with_one_of_each(config: Generating) -> Generating:
         PreflightError: as in `with_gpu_shares`.
     """
     alone = dataclasses.replace(choose_pools(config), generators=1, scorers=1)
-    if alone.gpus > _count_gpus():  # as where a larger cluster is asked for than there is
+    if alone.gpus > count_gpus():  # as where a larger cluster is asked for than there is
         pools = dataclasses.replace(config.pools, generators=1, scorers=1)
         alone = choose_pools(dataclasses.replace(config, pools=pools))
     _check_shares(alone, config)
@@ -173,7 +197,7 @@ def count_devices(gpus: float) -> tuple[Literal["GPU", "node"], int]:
 
 def count_cores() -> int:
     """CPU cores of the nodes; a cluster on this machine is told of more than there are."""
-    if _cluster_address() == "local":
+    if cluster_address() == "local":
         return os.cpu_count() or 1
     return int(ray.cluster_resources().get("CPU", 0))
 
@@ -184,14 +208,14 @@ def _check_shares(shares: GpuShares, config: GeneratingConfig) -> None:
     actors = {"generators": (shares.generators, "generator-gpus", shares.generator_gpus)}
     if config.is_scored:
         actors["scorers"] = (shares.scorers, "scorer-gpus", shares.scorer_gpus)
-    _refuse_missing_gpus("pools", actors)
+    refuse_missing_gpus("pools", actors)
 
 
 def _apply(shares: GpuShares, config: Generating) -> Generating:
     decided: dict[str, Any] = dataclasses.asdict(shares)
     if not config.is_scored:
         del decided["scorers"], decided["scorer_gpus"]
-    memory = config.model.gpu_memory or 0.9 * min(1.0, shares.generator_gpus or 1.0)
+    memory = config.model.gpu_memory or ENGINE_SHARE * min(1.0, shares.generator_gpus or 1.0)
     return dataclasses.replace(
         config,
         pools=dataclasses.replace(config.pools, **decided),
@@ -199,28 +223,25 @@ def _apply(shares: GpuShares, config: Generating) -> Generating:
     )
 
 
-def _count_gpus() -> int:
-    """The GPUs of the cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
 def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
-    """The config with its scorers and their GPUs decided, where nothing is generated: one each.
+    """The config with its scorers and their GPUs decided, where nothing is generated.
+
+    Each has one, or as many as hold its weights.
 
     Raises:
         PreflightError: as in `with_gpu_shares`.
     """
     pools = config.pools
-    num_gpus = _count_gpus()
+    num_gpus = count_gpus()
     gpus = pools.scorer_gpus
     if gpus is None:
-        gpus = 1 if num_gpus else 0
-        if gpus == 0 and _cluster_address() != "local":
-            _warn_no_gpu("--pools.scorer-gpus")
-    fitting = min(math.floor(num_gpus / gpus), _spare_cpus()) if gpus else 1
+        gpus = max(1, choose_scorer_gpus(config, may_grow=may_grow())) if num_gpus else 0
+        if gpus == 0 and cluster_address() != "local":
+            warn_no_gpu("--pools.scorer-gpus")
+    fitting = min(math.floor(num_gpus / gpus), spare_cpus()) if gpus else 1
     scorers = pools.scorers or max(1, fitting)
-    _refuse_missing_gpus("pools", {"scorers": (scorers, "scorer-gpus", gpus)})
-    _warn_idle_gpus(num_gpus, scorers * gpus, "--pools.scorers")
+    refuse_missing_gpus("pools", {"scorers": (scorers, "scorer-gpus", gpus)})
+    warn_idle_gpus(num_gpus, scorers * gpus, "--pools.scorers fill")
     return dataclasses.replace(
         config, pools=dataclasses.replace(pools, scorers=scorers, scorer_gpus=gpus)
     )
@@ -234,45 +255,6 @@ def _refuse_small_share(generator_gpus: float, tensor_parallel: int) -> None:
         )
 
 
-def _spare_cpus() -> int:
-    """The CPUs of the cluster for actors, one each, with two left for reading and writing."""
-    return int(ray.cluster_resources().get("CPU", 0)) - 2
-
-
-def _warn_idle_gpus(num_gpus: int, used: float, flags: str) -> None:
-    idle = math.floor(num_gpus - used + 1e-6)
-    if idle >= 1:
-        log.warning("%d of %d GPUs stay idle; %s fill them", idle, num_gpus, flags)
-
-
-def _refuse_missing_gpus(group: str, actors: dict[str, tuple[int, str, float]]) -> None:
-    """Refuses actors for whose GPUs Ray would wait for ever; says so where it waits for nodes.
-
-    Args:
-        group: of the flags.
-        actors: by their name: how many, the flag of the GPUs of each, and their number.
-    """
-    for _, flag, gpus in actors.values():
-        if gpus > 1 and gpus != int(gpus):
-            raise PreflightError(f"--{group}.{flag} {gpus:g}: must be at most 1, or a whole number")
-    available = ray.cluster_resources().get("GPU", 0)
-    needed = sum(size * gpus for size, _, gpus in actors.values())
-    if needed <= available:
-        return
-    pools = " and ".join(f"{size} {name} with {gpus:g}" for name, (size, _, gpus) in actors.items())
-    need = f"{pools} GPUs each need {needed:g} GPUs, and"
-    if _cluster_address() == "local":  # a cluster may start nodes when they are asked for
-        raise PreflightError(f"--{group}: {need} this machine has {available:g}")
-    log.warning("%s the cluster has %g now: waiting for nodes", need, available)
-
-
-def _warn_no_gpu(flags: str) -> None:
-    log.warning(
-        "the cluster has no GPU now, so this job asks for none; to have it start GPU nodes, set %s",
-        flags,
-    )
-
-
 def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
     """The GPUs of each training worker: as asked, else one where there are any.
 
@@ -280,12 +262,16 @@ def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
         PreflightError: as in `with_gpu_shares`.
     """
     gpus_each = default_worker_gpus(gpus)
-    if gpus_each == 0 and gpus is None and _cluster_address() != "local":
-        _warn_no_gpu("--workers.gpus")
-    _refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
+    if gpus_each == 0 and gpus is None and cluster_address() != "local":
+        warn_no_gpu("--workers.gpus")
+    refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
+    if gpus_each:
+        num_gpus = count_gpus()
+        fitting = math.floor(num_gpus / gpus_each)
+        warn_idle_gpus(num_gpus, num_workers * gpus_each, f"--workers.num {fitting} uses")
     return gpus_each
 
 
 def default_worker_gpus(gpus: float | None) -> float:
     """The GPUs of a training worker, as asked, else one where the cluster has any."""
-    return float(_count_gpus() > 0) if gpus is None else gpus
+    return float(count_gpus() > 0) if gpus is None else gpus

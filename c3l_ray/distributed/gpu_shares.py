@@ -11,6 +11,10 @@ of five turns, about what a large GPU needs for the pass), so two of them fill a
 SHARED_GPU = (0.7, 0.3)
 """Of the generator and the scorer on the only GPU: an engine's cache takes all that it is given,
 a scorer needs its weights and one pass."""
+ENGINE_SHARE = 0.9
+"""Of what an engine is given of a GPU, what it takes of its memory by default."""
+HELD_SHARE = 0.85
+"""Of a GPU's memory, what weights may take: the rest is for a pass, CLIP and CUDA itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +32,31 @@ class GpuShares:
         return self.generators * self.generator_gpus + self.scorers * self.scorer_gpus
 
 
+def fit_scorer(weight_bytes: int, card_bytes: int) -> float:
+    """The GPUs of a scorer: half a one where two copies of its weights fit, or as many as hold it.
+
+    Args:
+        weight_bytes: of its weights, in its precision.
+        card_bytes: the memory of a GPU.
+    """
+    held = HELD_SHARE * card_bytes
+    return SCORER_GPUS if 2 * weight_bytes <= held else float(math.ceil(weight_bytes / held))
+
+
 def choose_shares(
-    num_gpus: int, num_cpus: int, pools: Pools, tensor_parallel: int, *, scores: bool = True
+    num_gpus: int,
+    num_cpus: int,
+    pools: Pools,
+    tensor_parallel: int,
+    *,
+    scores: bool = True,
+    scorer_gpus: float = SCORER_GPUS,
 ) -> GpuShares:
     """What the user asked for, the rest chosen so that it fills the GPUs.
 
-    As many generators as leave each of them half a GPU for a scorer, and as many scorers as the
-    rest holds: on eight GPUs five generators and six scorers. Each process takes a CPU. GPUs that
-    do not suffice are found by the caller.
+    As many generators as leave each of them the GPUs of a scorer, and as many scorers as the rest
+    holds: with half a GPU for a scorer, five generators and six scorers on eight GPUs. Each process
+    takes a CPU. GPUs that do not suffice are found by the caller.
 
     Args:
         num_gpus: of the cluster.
@@ -43,11 +64,12 @@ def choose_shares(
         pools: as asked for; what is None is chosen.
         tensor_parallel: GPUs of one engine.
         scores: whether there are scorers; without, generators take all.
+        scorer_gpus: of a scorer, where the user has not said and it does not share the only GPU.
     """
     if not scores:
         return _share_between_generators(num_gpus, num_cpus, pools, tensor_parallel)
-    alone = num_gpus == 1 == tensor_parallel == (pools.generators or 1) == (pools.scorers or 1)
-    generator, scorer = SHARED_GPU if alone else (float(tensor_parallel), SCORER_GPUS)
+    alone = share_a_gpu(num_gpus, pools, tensor_parallel)
+    generator, scorer = SHARED_GPU if alone else (float(tensor_parallel), scorer_gpus)
     if num_gpus == 0:
         generator, scorer = 0.0, 0.0
     generator = generator if pools.generator_gpus is None else pools.generator_gpus
@@ -65,6 +87,11 @@ def choose_shares(
     return GpuShares(
         generators=generators, scorers=scorers, generator_gpus=generator, scorer_gpus=scorer
     )
+
+
+def share_a_gpu(num_gpus: int, pools: Pools, tensor_parallel: int) -> bool:
+    """Whether one generator and one scorer have the only GPU between them."""
+    return num_gpus == 1 == tensor_parallel == (pools.generators or 1) == (pools.scorers or 1)
 
 
 def _share_between_generators(

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from c3l_ray.errors import C3LError, first_line
+from c3l_ray.model_config import Pools, ScorerPool
 
 MAX_FAULTS_AT_FIRST = 100
 """Turns that a model may fail on before it has measured any."""
@@ -104,10 +105,15 @@ def measure_by_halves(
     ]
 
 
-def wait_for_memory(load: Callable[[], Result], what: str) -> Result:
+def wait_for_memory(load: Callable[[], Result], what: str, advice: str) -> Result:
     """What `load` returns, tried again for two minutes while the GPU is out of memory.
 
     An engine that starts beside it takes more memory for a while than it keeps.
+
+    Args:
+        load: a model.
+        what: it loads.
+        advice: a sentence for where the memory does not suffice.
 
     Raises:
         C3LError: the memory does not suffice.
@@ -121,9 +127,26 @@ def wait_for_memory(load: Callable[[], Result], what: str) -> Result:
         free_memory()
         time.sleep(MEMORY_PAUSE_S)
     raise C3LError(
-        f"{what} does not fit into the memory that is left of the GPU: {fault.detail} Give it more "
-        "of the GPU with --pools.scorer-gpus 1, or the engine less with --model.gpu-memory"
+        f"{what} does not fit into the memory that is left of the GPU: {fault.detail} {advice}"
     )
+
+
+def advise_memory(pools: ScorerPool) -> str:
+    """What gives a scorer more memory than its share of the GPUs has.
+
+    Args:
+        pools: of the run, as decided.
+    """
+    gpus = pools.scorer_gpus or 0.0
+    if gpus >= 1:
+        return (
+            f"Give it more GPUs with --pools.scorer-gpus {int(gpus) + 1}, or name a smaller model "
+            "as --scorer.name"
+        )
+    advice = "Give it a GPU of its own with --pools.scorer-gpus 1"
+    # Of jobs that generate; jobs.score has no engine beside its scorers.
+    engine = ", or the engine less with --model.gpu-memory"
+    return advice + engine if isinstance(pools, Pools) else advice
 
 
 def free_memory() -> None:

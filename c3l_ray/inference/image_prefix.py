@@ -38,6 +38,11 @@ class ImagePrefix:
     positions: Tensor | None
     image_inputs: ModelInputs
 
+    @property
+    def num_added(self) -> int:
+        """Tokens by which a turn is longer with the image than with its placeholder."""
+        return len(self.image_tokens) - len(self.placeholder_ids)
+
     def expand_turn(self, turn: TokenizedTurn) -> TokenizedTurn:
         """A turn about this image, its placeholder replaced by the image's tokens.
 
@@ -48,11 +53,10 @@ class ImagePrefix:
         end = start + len(self.placeholder_ids)
         if turn.ids[:start] != self.leading_ids or turn.ids[start:end] != self.placeholder_ids:
             raise PackingError("the turns of an image begin with different tokens")
-        num_added = len(self.image_tokens) - len(self.placeholder_ids)
         return TokenizedTurn(
             ids=[*self.leading_ids, *self.image_tokens, *turn.ids[end:]],
-            answer_start=turn.answer_start + num_added,
-            answer_end=turn.answer_end + num_added,
+            answer_start=turn.answer_start + self.num_added,
+            answer_end=turn.answer_end + self.num_added,
         )
 
 

@@ -1,6 +1,5 @@
 """Which weights a name stands for, and whether a job can use them, before anything starts."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from c3l_ray.config import ReplyFormat
 from c3l_ray.errors import PreflightError, first_line
 from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub
 from c3l_ray.inference.large_imports import without_collection
+from c3l_ray.inference.quantization import find_quantization, suggest_unquantized
 from c3l_ray.model_files import (
     WEIGHTS,
     digest_model,
@@ -47,11 +47,8 @@ TESTED_FAMILIES = frozenset(
 # Families whose instruction-tuned models keep to a JSON schema without losing quality; others are
 # asked for labelled text, which LLaVA-1.5 and its kin were tuned on.
 _JSON_FAMILIES = ("gemma", "glm", "idefics3", "internvl", "llama4", "mistral3", "qwen", "smolvlm")
-_UNQUANTIZED = re.compile(
-    r"[-_](AWQ|GPTQ|FP8|NVFP4|INT[48]|W\d+A\d+|quantized|bnb|[48]-?bit|dynamic)[^/]*$",
-    re.IGNORECASE,
-)
-"""The end of a name that says how the model is quantized."""
+_PARTS = ("tokenizer", "image_processor")
+"""Of a processor. For a model without a class of one, transformers gives the tokenizer alone."""
 _ADAPTER = (
     "is an adapter of peft, not a model. Merge it into its base model and name the merged "
     "checkpoint; of jobs.train that is the folder `model`, which is merged"
@@ -144,6 +141,12 @@ def inspect_model(
         raise PreflightError(
             f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"
         ) from error
+    if missing := [part for part in _PARTS if getattr(processor, part, None) is None]:
+        raise PreflightError(
+            f"{flag} {name}: its processor ({type(processor).__name__}) has no {missing[0]}: it "
+            "does not take images with texts as those of transformers do. Name the checkpoint "
+            "that transformers has the code of, which many publish with -hf in its name"
+        )
     if getattr(processor, "chat_template", None) is None:
         raise PreflightError(
             f"{flag} {name}: the model has no chat template, so it cannot be asked"
@@ -154,7 +157,7 @@ def inspect_model(
         identity=digest_model(path) if is_folder else f"{name}@{commit}",
         commit=commit,
         dtype=None if dtype is None else str(dtype).removeprefix("torch."),
-        quantization=_quantization(config),
+        quantization=find_quantization(config, path, commit),
         uses_date=uses_date(processor),
         can_score=_loads_in_transformers(config),
     )
@@ -167,7 +170,7 @@ def check_scorable(flag: str, model: CheckedModel) -> None:
         PreflightError: it is quantized, or transformers has no class for it.
     """
     if model.quantization is not None:
-        example = _suggest_unquantized(model.name)
+        example = suggest_unquantized(model.name)
         raise PreflightError(
             f"{flag} {model.name}: is quantized ({model.quantization}): it generates, but does not "
             f"score. Name the unquantized checkpoint as --scorer.name{example}"
@@ -185,9 +188,10 @@ def check_tunable(flag: str, name: str) -> None:
     Raises:
         PreflightError: it is one.
     """
-    quantization = _quantization(_read_config(resolve_model(name)))
+    path = resolve_model(name)
+    quantization = find_quantization(_read_config(path), path)
     if quantization is not None:
-        example = _suggest_unquantized(name)
+        example = suggest_unquantized(name)
         raise PreflightError(
             f"{flag} {name}: is quantized ({quantization}) and cannot be tuned. Name the "
             f"unquantized checkpoint{example}, and quantize the tuned one"
@@ -254,22 +258,6 @@ def _explain_config_error(error: Exception, flag: str, path: str, revision: str 
     if not Path(path).is_dir() and is_adapter_on_hub(path, revision):
         return _ADAPTER
     return f"cannot be read as a model: {explain_hub_error(error, path)}"
-
-
-def _quantization(config: Any) -> str | None:
-    """How a config says that the weights are quantized, or None where they are not."""
-    for part in (config, config.get_text_config()):
-        settings = getattr(part, "quantization_config", None)
-        if settings is not None:
-            content = settings if isinstance(settings, dict) else settings.to_dict()
-            return str(content.get("quant_method") or content.get("quant_algo") or "unknown")
-    return None
-
-
-def _suggest_unquantized(name: str) -> str:
-    """The end of a sentence that names the checkpoint which was quantized; empty if unknown."""
-    original = _UNQUANTIZED.sub("", name)
-    return f", such as {original}" if original != name else ""
 
 
 def _loads_in_transformers(config: Any) -> bool:

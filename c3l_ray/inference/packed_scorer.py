@@ -9,7 +9,7 @@ Tensor names carry shapes: B rows, L places of a row, T tokens, N answer tokens,
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,68 +20,18 @@ from c3l_ray.inference.ahead import make_ahead
 from c3l_ray.inference.image_prefix import ImagePrefix, read_image_prefix
 from c3l_ray.inference.model_inputs import ModelInputs, collate_rows
 from c3l_ray.inference.pack_attention import PackAttention
-from c3l_ray.inference.packing import Ints, Pack, PackingError, pack_trees
-from c3l_ray.inference.plain_scorer import PlainScorer
-from c3l_ray.inference.scoring_model import (
-    ScoringModel,
-    TokenizedTurn,
-    TurnToScore,
+from c3l_ray.inference.packing import PackingError
+from c3l_ray.inference.plain_scorer import PlainScorer, require_all
+from c3l_ray.inference.scoring_model import ScoringModel, TurnToScore
+from c3l_ray.inference.turn_groups import (
+    PackedAnswer,
+    PackedRow,
+    TurnGroup,
+    make_group,
+    select_fitting,
 )
 from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.stall_watch import give_sign
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedRow:
-    """A pack whose first tree is about an image; a second tree is text alone.
-
-    Attributes:
-        prefix: the image at the root of the first tree.
-        pack: the trees.
-        image_tree_length: places of the first tree.
-    """
-
-    prefix: ImagePrefix
-    pack: Pack
-    image_tree_length: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedAnswer:
-    """An answer in a pack.
-
-    Attributes:
-        row: its number among those of its group.
-        predicting_places: the places in the row whose outputs predict the answer.
-        ids: its tokens.
-    """
-
-    row: int
-    predicting_places: Ints
-    ids: list[int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurnGroup:
-    """Turns about one image, and the rows that hold all sides of all of them.
-
-    Attributes:
-        turn_numbers: the turns' numbers among those to score.
-        rows: one, or two where the side without the image has an image too.
-        with_image: of each turn, the answer after the bare question.
-        without_image: the same on the other side.
-        posed: by the number of a turn that an instruction asked for, the answer after it.
-    """
-
-    turn_numbers: list[int]
-    rows: list[PackedRow]
-    with_image: list[PackedAnswer]
-    without_image: list[PackedAnswer]
-    posed: dict[int, PackedAnswer]
-
-    @property
-    def longest_row(self) -> int:
-        return max(len(row.pack) for row in self.rows)
 
 
 class PackedScorer:
@@ -105,15 +55,22 @@ class PackedScorer:
 
         Args:
             turns: that `ScoringModel.unscorable_status` has nothing against.
+
+        Raises:
+            ValueError: the model has not the positions for one with its image.
         """
-        evidence: dict[int, AnswerEvidence] = {}
+        return require_all(self.measure_fitting(turns))
+
+    def measure_fitting(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence | None]:
+        """As `PlainScorer.measure_fitting`."""
+        evidence: dict[int, AnswerEvidence | None] = {}
         unpacked: list[int] = []
         for groups, inputs in make_ahead(self._make_batches(turns, unpacked)):
             evidence.update(self._measure_batch(groups, inputs))
         if unpacked:
-            plain = self.plain_scorer.measure([turns[i] for i in unpacked])
+            plain = self.plain_scorer.measure_fitting([turns[i] for i in unpacked])
             evidence.update(zip(unpacked, plain, strict=True))
-        return [evidence[i] for i in range(len(turns))]
+        return [evidence.get(i) for i in range(len(turns))]
 
     def _make_batches(
         self, turns: Sequence[TurnToScore], unpacked: list[int]
@@ -154,8 +111,11 @@ class PackedScorer:
                 prefix = read_image_prefix(self.model, first, first.image)
                 if first.baseline_image is not None:
                     baseline = read_image_prefix(self.model, first, first.baseline_image)
-                turns_of_image = {i: turns[i] for i in numbers}
-                yield from self._split_to_budget(turns_of_image, prefix, baseline)
+                fitting = select_fitting(
+                    self.model, {i: turns[i] for i in numbers}, prefix, baseline
+                )
+                if fitting:
+                    yield from self._split_to_budget(fitting, prefix, baseline)
             except PackingError as error:
                 self.unpacked_reasons.add(str(error))
                 unpacked += numbers
@@ -164,57 +124,13 @@ class PackedScorer:
         self, turns: dict[int, TurnToScore], prefix: ImagePrefix, baseline: ImagePrefix | None
     ) -> Iterator[TurnGroup]:
         """One group of an image's turns, or as many halves of it as the token budget needs."""
-        group = self._make_group(turns, prefix, baseline)
+        group = make_group(self.model, turns, prefix, baseline)
         if group.longest_row * len(group.rows) <= self.model.max_tokens or len(turns) == 1:
             yield group
             return
         numbers = list(turns)
         for half in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]):
             yield from self._split_to_budget({i: turns[i] for i in half}, prefix, baseline)
-
-    def _make_group(
-        self, turns: dict[int, TurnToScore], prefix: ImagePrefix, baseline: ImagePrefix | None
-    ) -> TurnGroup:
-        unexpanded = [self.model.tokenize_turn(turn, with_image=True) for turn in turns.values()]
-        image_side = [prefix.expand_turn(turn) for turn in unexpanded]
-        posed_side = {
-            i: prefix.expand_turn(self.model.tokenize_posed_turn(turn))
-            for i, turn in turns.items()
-            if turn.instruction
-        }
-        image_tree = [*image_side, *posed_side.values()]
-        if baseline is None:
-            text_side = [
-                self.model.tokenize_turn(turn, with_image=False) for turn in turns.values()
-            ]
-            pack = pack_trees([_id_arrays(tree) for tree in (image_tree, text_side)])
-            image_tree_length = int(pack.ends[pack.depths == 0][0])
-            rows = [PackedRow(prefix=prefix, pack=pack, image_tree_length=image_tree_length)]
-            paths = [(0, path) for path in pack.paths]
-        else:
-            text_side = [baseline.expand_turn(turn) for turn in unexpanded]
-            packs = [pack_trees([_id_arrays(tree)]) for tree in (image_tree, text_side)]
-            rows = [
-                PackedRow(prefix=side_prefix, pack=pack, image_tree_length=len(pack))
-                for side_prefix, pack in zip((prefix, baseline), packs, strict=True)
-            ]
-            paths = [(row, path) for row, pack in enumerate(packs) for path in pack.paths]
-        answers = [
-            PackedAnswer(
-                row=row,
-                predicting_places=path[turn.answer_start - 1 : turn.answer_end - 1],
-                ids=turn.answer_ids,
-            )
-            for (row, path), turn in zip(paths, [*image_tree, *text_side], strict=True)
-        ]
-        num_turns, num_with_image = len(turns), len(image_tree)
-        return TurnGroup(
-            turn_numbers=list(turns),
-            rows=rows,
-            with_image=answers[:num_turns],
-            without_image=answers[num_with_image:],
-            posed=dict(zip(posed_side, answers[num_turns:num_with_image], strict=True)),
-        )
 
     @torch.inference_mode()
     def _measure_batch(
@@ -294,7 +210,3 @@ def _row_positions(depths_L: Tensor, row: PackedRow) -> Tensor:
     known_3L = prefix_3T[:, tree_L.clamp(max=num_known - 1)]
     positions_3L[:, : row.image_tree_length] = torch.where(tree_L < num_known, known_3L, counted_L)
     return positions_3L
-
-
-def _id_arrays(turns: Sequence[TokenizedTurn]) -> list[Ints]:
-    return [np.array(turn.ids, np.int64) for turn in turns]

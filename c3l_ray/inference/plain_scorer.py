@@ -69,12 +69,22 @@ class PlainScorer:
     def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
         """The evidence in each turn's answer, in the turns' order.
 
+        Args:
+            turns: that `ScoringModel.unscorable_status` has nothing against.
+
+        Raises:
+            ValueError: the model has not the positions for one with its image.
+        """
+        return require_all(self.measure_fitting(turns))
+
+    def measure_fitting(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence | None]:
+        """As `measure`, and None for a turn that the model has not the positions for.
+
+        One that it has them for after the bare question only has no `posed_logprobs`.
+
         Rows of like length share a batch, so that little is padded; padding and batch-mates do not
         change a turn's numbers beyond rounding. The turns of an image follow each other, so that it
         is preprocessed once.
-
-        Args:
-            turns: that `ScoringModel.unscorable_status` has nothing against.
         """
         first_turns = {id(turn.image): i for i, turn in reversed(list(enumerate(turns)))}
 
@@ -98,6 +108,8 @@ class PlainScorer:
         for i in order:
             turn = turns[i]
             rows = self._make_rows(turn)
+            if rows is None:
+                continue
             longest = max(candidate.longest_row for candidate in (rows, *rows_of_batch))
             alike = batch and _has_two_images(turns[batch[0]]) == _has_two_images(turn)
             if not alike or longest * (len(batch) + 1) > self.max_tokens:
@@ -105,17 +117,23 @@ class PlainScorer:
             batch.append(i)
             rows_of_batch.append(rows)
         flush()
-        return [evidence[i] for i in range(len(turns))]
+        return [evidence.get(i) for i in range(len(turns))]
 
-    def _make_rows(self, turn: TurnToScore) -> PlainTurn:
+    def _make_rows(self, turn: TurnToScore) -> PlainTurn | None:
+        """The rows of a turn, as far as the model has the positions; None where it has not."""
         posed = None
         if turn.instruction:
             tokenized = self.model.tokenize_posed_turn(turn)
             posed = self._make_row(tokenized, self.model.process_posed_turn(turn))
+        with_image = self._make_bare_row(turn, turn.image)
+        without_image = self._make_bare_row(turn, turn.baseline_image)
+        most = self.model.max_positions
+        if max(len(with_image), len(without_image)) > most:
+            return None
         return PlainTurn(
-            with_image=self._make_bare_row(turn, turn.image),
-            without_image=self._make_bare_row(turn, turn.baseline_image),
-            posed=posed,
+            with_image=with_image,
+            without_image=without_image,
+            posed=posed if posed is not None and len(posed) <= most else None,
         )
 
     def _make_bare_row(self, turn: TurnToScore, image: Image.Image | None) -> PlainRow:
@@ -158,6 +176,18 @@ class PlainScorer:
         return torch.cat(
             [hidden_BTD[i, row.answer_start - 1 : row.answer_end - 1] for i, row in enumerate(rows)]
         )
+
+
+def require_all(evidence: Sequence[AnswerEvidence | None]) -> list[AnswerEvidence]:
+    """The evidence of turns that all have some.
+
+    Raises:
+        ValueError: one has none.
+    """
+    found = [answer for answer in evidence if answer is not None]
+    if len(found) < len(evidence):
+        raise ValueError("a turn with its image has more tokens than the model has positions")
+    return found
 
 
 def _has_two_images(turn: TurnToScore) -> bool:

@@ -40,11 +40,11 @@ class ScoreTarget:
         for alternative in self.alternatives:
             alternative["scores"] = scores
 
-    def mark_unscored(self) -> None:
+    def set_status(self, status: TurnStatus) -> None:
         if self.is_answer:
-            self.turn["status"] = "unscored"
+            self.turn["status"] = status
         for alternative in self.alternatives:
-            alternative["status"] = "unscored"
+            alternative["status"] = status
 
 
 def find_targets(

@@ -65,6 +65,8 @@ class AnswerScorer(Protocol):
 
     def measure(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]: ...
 
+    def measure_fitting(self, turns: Sequence[TurnToScore]) -> list[AnswerEvidence | None]: ...
+
 
 def find_logit_transform(model: ScoringModel) -> LogitTransform:
     """The declared transform that makes the scorer's logits those of the model's own forward pass.

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from c3l_ray import chat
 from c3l_ray.image_memo import preprocess_once
-from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.inference.logit_transform import LogitTransform, restore_logit_transform
 from c3l_ray.inference.model_inputs import ModelInputs, move_values
 from c3l_ray.inference.placement import check_placement, choose_device_map
 from c3l_ray.inference.token_evidence import gather_tokens, measure_tokens
 from c3l_ray.inference.turn_texts import Side, TokenizedTurn, TurnTexts, TurnToScore
+from c3l_ray.inference.whole_model import load_whole_model
 from c3l_ray.methods.i2c import AnswerEvidence, Floats
 from c3l_ray.model_config import ScorerModel
 from c3l_ray.model_files import resolve_model
@@ -51,13 +51,10 @@ class ScoringModel:
 
     Raises:
         OSError, ValueError: the checkpoint cannot be loaded.
-        PreflightError: the GPUs do not hold it.
+        PreflightError: the GPUs do not hold it, or the checkpoint does not hold all of it.
     """
 
     def __init__(self, config: ScorerModel, name: str, device_map: Any = None) -> None:
-        with without_collection():
-            from transformers import AutoModelForImageTextToText
-
         self.name = name
         path = resolve_model(name, config.revision)
         own_code = {"trust_remote_code": config.trust_remote_code}
@@ -74,9 +71,7 @@ class ScoringModel:
         self.special_tokens = chat.special_tokens(self.processor)
         self.texts = TurnTexts(self.processor, self.special_tokens)
         chosen_map = device_map or choose_device_map()
-        model = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=config.dtype, device_map=chosen_map, **own_code
-        )
+        model = load_whole_model(name, path, dtype=config.dtype, device_map=chosen_map, **own_code)
         restore_logit_transform(model)
         if chosen_map is None:
             model = model.to(self.device)
@@ -102,7 +97,8 @@ class ScoringModel:
         "special_tokens": a text of the turn, or what was said before it, holds one.
         "altered_by_template": the model's chat template changes the answer.
         "empty": the answer has no tokens.
-        "too_long": the turn without its image has more tokens than the model has positions.
+        "too_long": the turn without its image has more tokens than the model has positions; with
+        it, the scorers count, which expand it.
         """
         texts = [turn.question, turn.answer, turn.system]
         texts += (text for past in turn.history for text in past)

@@ -14,7 +14,13 @@ from c3l_ray.config import RecordsConfig
 from c3l_ray.errors import ScorerFailure, UnusableImage, first_line
 from c3l_ray.images import decode_image, make_baseline_image
 from c3l_ray.inference.clip_scorer import ClipScorer
-from c3l_ray.inference.faults import Fault, FaultCount, measure_by_halves, wait_for_memory
+from c3l_ray.inference.faults import (
+    Fault,
+    FaultCount,
+    advise_memory,
+    measure_by_halves,
+    wait_for_memory,
+)
 from c3l_ray.inference.model_check import untested_family_notes
 from c3l_ray.inference.other_pictures import NO_OTHER_PICTURE, pair_with_other_pictures
 from c3l_ray.inference.packed_scorer import PackedScorer
@@ -64,13 +70,16 @@ class TurnScorer:
 
     def __init__(self, config: RecordsConfig) -> None:
         self.config = config
+        advice = advise_memory(config.pools)
         self.model, self.scorer, self.notes = wait_for_memory(
-            lambda: load_scorer(config), f"the scorer {config.scorer_name}"
+            lambda: load_scorer(config), f"the scorer {config.scorer_name}", advice
         )
         self.notes += compare_prompts(self.model)
         self.notes += untested_family_notes(self.model.name, self.model.family)
         self.takes_system_message = chat.takes_system_message(self.model.processor)
-        self.clip = wait_for_memory(lambda: ClipScorer(config.clip), f"CLIP {config.clip.name}")
+        self.clip = wait_for_memory(
+            lambda: ClipScorer(config.clip), f"CLIP {config.clip.name}", advice
+        )
         self.fault_counts = {
             "model": FaultCount(config.scorer_name),
             "clip": FaultCount(f"CLIP {config.clip.name}"),
@@ -154,15 +163,17 @@ class TurnScorer:
     ) -> None:
         """Writes the scores of each target into its turn, and what failed to the row's faults."""
         evidence = measure_by_halves(targets, self.measure_evidence, _image_of)
-        scored = [
-            (target, answer)
-            for target, answer in zip(targets, evidence, strict=True)
-            if not isinstance(answer, Fault)
-        ]
+        scored: list[tuple[ScoreTarget, AnswerEvidence]] = []
         for target, answer in zip(targets, evidence, strict=True):
             if isinstance(answer, Fault):
                 faults[target.row].append(answer)
-                target.mark_unscored()
+                target.set_status("unscored")
+            elif answer is None:
+                target.set_status("too_long")
+            else:
+                scored.append((target, answer))
+                if target.to_score.instruction and answer.posed_logprobs is None:
+                    target.unposed = "too_long"
         if self.fault_counts["model"].add(evidence):
             self.refuse_broken_model()
         cosines = measure_by_halves([target for target, _ in scored], self.cosines, _image_of)
@@ -176,8 +187,8 @@ class TurnScorer:
             if self.config.token_gains and target.is_answer:
                 target.turn["token_gains"] = answer.token_gains.tolist()
 
-    def measure_evidence(self, targets: Sequence[ScoreTarget]) -> list[AnswerEvidence]:
-        return self.scorer.measure([target.to_score for target in targets])
+    def measure_evidence(self, targets: Sequence[ScoreTarget]) -> list[AnswerEvidence | None]:
+        return self.scorer.measure_fitting([target.to_score for target in targets])
 
     def cosines(self, targets: Sequence[ScoreTarget]) -> list[float]:
         """The `clip` score of each target."""

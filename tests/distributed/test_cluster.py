@@ -155,6 +155,17 @@ def test_pools_that_this_machine_cannot_place_are_refused(config: MakeConfig) ->
         cluster.with_gpu_shares(config(model=model, pools=Pools(generator_gpus=1)))
 
 
+def test_gpus_that_a_training_does_not_use_are_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 8.0, "CPU": 64.0})
+    for num_workers, gpus in ((8, None), (1, 0.0), (16, 0.5)):
+        cluster.choose_worker_gpus(num_workers, gpus)
+    assert caplog.text == ""
+    assert cluster.choose_worker_gpus(1, None) == 1
+    assert "7 of 8 GPUs stay idle; --workers.num 8 uses them" in caplog.text
+
+
 def test_training_workers_are_placed_as_the_pools_are() -> None:
     assert [cluster.choose_worker_gpus(1, gpus) for gpus in (None, 0, 0.5)] == [1, 0, 0.5]
     message = r"--workers: 2 workers with 1 GPUs each need 2 GPUs, and this machine has 1"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares
+from c3l_ray.distributed.gpu_shares import GpuShares, choose_shares, fit_scorer
 from c3l_ray.model_config import Pools
 
 
@@ -91,3 +91,43 @@ def test_where_nothing_is_scored_generators_take_all(
     assert shares == GpuShares(
         generators=generators, scorers=0, generator_gpus=gpus, scorer_gpus=0.0
     )
+
+
+@pytest.mark.parametrize(
+    ("weights_gb", "card_gb", "gpus"),
+    [
+        (15, 80, 0.5),  # 7B in bfloat16
+        (34, 80, 0.5),  # two of them are 68 GB, 85 %
+        (34.1, 80, 1),
+        (65, 80, 1),  # 32B
+        (68.1, 80, 2),
+        (144, 80, 3),  # 72B
+        (144, 141, 2),
+        (15, 24, 1),
+        (15, 16, 2),
+    ],
+)
+def test_a_scorer_has_the_gpus_that_its_weights_need(
+    weights_gb: float, card_gb: int, gpus: float
+) -> None:
+    assert fit_scorer(int(weights_gb * 1e9), int(card_gb * 1e9)) == gpus
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "tensor_parallel", "scorer_gpus", "expected"),
+    [
+        (8, 4, 3, (1, 4, 1, 3)),  # 72B on cards of 80 GB: a GPU is idle
+        (8, 1, 1, (4, 1, 4, 1)),
+        (8, 2, 1, (2, 2, 4, 1)),
+        (16, 4, 3, (2, 4, 2, 3)),
+        (8, 8, 3, (1, 8, 1, 3)),  # too many: the caller refuses them
+        (1, 1, 1, (1, 0.7, 1, 0.3)),  # which the caller has checked
+        (0, 1, 3, (1, 0, 1, 0)),
+    ],
+)
+def test_large_scorers_leave_fewer_processes(
+    num_gpus: int, tensor_parallel: int, scorer_gpus: float, expected: tuple[float, ...]
+) -> None:
+    shares = choose_shares(num_gpus, 96, Pools(), tensor_parallel, scorer_gpus=scorer_gpus)
+    found = (shares.generators, shares.generator_gpus, shares.scorers, shares.scorer_gpus)
+    assert found == expected

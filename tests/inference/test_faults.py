@@ -8,7 +8,8 @@ import torch
 
 from c3l_ray.errors import C3LError
 from c3l_ray.inference import faults
-from c3l_ray.inference.faults import Fault, measure_by_halves, wait_for_memory
+from c3l_ray.inference.faults import Fault, advise_memory, measure_by_halves, wait_for_memory
+from c3l_ray.model_config import Pools, ScorerPool
 
 
 class Meter:
@@ -78,7 +79,7 @@ def test_memory_that_comes_back_is_waited_for(pauses: list[float]) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return "loaded"
 
-    assert wait_for_memory(load, "the scorer m") == "loaded"
+    assert wait_for_memory(load, "the scorer m", "Buy more.") == "loaded"
     assert pauses == [faults.MEMORY_PAUSE_S] * 2
 
 
@@ -86,8 +87,8 @@ def test_memory_that_does_not_come_back_is_said(pauses: list[float]) -> None:
     def load() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(C3LError, match=r"the scorer m does not fit .*--pools\.scorer-gpus 1"):
-        wait_for_memory(load, "the scorer m")
+    with pytest.raises(C3LError, match=r"the scorer m does not fit .* of memory\. Buy more"):
+        wait_for_memory(load, "the scorer m", "Buy more.")
     assert len(pauses) == faults.MEMORY_ATTEMPTS
 
 
@@ -96,5 +97,30 @@ def test_other_failures_of_a_start_are_no_reason_to_wait(pauses: list[float]) ->
         raise ValueError("no such model")
 
     with pytest.raises(ValueError, match="no such model"):
-        wait_for_memory(load, "the scorer m")
+        wait_for_memory(load, "the scorer m", "Buy more.")
     assert pauses == []
+
+
+@pytest.mark.parametrize(
+    ("pools", "advice"),
+    [
+        (
+            Pools(scorer_gpus=0.5),
+            "Give it a GPU of its own with --pools.scorer-gpus 1, or the engine less with "
+            "--model.gpu-memory",
+        ),
+        (ScorerPool(scorer_gpus=0.5), "Give it a GPU of its own with --pools.scorer-gpus 1"),
+        (
+            Pools(scorer_gpus=1.0),
+            "Give it more GPUs with --pools.scorer-gpus 2, or name a smaller model as "
+            "--scorer.name",
+        ),
+        (
+            ScorerPool(scorer_gpus=2.0),
+            "Give it more GPUs with --pools.scorer-gpus 3, or name a smaller model as "
+            "--scorer.name",
+        ),
+    ],
+)
+def test_the_advice_is_what_the_job_can_do(pools: ScorerPool, advice: str) -> None:
+    assert advise_memory(pools) == advice

@@ -193,6 +193,21 @@ def test_code_of_the_models_own_runs_only_on_request(llava: Path) -> None:
         check_scorable("--model.name", model)
 
 
+def test_a_tokenizer_alone_is_no_processor(llava: Path) -> None:
+    """AutoProcessor gives it for a model of its own code without a class of a processor."""
+    content = json.loads((llava / "config.json").read_text())
+    own = {"model_type": "own_vlm", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (llava / "config.json").write_text(json.dumps({**content, **own}))
+    (llava / "own.py").write_text(OWN_CODE)
+    (llava / "processor_config.json").unlink()
+    settings = json.loads((llava / "tokenizer_config.json").read_text())
+    del settings["processor_class"]
+    (llava / "tokenizer_config.json").write_text(json.dumps(settings))
+    message = r"its processor \(\w*Tokenizer\w*\) has no tokenizer: .* with -hf in its name"
+    with pytest.raises(PreflightError, match=message):
+        inspect_model("--model.name", str(llava), trust_remote_code=True)
+
+
 @pytest.mark.parametrize(
     ("settings", "method"),
     [

@@ -40,13 +40,13 @@ def make_turn(alternatives: Sequence[Alternative] | None, reply_format: str = "t
 def record_measured(monkeypatch: pytest.MonkeyPatch) -> list[list[TurnToScore]]:
     """The turns of every call of the packed scorer from now on."""
     calls: list[list[TurnToScore]] = []
-    measure = PackedScorer.measure
+    measure = PackedScorer.measure_fitting
 
     def recording(self: PackedScorer, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
         calls.append(list(turns))
         return measure(self, turns)
 
-    monkeypatch.setattr(PackedScorer, "measure", recording)
+    monkeypatch.setattr(PackedScorer, "measure_fitting", recording)
     return calls
 
 
@@ -134,14 +134,14 @@ def test_an_alternative_that_the_model_fails_on_is_unscored_and_its_turn_stays(
     scorer = TurnScorer(config())
     turn = make_turn([make_alternative("Yes, a huge one."), make_alternative(OTHER)])
     (whole,) = scorer(stage_turns([encoded()], [[turn]])).to_pylist()
-    measure = PackedScorer.measure
+    measure = PackedScorer.measure_fitting
 
     def measure_or_fail(self: PackedScorer, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
         if any("huge" in turn.answer for turn in turns):
             raise RuntimeError("no memory")
         return measure(self, turns)
 
-    monkeypatch.setattr(PackedScorer, "measure", measure_or_fail)
+    monkeypatch.setattr(PackedScorer, "measure_fitting", measure_or_fail)
     (row,) = scorer(stage_turns([encoded()], [[turn]])).to_pylist()
     (scored,) = row["turns"]
     failed, good = scored["alternatives"]
@@ -149,7 +149,7 @@ def test_an_alternative_that_the_model_fails_on_is_unscored_and_its_turn_stays(
     assert failed["scores"] is None and row["error"] is None
     assert row["faults"] == ["RuntimeError: no memory"]
     assert good["scores"] == pytest.approx(whole["turns"][0]["alternatives"][1]["scores"], abs=1e-4)
-    monkeypatch.setattr(PackedScorer, "measure", measure)
+    monkeypatch.setattr(PackedScorer, "measure_fitting", measure)
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("no CLIP")
@@ -216,8 +216,8 @@ def test_a_reply_that_the_model_cannot_read_has_no_posed_score_and_a_note(
 
         monkeypatch.setattr(scorer.model.processor, "apply_chat_template", drop_objects)
     else:
-        monkeypatch.setattr(scorer.model, "max_positions", 50)
-        turn["instruction"] = f"{'Look at it. ' * 10}{turn['instruction']}"
+        monkeypatch.setattr(scorer.model, "max_positions", 150)
+        turn["instruction"] = f"{'Look at it. ' * 50}{turn['instruction']}"
     (row,) = scorer(stage_turns([encoded()], [[turn, usual]])).to_pylist()
     scored, other = row["turns"]
     for holder in (scored, scored["alternatives"][0]):

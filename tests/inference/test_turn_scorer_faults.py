@@ -39,7 +39,7 @@ def fail_on(
     monkeypatch: pytest.MonkeyPatch, words: Sequence[str], error: Exception, *, trial: bool = False
 ) -> None:
     """Makes the packed scorer fail on batches with a question that holds one of these words."""
-    measure = PackedScorer.measure
+    measure = PackedScorer.measure_fitting
 
     def measure_or_fail(self: PackedScorer, turns: Sequence[TurnToScore]) -> Evidence:
         if any(word in turn.question for word in words for turn in turns):
@@ -48,7 +48,7 @@ def fail_on(
             raise error
         return measure(self, turns)
 
-    monkeypatch.setattr(PackedScorer, "measure", measure_or_fail)
+    monkeypatch.setattr(PackedScorer, "measure_fitting", measure_or_fail)
 
 
 def test_a_turn_that_the_model_fails_on_costs_itself_alone(
@@ -157,14 +157,14 @@ def test_a_lack_of_memory_does_not_turn_packing_off(
 def test_a_lack_of_memory_does_not_turn_batches_off(
     scorer: TurnScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = PlainScorer.measure
+    measure = PlainScorer.measure_fitting
 
     def measure_alone(self: PlainScorer, turns: Sequence[TurnToScore]) -> Evidence:
         if self.max_tokens:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return measure(self, turns)
 
-    monkeypatch.setattr(PlainScorer, "measure", measure_alone)
+    monkeypatch.setattr(PlainScorer, "measure_fitting", measure_alone)
     with pytest.raises(torch.OutOfMemoryError):
         choose_scorer(scorer.model, pack=False)
 
@@ -172,14 +172,14 @@ def test_a_lack_of_memory_does_not_turn_batches_off(
 def test_a_scorer_waits_at_its_start_for_memory(
     config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, missing = PackedScorer.measure, [True, False]
+    measure, missing = PackedScorer.measure_fitting, [True, False]
 
     def measure_or_fail(self: PackedScorer, turns: Sequence[TurnToScore]) -> Evidence:
         if missing.pop(0):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return measure(self, turns)
 
-    monkeypatch.setattr(PackedScorer, "measure", measure_or_fail)
+    monkeypatch.setattr(PackedScorer, "measure_fitting", measure_or_fail)
     monkeypatch.setattr("c3l_ray.inference.faults.MEMORY_PAUSE_S", 0.0)
     scorer = TurnScorer(config())
     assert isinstance(scorer.scorer, PackedScorer) and scorer.notes == [] and missing == []

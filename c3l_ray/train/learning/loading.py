@@ -9,6 +9,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.logit_transform import restore_logit_transform
+from c3l_ray.inference.whole_model import load_whole_model
 from c3l_ray.model_files import resolve_model
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.training_config import TrainConfig
@@ -30,15 +31,13 @@ def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) 
     language half learns: some models put an image's features among embeddings of one type only.
 
     Raises:
-        PreflightError: the model has no adapter of a known name, or no language half to tune.
+        PreflightError: the model has no adapter of a known name, or no language half to tune, or
+            its checkpoint does not have all of its weights.
     """
-    from transformers import AutoModelForImageTextToText
-
     # A weight that learns is not rounded first, and LoRA's are added to those of the checkpoint.
     loaded_dtype = dtype if config.tune_mode == "lora" else torch.float32
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        resolve_model(config.model.name), dtype=loaded_dtype
-    )
+    name = config.model.name
+    model = load_whole_model(name, resolve_model(name), dtype=loaded_dtype)
     learner = make_learner(model, config, dtype, device).to(device)
     draw_added_weights(learner, config)
     return learner

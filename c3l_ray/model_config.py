@@ -106,7 +106,7 @@ class ScorerPool:
     scorers: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Processes that score (default: what fills the GPUs, or 1 where there is none)."""
     scorer_gpus: Annotated[float | None, Range(min=0), optional("FLOAT")] = None
-    """GPUs of each scorer (default: what its weights need; beside generators 0.5, or 0.3 of one)."""
+    """GPUs of each scorer (default: as its weights need; beside generators 0.5, or 0.3 of one)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,13 @@
+import csv
+from itertools import dropwhile, takewhile
+from pathlib import Path
+
 import pytest
 
 from c3l_ray.benchmarks.verdicts import read_as_mme, read_as_pope, read_yes_or_no
+from tests.jobs.commands import ROOT
+
+AGREEMENT = Path(__file__).parent / "agreement.csv"
 
 
 @pytest.mark.parametrize(
@@ -95,3 +102,38 @@ def test_popes_own_script_takes_all_but_three_words_for_yes(answer: str, verdict
 )
 def test_mmes_own_script_reads_four_characters(answer: str, verdict: str | None) -> None:
     assert read_as_mme(answer) == verdict
+
+
+def read_agreement() -> list[dict[str, str]]:
+    """What the scripts of POPE and MME say of answers, and what is read here.
+
+    The columns `pope` and `mme` were written by running the definitions as they are published:
+    evaluate.py of github.com/AoiDragon/POPE at f3ec604, and parse_pred_ans of calculation.py of
+    MME's eval_tool, on the answer in small letters as there.
+    """
+    with AGREEMENT.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("row", read_agreement(), ids=lambda row: row["answer"])
+def test_official_readings_are_those_of_the_scripts_and_ours_are_as_stored(
+    row: dict[str, str],
+) -> None:
+    answer = row["answer"]
+    assert read_as_pope(answer) == row["pope"]
+    assert (read_as_mme(answer) or "other") == row["mme"]
+    assert (read_yes_or_no(answer) or "nothing") == row["here"]
+
+
+def test_the_page_shows_readings_that_differ_as_they_are_stored() -> None:
+    stored = {tuple(row.values()) for row in read_agreement()}
+    lines = (ROOT / "jobs/README.md").read_text().splitlines()
+    _, _, *shown = takewhile(
+        lambda line: line.startswith("|"),
+        dropwhile(lambda line: not line.startswith("| answer | POPE's"), lines),
+    )
+    for line in shown:
+        answer, *readings, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        assert (answer.strip("`"), *readings) in stored
+        assert len({*readings}) > 1
+    assert len(shown) >= 6

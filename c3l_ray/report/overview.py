@@ -126,7 +126,7 @@ def make_pace_table(runs: Sequence[Run]) -> Table:
         column = {
             "seconds of the latest command": "-" if wall is None else f"{wall:,.1f}",
             "of these to its first unit (boot)": "-" if boot is None else f"{boot:,.1f}",
-            "of these at work": "-" if None in (wall, boot) else f"{wall - boot:,.1f}",
+            "of these at work": "-" if wall is None or boot is None else f"{wall - boot:,.1f}",
         }
         for key, name in (("images_per_s", "images a second"), ("minutes_left", "minutes left")):
             if isinstance(report.get(key), int | float):

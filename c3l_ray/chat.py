@@ -149,6 +149,10 @@ def takes_system_message(processor: Any) -> bool:
     return before is not None and before != text_before("assistant")
 
 
+OTHER_PROMPT = "of another prompt"
+"""The end of a note on what `compare_prompts` finds; the summary then counts the turns."""
+
+
 def compare_prompts(
     processor: Any, question: str, answer: str, *, with_image: bool
 ) -> tuple[str, str] | None:

@@ -26,7 +26,7 @@ class GeneratorModel:
     max_len: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Longest prompt and reply together, in tokens (default: what this run's requests need)."""
     max_seqs: Annotated[int, Range(min=1)] = 256
-    """Requests that one engine works on at once."""
+    """Requests that one engine works on at once."""  # why so many: inference/engine_settings.py
     step_tokens: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Tokens of one step of the engine (default on a GPU: 16384, or 8192 below 40 GB for it)."""
     tensor_parallel: Annotated[int, Range(min=1)] = 1

@@ -1,4 +1,12 @@
-"""How large an engine's steps and requests are, in one place, with the reasons."""
+"""How large an engine's steps and requests are, in one place, with the reasons.
+
+One number stands with its flag, `GeneratorModel.max_seqs`: 256 requests at once, vLLM's own for
+GPUs below 70 GiB. Above, vLLM's offline class takes 1,024, for texts. A request with an image has
+about 1,000 tokens, so 256 of them take 35 GiB of cache at the 144 KiB a token of Qwen3-VL-8B, which
+a GPU of 80 GiB has beside the weights; of 1,024 most would wait for cache, or lose theirs and begin
+anew. It also bounds the decoded images that the process holds (`generator.py`). Not measured on a
+GPU.
+"""
 
 from typing import Any
 

@@ -202,7 +202,7 @@ def compare_prompts(model: ScoringModel) -> list[str]:
                 asked, scored = prompts
                 return [
                     f"{model.name} continues after {asked!r} when it generates, but is scored "
-                    f"after {scored!r}; its scores are of another prompt"
+                    f"after {scored!r}; its scores are {chat.OTHER_PROMPT}"
                 ]
     for turn in find_trial_turns(model):
         if not turn.instruction:
@@ -213,7 +213,7 @@ def compare_prompts(model: ScoringModel) -> list[str]:
             asked, scored = prompts
             return [
                 f"{model.name} poses a question after {asked!r}, but posed_logprob is computed "
-                f"after {scored!r}; posed_logprob and grounding are of another prompt"
+                f"after {scored!r}; posed_logprob and grounding are {chat.OTHER_PROMPT}"
             ]
     return []
 

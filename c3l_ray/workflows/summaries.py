@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from c3l_ray.chat import OTHER_PROMPT
 from c3l_ray.dataset.card import CARD
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
@@ -45,7 +46,7 @@ def summarize_records(report: RecordsReport, output: str) -> str:
         *_describe_failures(report, output),
         *([f"  faults   of scoring: {_list_counts(report.faults)}"] if report.faults else []),
         *(f"           for example {example}" for example in report.fault_examples.values()),
-        *(f"  note     {note} ({count} units)" for note, count in report.notes.items()),
+        *(f"  note     {note} ({_count_concerned(note, report)})" for note in report.notes),
         *_describe_length_correlation(report.length_correlation or {}),
         *_describe_scores(report),
         f"  records  {os.path.join(output, 'records')}",
@@ -54,6 +55,16 @@ def summarize_records(report: RecordsReport, output: str) -> str:
         *(["  go on    by the same command without --limit"] if report.state == "stopped" else []),
     ]
     return "\n".join(lines)
+
+
+def _count_concerned(note: str, report: RecordsReport) -> str:
+    """How many units a note is of, and scored turns where their numbers depend on it."""
+    units, scored = report.notes[note], report.turn_status.get("ok", 0)
+    if not note.endswith(OTHER_PROMPT):
+        return f"{units} units"
+    turns = f"{scored} scored turns"
+    # Turns that no instruction asked for have no posed score.
+    return f"{units} units, {'up to ' if 'posed_logprob' in note else 'all '}{turns}"
 
 
 def _list_cures_of_turns(report: RecordsReport) -> list[str]:

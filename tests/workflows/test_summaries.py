@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import tyro
 
+from c3l_ray.chat import OTHER_PROMPT
 from c3l_ray.methods.scores import BEST_SCORE, SCORE_NAMES
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.workflows.c3l_report import C3LReport
@@ -23,6 +24,19 @@ def test_a_note_is_printed_once_with_the_number_of_its_units() -> None:
     assert "  note     a process was started again (3 units)\n" in summary
     assert summary.count("a process was started again") == 1
     assert "note" not in summarize_records(make_records_report(), "run")
+
+
+@pytest.mark.parametrize(
+    ("scores", "concerned"),
+    [
+        ("its scores are", "3 units, all 9 scored turns"),
+        ("posed_logprob and grounding are", "3 units, up to 9 scored turns"),
+    ],
+)
+def test_scores_of_another_prompt_are_counted(scores: str, concerned: str) -> None:
+    note = f"m continues after 'a', but is scored after 'b'; {scores} {OTHER_PROMPT}"
+    report = make_records_report(notes={note: 3}, turn_status={"ok": 9, "unparsable": 2})
+    assert f"  note     {note} ({concerned})\n" in summarize_records(report, "run")
 
 
 def test_failures_are_listed_with_an_example_of_each() -> None:

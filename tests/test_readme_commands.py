@@ -76,7 +76,7 @@ def test_a_run_is_shown_selected_from_and_read(
     assert {round(float(line.split()[-1]), 6) for line in printed} == {0.18, 0.19}
     for job in ("status", "failed"):  # of the table of jobs
         assert run_job(job, ["runs/mine"]) == 0
-    assert "runs/mine: jobs.generate" in capsys.readouterr().out
+    assert "runs/mine: generate, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands_of("generate", "c3l"), ids=str)

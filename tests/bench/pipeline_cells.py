@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,5 +269,5 @@ def each_of(results: Round, arms: tuple[str, ...]) -> Iterator[tuple[str, Measur
 
 def describe_machine() -> str:
     gpu = find_gpu() if has_gpu() else None
-    device = f"{os.cpu_count()} cores" if gpu is None else shlex.quote(gpu[0])
+    device = f"{os.cpu_count()} cores" if gpu is None else gpu[0]
     return f"torch {torch.__version__}, {device}, load {os.getloadavg()[0]:.1f} at the start"

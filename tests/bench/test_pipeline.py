@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,7 +94,7 @@ def test_a_round_that_would_not_end_in_time_is_left_out(
         },
     )
     monkeypatch.setattr(pipeline_cells, "prepare", lambda cell, folder: None)
-    monkeypatch.setattr(pipeline_cells.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     (tiny,) = list_cells(quick=True, model=None, num_images=None)
 
     def count_rounds(minutes: float, name: str) -> int:

@@ -93,7 +93,8 @@ class HeldOut:
         return (
             f"of the replies to {self._num_prompts} instructions about held-out images "
             f"{share:.1%} are readable, and {first_share:.1%} were at the start, which is less "
-            f"than --answers.min-readable {self._config.answers.min_readable:g} of it"
+            f"than {self._config.flag('answers.min_readable')} "
+            f"{self._config.answers.min_readable:g} of it"
         )
 
     def _load_prompts(self, data: TrainingData) -> None:
@@ -113,7 +114,8 @@ class HeldOut:
         if not prompts:
             self.notes.append(
                 "whether the tuned model still writes readable replies was not measured: no "
-                "held-out image has a turn of our own kinds (--progress.held-out is "
+                f"held-out image has a turn of our own kinds "
+                f"({self._config.flag('progress.held_out')} is "
                 f"{self._config.progress.held_out:g})"
             )
             return

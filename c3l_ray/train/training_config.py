@@ -5,10 +5,10 @@ Sources in brackets: [C-com] a community reproduction of C3L, whose own values a
 wrong value is refused when the config is made, before anything starts.
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
-from c3l_ray.flags import optional
+from c3l_ray.flags import NOT_A_FLAG, optional
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
@@ -29,6 +29,8 @@ from c3l_ray.train.objectives import (
 LEARNING_RATES: dict[TuneMode, float] = {"lora": 2e-4, "full": 2e-5, "adapter": 1e-3}
 """Peaks by default: [L], stage 2 for the first two, and stage 1."""
 
+TuneChoice = Literal["auto", TuneMode]
+
 DEFAULT_MAX_PIXELS = 1_048_576  # where no run says how large its images were
 
 
@@ -39,7 +41,7 @@ class TuningOptions:
     # auto is adapter for the objective cgvlm, and lora for the others. VIGC trains a Q-Former
     # that reads the prompt, and its projection; other models have no such part, so that lora is our
     # reading.
-    tune: Literal["auto", TuneMode] = "auto"
+    tune: TuneChoice = "auto"
     """Tune by LoRA on the language half, all of it, or the vision adapter; auto: by objective."""
     # Weights that learn are float32 in any case.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -202,21 +204,38 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
     grace: Annotated[float, Range(min=0)] = GRACE_S
     """Seconds after SIGTERM or Ctrl-C in which the steps so far are saved in a checkpoint."""
+    job: Annotated[Literal["train", "c3l"], NOT_A_FLAG] = "train"
+    """Job that trains, by whose flags messages call a setting."""
 
     def __post_init__(self) -> None:
         check_config(self)
 
+    def flag(self, path: str, *, off: bool = False) -> str:
+        """A setting's flag as the user of the job writes it.
+
+        Args:
+            path: of the field, such as "model.max_len".
+            off: whether the flag is the one that switches the setting off.
+        """
+        concern, dot, name = path.rpartition(".")
+        first = path.partition(".")[0]
+        if self.job == "c3l" and first == "model" and name in _names_of(TuningOptions):
+            concern = "tuning"
+        elif self.job == "c3l" and first in _names_of(TrainingOptions):
+            concern, dot = f"training{dot}{concern}", "."
+        return f"--{concern}{dot}{'no-' if off else ''}{name}".replace("_", "-")
+
     def conflicts(self) -> Conflicts:
         yield from super().conflicts()
-        if self.export == "adapter" and self.tune_mode != "lora":
-            yield "export", f"--model.tune {self.tune_mode} has no LoRA matrices"
-        if self.compares_with_reference and self.tune_mode != "lora":
-            name = "pair_weight" if self.answers.pair_weight else "anchor"
-            yield (
-                f"answers.{name}",
-                f"--model.tune {self.tune_mode} changes the model that it compares with; use "
-                "--model.tune lora, or the weight 0",
-            )
+        yield from find_tuning_conflicts(
+            self, self.objective, self.model.tune, self.flag("model.tune")
+        )
+
+    @property
+    def named_input(self) -> str:
+        """What is learnt from, as messages call it: a round of jobs.c3l is named by no flag."""
+        paths = " ".join(self.input)
+        return f"--input {paths}" if self.job == "train" else f"the turns in {paths}"
 
     @property
     def objective_spec(self) -> ObjectiveSpec:
@@ -226,7 +245,7 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     @property
     def compares_with_reference(self) -> bool:
         """Whether the loss needs what the model that training begins with computes."""
-        return self.objective == "answers" and self.answers.needs_reference
+        return _compares_with_reference(self, self.objective)
 
     @property
     def sum_names(self) -> tuple[str, ...]:
@@ -239,8 +258,7 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     @property
     def tune_mode(self) -> TuneMode:
         """Which weights learn."""
-        tune = self.model.tune
-        return self.objective_spec.tune_mode if tune == "auto" else tune
+        return _choose_tune_mode(self.objective, self.model.tune)
 
     @property
     def image_pixels(self) -> int:
@@ -251,3 +269,38 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     def peak_learning_rate(self) -> float:
         """The learning rate at the end of the warm-up."""
         return self.optim.learning_rate or LEARNING_RATES[self.tune_mode]
+
+
+def find_tuning_conflicts(
+    training: TrainingOptions, objective: ObjectiveName, tune: TuneChoice, flag: str
+) -> Conflicts:
+    """What a training cannot do with the weights that learn; fields are named as of the training.
+
+    Args:
+        training: its options.
+        objective: what it learns.
+        tune: the weights that are asked for.
+        flag: that asks for them.
+    """
+    mode = _choose_tune_mode(objective, tune)
+    if training.export == "adapter" and mode != "lora":
+        yield "export", f"{flag} {mode} has no LoRA matrices"
+    if _compares_with_reference(training, objective) and mode != "lora":
+        name = "pair_weight" if training.answers.pair_weight else "anchor"
+        yield (
+            f"answers.{name}",
+            f"{flag} {mode} changes the model that it compares with; use {flag} lora, or the "
+            "weight 0",
+        )
+
+
+def _choose_tune_mode(objective: ObjectiveName, tune: TuneChoice) -> TuneMode:
+    return OBJECTIVES[objective].tune_mode if tune == "auto" else tune
+
+
+def _compares_with_reference(training: TrainingOptions, objective: ObjectiveName) -> bool:
+    return objective == "answers" and training.answers.needs_reference
+
+
+def _names_of(options: type[Any]) -> set[str]:
+    return {option.name for option in fields(options)}

@@ -63,8 +63,8 @@ def train_model(config: TrainConfig) -> TrainingReport:
     if finished is not None:
         if config.export == "adapter" and finished.config.get("export") != "adapter":
             raise PreflightError(
-                f"--export adapter: the training in {folder.path} finished without it; choose "
-                "another output"
+                f"{config.flag('export')} adapter: the training in {folder.path} finished without "
+                f"it; train {_name_afresh(config)}"
             )
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
@@ -166,7 +166,7 @@ def _fit_and_verify(
             "run the same command again to go on from the latest checkpoint"
         ) from error
     log.info(format_progress(folder.read_json(MEASUREMENTS) or [], run.num_steps))
-    _raise_if_stopped(folder.read_json(fit.STOPPED))
+    _raise_if_stopped(config, folder.read_json(fit.STOPPED))
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
@@ -213,7 +213,7 @@ def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     return TrainingReport(**content)
 
 
-def _raise_if_stopped(stop: dict[str, Any] | None) -> None:
+def _raise_if_stopped(config: TrainConfig, stop: dict[str, Any] | None) -> None:
     """Says that a training stopped itself.
 
     Raises:
@@ -228,10 +228,19 @@ def _raise_if_stopped(stop: dict[str, Any] | None) -> None:
     )
     raise C3LError(
         f"the training stopped itself at step {stop['step']}: {stop['reason']}\n"
-        f"{kept}, and no model is written; train with a lower --optim.learning-rate or "
-        "--answers.pair-weight, or fewer --optim.steps, into another output\n"
-        "the same command with a lower --answers.min-readable goes on from where it was kept"
+        f"{kept}, and no model is written; train with a lower "
+        f"{config.flag('optim.learning_rate')} or {config.flag('answers.pair_weight')}, or fewer "
+        f"{config.flag('optim.steps')}, {_name_afresh(config)}\n"
+        f"the same command with a lower {config.flag('answers.min_readable')} goes on from where "
+        "it was kept"
     )
+
+
+def _name_afresh(config: TrainConfig) -> str:
+    """Where a training of other settings goes."""
+    if config.job == "c3l":
+        return f"after {config.output} is removed: the rounds before it are kept"
+    return "into another output"
 
 
 def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:

@@ -1,29 +1,36 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
-from c3l_ray.model_config import GeneratorModel, Sampling, ScorerModel
+from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling, ScorerModel
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions, TuningOptions
-from c3l_ray.workflows.c3l import (
-    C3LConfig,
-    c3l_identity,
-    check_stages,
-    generation_config,
-    run_c3l,
-    training_config,
-)
+from c3l_ray.workflows import c3l as c3l_workflow
+from c3l_ray.workflows.c3l import c3l_identity, check_stages, run_c3l
+from c3l_ray.workflows.c3l_config import C3LConfig, generation_config, training_config
 from tests.runs.tables import stage_three_images
+
+
+@dataclass
+class ChosenPools:
+    """Of a cluster that is not there."""
+
+    gpus: float = 1.0
+
 
 MakeC3LConfig = Callable[..., C3LConfig]
 
@@ -59,6 +66,10 @@ def c3l_config(tmp_path: Path) -> MakeC3LConfig:
             {"training": TrainingOptions(contrast=Contrast(token_weights="vig"))},
             "--training.contrast.token-weights vig: needs the flag --token-gains",
         ),
+        (
+            {"tuning": TuningOptions(tune="full"), "training": TrainingOptions(export="adapter")},
+            "--training.export adapter: --tuning.tune full has no LoRA matrices",
+        ),
     ],
 )
 def test_a_job_that_cannot_end_is_refused_before_the_first_stage(
@@ -90,6 +101,75 @@ def test_the_objective_is_that_of_every_training(c3l_config: MakeC3LConfig) -> N
         assert (training.objective, training.answers) == ("answers", answers)
         assert generation_config(config, "m", number).answers == 6
     assert training_config(c3l_config(), "m", 0).objective == "c3l"
+
+
+class Started(Exception):
+    """A job got as far as its cluster."""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    world.write_scenes(tmp_path / "in", num_scenes=9, scenes_per_shard=9)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run_to_cluster(monkeypatch: pytest.MonkeyPatch, c3l_config: MakeC3LConfig, images: Path) -> Any:
+    """Runs a job over the shipped models up to where its first process would start."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Started
+
+    def run(**changes: Any) -> None:
+        clip = ClipModel(name=str(world.CLIP), weights=None)
+        fields = {"model": GeneratorModel(name=str(world.LLAVA)), **changes}
+        run_c3l(c3l_config(input=(str(images),), clip=clip, **fields))
+
+    monkeypatch.setattr("c3l_ray.distributed.cluster.connect", stop)
+    return run
+
+
+@pytest.mark.parametrize("rounds", [1, 0])
+def test_a_model_that_cannot_be_written_back_is_refused_where_it_would_be_tuned(
+    run_to_cluster: Any, tmp_path: Path, rounds: int
+) -> None:
+    name = tmp_path / "bin"
+    shutil.copytree(world.LLAVA, name)
+    torch.save(load_file(name / "model.safetensors"), name / "pytorch_model.bin")
+    (name / "model.safetensors").unlink()
+    expected: Any = PreflightError if rounds else Started
+    with pytest.raises(expected, match="no weights in safetensors" if rounds else None):
+        run_to_cluster(model=GeneratorModel(name=str(name)), rounds=rounds)
+    assert (tmp_path / "out" / "run.json").exists() == (not rounds)
+
+
+@pytest.mark.parametrize("rounds", [1, 0])
+def test_images_that_the_training_would_skip_are_refused_before_any_turn_is_written(
+    run_to_cluster: Any, tmp_path: Path, rounds: int
+) -> None:
+    message = r"--tuning\.max-len 30: the first 8 images need \d+ .*tokens with the shortest"
+    expected: Any = PreflightError if rounds else Started
+    with pytest.raises(expected, match=message if rounds else None):
+        run_to_cluster(tuning=TuningOptions(max_len=30), rounds=rounds)
+    assert (tmp_path / "out" / "run.json").exists() == (not rounds)
+
+
+def test_a_damaged_first_shard_says_nothing_of_lengths(run_to_cluster: Any, images: Path) -> None:
+    (images / "0.tar").write_bytes(b"damaged" * 999)
+    with pytest.raises(PreflightError, match=r"--tuning\.max-len 30: the first 8 images need"):
+        run_to_cluster(tuning=TuningOptions(max_len=30))
+
+
+def test_a_training_that_fits_no_gpu_is_refused_before_the_first_round(
+    run_to_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("c3l_ray.distributed.cluster.connect", lambda *_, **__: None)
+    monkeypatch.setattr("c3l_ray.distributed.cluster.choose_pools", lambda _: ChosenPools())
+    monkeypatch.setattr("c3l_ray.distributed.cluster.default_worker_gpus", lambda _: 1.0)
+    monkeypatch.setattr("c3l_ray.train.devices.find_device_bytes", lambda _: 1000)
+    monkeypatch.setattr(c3l_workflow, "_run_stages", lambda *_: pytest.fail("a stage ran"))
+    with pytest.raises(PreflightError, match=r"its GPU has 0\.0; .*--training\.workers\.sharding"):
+        run_to_cluster()
 
 
 def test_a_revision_that_training_would_not_take_is_refused(c3l_config: MakeC3LConfig) -> None:

@@ -138,12 +138,13 @@ def _count_tokens(image: MicroBatch, vlm_config: Any) -> int:
 def _list_remedies(config: TrainConfig, estimate: MemoryEstimate) -> Iterator[str]:
     """The flags that would need less."""
     if config.model.activation_checkpointing == "off":
-        yield "leave out --model.activation-checkpointing off"
+        yield f"leave out {config.flag('model.activation_checkpointing')} off"
     if config.optim.micro_batch > 1 and estimate.activations > estimate.total / 10:
-        yield f"lower --optim.micro-batch {config.optim.micro_batch}"
+        yield f"lower {config.flag('optim.micro_batch')} {config.optim.micro_batch}"
     if config.workers.sharding == "ddp":
-        yield "share the weights among several workers: --workers.sharding fsdp"
+        flag = config.flag("workers.sharding")
+        yield f"share the weights among several workers: {flag} fsdp"
     else:
-        yield f"take more workers than --workers.num {config.workers.num}"
+        yield f"take more workers than {config.flag('workers.num')} {config.workers.num}"
     if config.tune_mode == "full":
-        yield "tune less of it: --model.tune lora"
+        yield f"tune less of it: {config.flag('model.tune')} lora"

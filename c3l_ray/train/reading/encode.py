@@ -55,7 +55,7 @@ def encode_batch(
                 raise C3LError(
                     f"none of the {len(records)} images of a batch can be learnt from: undecodable "
                     f"images, texts that the model's tokenizer does not take as they are, or more "
-                    f"tokens than --model.max-len {config.model.max_len}"
+                    f"tokens than {config.flag('model.max_len')} {config.model.max_len}"
                 )
             own = [example if isinstance(example, Example) else None for example in examples[part]]
             chosen = [*own, *[None] * (size - len(own))]

@@ -2,12 +2,14 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import PreflightError, UnusableImage
+from c3l_ray.images import decode_image
+from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
-from c3l_ray.train.reading.chat_text import Example
+from c3l_ray.train.reading.chat_text import Example, SkipReason, reply_text
 from c3l_ray.train.reading.encode import load_processor
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.training_data import TrainingData
@@ -35,12 +37,55 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> list[MicroBatch]:
         C3LError: they cannot be read.
     """
     processor = load_processor(config.model.name, config.model.template_args)
-    max_len = config.model.max_len
+    examples = (
+        make_example(record, processor, config, data.quantiles) for record in _read_first(data)
+    )
+    return _check_examples(examples, config, "with their texts")
+
+
+def check_image_lengths(images: Iterable[bytes], config: TrainConfig) -> list[MicroBatch]:
+    """Counts the tokens of images about which no turn is written yet, each with a short prompt.
+
+    Args:
+        images: first ones of those that a generation will see.
+        config: of the training that follows it.
+
+    Returns:
+        As `check_lengths`.
+
+    Raises:
+        PreflightError: all of them need more tokens than the training's --model.max-len.
+    """
+    processor = load_processor(config.model.name, config.model.template_args)
+
+    def make_shortest(content: bytes) -> Example | SkipReason:
+        try:
+            image = decode_image(content, config.image_pixels)
+        except UnusableImage:
+            return "unusable_image"
+        try:
+            text = reply_text(processor, CAPTION_INSTRUCTION, "Yes.", target=True)
+        except ValueError:
+            return "altered_text"
+        return Example(image=image, texts=(text,), num_turns=1)
+
+    return _check_examples(map(make_shortest, images), config, "with the shortest of texts")
+
+
+def _check_examples(
+    examples: Iterable[Example | SkipReason], config: TrainConfig, texts: str
+) -> list[MicroBatch]:
+    """The micro-batch of each example that is short enough.
+
+    Raises:
+        PreflightError: all of them need more tokens than --model.max-len.
+    """
+    processor = load_processor(config.model.name, config.model.template_args)
+    flag, max_len = config.flag("model.max_len"), config.model.max_len
     micro_batches: list[MicroBatch] = []
     lengths: list[int] = []
     skipped: Counter[str] = Counter()
-    for record in _read_first(data):
-        example = make_example(record, processor, config, data.quantiles)
+    for example in examples:
         if isinstance(example, Example):
             micro_batch = make_micro_batch([example], [1.0], processor)
             micro_batches.append(micro_batch)
@@ -49,8 +94,9 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> list[MicroBatch]:
             skipped[example] += 1
     if lengths and min(lengths) > max_len:
         raise PreflightError(
-            f"--model.max-len {max_len}: the first {len(lengths)} images need "
-            f"{_format_range(lengths)} tokens with their texts, and longer ones are skipped"
+            f"{flag} {max_len}: the first {len(lengths)} images need {_format_range(lengths)} "
+            f"tokens {texts}, and longer ones are skipped; raise it above {max(lengths):,}, or "
+            "lower --max-pixels where the model cuts large images into more tokens"
         )
     skipped["too_long"] = sum(length > max_len for length in lengths)
     if skipped.total():
@@ -58,8 +104,8 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> list[MicroBatch]:
         counts = ", ".join(f"{reason} {count}" for reason, count in skipped.items() if count)
         longest = f", and they need up to {max(lengths):,} tokens" if skipped["too_long"] else ""
         log.warning(
-            "of the first %d images %d will be skipped (%s); --model.max-len is %d%s",
-            *(num_images, skipped.total(), counts, max_len, longest),
+            "of the first %d images %d will be skipped (%s); %s is %d%s",
+            *(num_images, skipped.total(), counts, flag, max_len, longest),
         )
     return [
         micro_batch

@@ -88,10 +88,14 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
         )
     if data.epoch_size < config.optim.batch_size:
         what = "questions" if config.objective == "answers" else "images"
+        requirement = spec.requirement.format(
+            labels_by=config.flag("labels.by"), answers_by=config.flag("answers.by")
+        )
         raise PreflightError(
-            f"--input {' '.join(config.input)}: {data.epoch_size} {what} to learn from, fewer than "
-            f"--optim.batch-size {config.optim.batch_size}; an image needs {spec.requirement}, "
-            f"and {data.num_left_out} images have none{_explain_left_out(data.left_out_turns)}"
+            f"{config.named_input}: {data.epoch_size} {what} to learn from, fewer than "
+            f"{config.flag('optim.batch_size')} {config.optim.batch_size}; an image needs "
+            f"{requirement}, and {data.num_left_out} images have none"
+            f"{_explain_left_out(data.left_out_turns)}"
         )
     return data
 

@@ -106,9 +106,10 @@ PARTS = {
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
+    "train.tuning_config": Part("flags ranges template_args train.objectives"),
     "train.training_config": Part(
-        "flags inputs.layout methods ranges stopping template_args train.mixture_config "
-        "train.objectives"
+        "flags inputs.layout methods ranges stopping train.mixture_config train.objectives "
+        "train.tuning_config"
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
@@ -152,13 +153,13 @@ PARTS = {
         "distributed.stop_flag errors identity images inference inputs inputs.layout "
         "methods.scores model_config model_files no_score planning processors ranges report "
         "runs schema select_config stopping storage train.devices train.fit train.identity "
-        "train.learning train.reading train.training_config",
+        "train.learning train.reading train.training_config train.tuning_config",
         "ray",
     ),
     "jobs": Part(
         "answer_config benchmark_config benchmarks config dataset errors evaluation flags "
         "methods.scores model_config planning ranges runs scenes select_config stopping "
-        "storage train.training_config workflows",
+        "storage train.training_config train.tuning_config workflows",
         "pydantic tyro",
     ),
 }

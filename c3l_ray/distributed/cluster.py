@@ -273,16 +273,21 @@ def _warn_no_gpu(flags: str) -> None:
     )
 
 
-def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
+def choose_worker_gpus(num_workers: int, gpus: float | None, flags: str = "workers") -> float:
     """The GPUs of each training worker: as asked, else one where there are any.
+
+    Args:
+        num_workers: of the training.
+        gpus: of each, as asked.
+        flags: the group of the job's flags that these are of.
 
     Raises:
         PreflightError: as in `with_gpu_shares`.
     """
     gpus_each = default_worker_gpus(gpus)
     if gpus_each == 0 and gpus is None and _cluster_address() != "local":
-        _warn_no_gpu("--workers.gpus")
-    _refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
+        _warn_no_gpu(f"--{flags}.gpus")
+    _refuse_missing_gpus(flags, {"workers": (num_workers, "gpus", gpus_each)})
     return gpus_each
 
 

@@ -24,3 +24,9 @@ def find_device_bytes(gpus: float) -> int | None:
 
 def _read_device_bytes() -> int:
     return torch.cuda.get_device_properties(0).total_memory
+
+
+def count_gpus_of_largest_node() -> int:
+    """The most GPUs that one node of the cluster has: an engine does not spread over several."""
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return max((int(resources.get("GPU", 0)) for resources in alive), default=0)

@@ -82,7 +82,9 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         workers = config.training.workers
         num_training = workers.num + workers.readers
         cluster.connect(max(cluster.count_actors(config), num_training), verbose=config.verbose)
-        worker_gpus = cluster.default_worker_gpus(workers.gpus) if config.rounds else 0.0
+        worker_gpus = 0.0
+        if config.rounds:
+            worker_gpus = cluster.choose_worker_gpus(workers.num, workers.gpus, "training.workers")
         pools = cluster.choose_pools(config)
         hold_to_price(config, max(pools.gpus, workers.num * worker_gpus))
         if first_training is not None:
@@ -145,7 +147,10 @@ def _run_stages(
         if number < config.rounds:
             run_stage(
                 training_name,
-                lambda: train_model(training_config(config, model, number)),  # noqa: B023
+                lambda: train_model(
+                    training_config(config, model, number),  # noqa: B023
+                    generation_config(config, model, number + 1).model,  # noqa: B023
+                ),
             )
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
     report.stages["dataset"] = dataclasses.asdict(select_turns(selection_config(config)))

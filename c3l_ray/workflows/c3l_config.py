@@ -12,9 +12,9 @@ from c3l_ray.train.training_config import (
     ModelToTune,
     TrainConfig,
     TrainingOptions,
-    TuningOptions,
     find_tuning_conflicts,
 )
+from c3l_ray.train.tuning_config import TuningOptions
 from c3l_ray.workflows.records import fields_of
 
 SEEDS_PER_RUN = 1000

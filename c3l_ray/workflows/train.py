@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from c3l_ray.errors import C3LError, PreflightError, Stopped, last_line
 from c3l_ray.identity import Identity
+from c3l_ray.model_config import GeneratorModel
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.state import PROGRESS, CommandLog, note_failure, now
 from c3l_ray.train.reading.sources import Source, open_source
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_model(config: TrainConfig) -> TrainingReport:
+def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> TrainingReport:
     """Tunes the model on the input, and returns what run.json says of it.
 
     A training that an earlier command finished is not done again.
+
+    Args:
+        config: of the run.
+        engine: how vLLM is to load the tuned model at the end (default: on as few of the workers'
+            GPUs as hold it).
 
     Raises:
         PreflightError: the job cannot start as it was asked to.
@@ -79,13 +85,14 @@ def train_model(config: TrainConfig) -> TrainingReport:
     first_images = check_lengths(data, config)
     folder.claim(identity, "train")
     cluster.connect(config.workers.num + config.workers.readers)
-    gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
+    flags = config.flag("workers").removeprefix("--")
+    gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus, flags)
     check_memory(config, first_images, find_device_bytes(gpus))
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     commands = CommandLog(folder, identity.origin)
     with note_failure(commands.note):
         return _fit_and_verify(
-            config, data, folder, identity, commands, initial_model, notes, started
+            config, data, folder, identity, commands, initial_model, notes, started, engine
         )
 
 
@@ -98,6 +105,7 @@ def _fit_and_verify(
     initial_model: str,
     notes: list[str],
     started: float,
+    engine: GeneratorModel | None,
 ) -> TrainingReport:
     """Trains in a folder that is claimed, and asks the tuned model in vLLM.
 
@@ -170,9 +178,10 @@ def _fit_and_verify(
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
-    reply = _verify(config, data, tuned) if config.verify else None
-    worker_notes: list[str] = folder.read_json(fit.NOTES) or []
-    for note in worker_notes:
+    reply, unverified = _verify(config, data, tuned, engine) if config.verify else (None, None)
+    late_notes: list[str] = folder.read_json(fit.NOTES) or []
+    late_notes += [unverified] if unverified else []
+    for note in late_notes:
         log.warning(note)
     measurements = find_latest(folder.read_json(MEASUREMENTS) or [])
     report = dataclasses.replace(
@@ -181,7 +190,7 @@ def _fit_and_verify(
         seconds={"train": round(train_s, 3), "wall": round(time.monotonic() - started, 3)},
         last_measurements=measurements,
         skipped=count_skipped(measurements),
-        notes=[*report.notes, *worker_notes],
+        notes=[*report.notes, *late_notes],
         verified_reply=reply,
         finished=now(),
         **commands.describe("finished"),
@@ -243,22 +252,30 @@ def _name_afresh(config: TrainConfig) -> str:
     return "into another output"
 
 
-def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
-    """Asks the tuned model in vLLM for a turn that it has learnt."""
+def _verify(
+    config: TrainConfig, data: Any, tuned: str, engine: GeneratorModel | None
+) -> tuple[str | None, str | None]:
+    """Asks the tuned model in vLLM for a turn that it has learnt.
+
+    Returns:
+        Its reply; or none, and a note that says why it was not asked.
+    """
     from c3l_ray.train.reading.training_data import choose_prompt
-    from c3l_ray.workflows.verify import ask_tuned_model
+    from c3l_ray.workflows.verify import ask_tuned_model, plan_engine
 
     prompt = choose_prompt(data, config.image_pixels)
     if prompt is None:
-        log.warning("the tuned model was not asked: none of the first images can be decoded")
-        return None
+        return None, "the tuned model was not asked: none of the first images can be decoded"
     record, instruction = prompt
     assert record["image"] is not None, "it was decoded"
-    return ask_tuned_model(
-        tuned,
+    plan, note = plan_engine(config, tuned, engine)
+    if plan is None:
+        return None, note
+    reply = ask_tuned_model(
+        plan,
         image=record["image"],
         instruction=instruction,
-        template_args=config.model.template_args,
         max_pixels=config.image_pixels,
-        gpus=config.workers.gpus or 0,
+        skip_flag=config.flag("verify", off=True),
     )
+    return reply, None

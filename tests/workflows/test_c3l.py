@@ -18,7 +18,8 @@ from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
-from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions, TuningOptions
+from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions
+from c3l_ray.train.tuning_config import TuningOptions
 from c3l_ray.workflows import c3l as c3l_workflow
 from c3l_ray.workflows.c3l import c3l_identity, check_stages, run_c3l
 from c3l_ray.workflows.c3l_config import C3LConfig, generation_config, training_config
@@ -165,7 +166,7 @@ def test_a_training_that_fits_no_gpu_is_refused_before_the_first_round(
 ) -> None:
     monkeypatch.setattr("c3l_ray.distributed.cluster.connect", lambda *_, **__: None)
     monkeypatch.setattr("c3l_ray.distributed.cluster.choose_pools", lambda _: ChosenPools())
-    monkeypatch.setattr("c3l_ray.distributed.cluster.default_worker_gpus", lambda _: 1.0)
+    monkeypatch.setattr("c3l_ray.distributed.cluster.choose_worker_gpus", lambda *_: 1.0)
     monkeypatch.setattr("c3l_ray.train.devices.find_device_bytes", lambda _: 1000)
     monkeypatch.setattr(c3l_workflow, "_run_stages", lambda *_: pytest.fail("a stage ran"))
     with pytest.raises(PreflightError, match=r"its GPU has 0\.0; .*--training\.workers\.sharding"):

@@ -68,7 +68,7 @@ def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
         PreflightError: the original has no safetensors, or its files hold weights in another way
             than the loaded model does.
     """
-    original_shapes = _read_shapes(find_model_folder(name))
+    original_shapes = read_shapes(find_model_folder(name))
     if not original_shapes:
         raise PreflightError(f"--model.name {name}: has no weights in safetensors")
     original_names: dict[str, str] = {}
@@ -185,7 +185,7 @@ def _gather_float32(weight: Tensor) -> Tensor:
     return full.detach().float()
 
 
-def _read_shapes(folder: Path) -> Shapes:
+def read_shapes(folder: Path) -> Shapes:
     """The shapes of the weights in a model's files, by name."""
     from safetensors import safe_open
 

@@ -5,6 +5,7 @@ micro-batch of the first images. What a device's kernels, its allocator and the 
 take comes on top.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.model_files import resolve_model
+from c3l_ray.train.learning.export import find_model_folder, read_shapes
 from c3l_ray.train.learning.loading import add_gradients
 from c3l_ray.train.learning.output_head import MAX_LOGITS
 from c3l_ray.train.learning.shared_rows import count_tokens
@@ -29,6 +31,8 @@ HALF, SINGLE = 2, 4  # bytes of a number
 # Where activations are computed twice, it is kept of one layer at a time, beside KEPT_TWICE of all.
 KEPT_ONCE: dict[TuneMode, float] = {"lora": 52.0, "full": 34.0, "adapter": 34.0}
 KEPT_TWICE = 2.0
+WEIGHTS_SHARE = 0.8
+"""Of a GPU's memory, for the weights of an engine: its cache and its kernels take a tenth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,3 +152,31 @@ def _list_remedies(config: TrainConfig, estimate: MemoryEstimate) -> Iterator[st
         yield f"take more workers than {config.flag('workers.num')} {config.workers.num}"
     if config.tune_mode == "full":
         yield f"tune less of it: {config.flag('model.tune')} lora"
+
+
+def count_engine_gpus(name: str, device_bytes: int, max_gpus: int) -> int | None:
+    """GPUs that share one copy of a model's weights in vLLM, as few as hold it.
+
+    vLLM gives each the same number of attention heads.
+
+    Args:
+        name: of the model.
+        device_bytes: memory of a GPU.
+        max_gpus: that there are.
+
+    Returns:
+        How many; None where so many do not hold it.
+    """
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(resolve_model(name))
+    num_heads = config.get_text_config().num_attention_heads
+    needed = math.ceil(count_engine_bytes(name) / (WEIGHTS_SHARE * device_bytes))
+    numbers = range(max(1, needed), max_gpus + 1)
+    return next((number for number in numbers if num_heads % number == 0), None)
+
+
+def count_engine_bytes(name: str) -> int:
+    """Bytes of a model's weights in vLLM, which computes with none in float32 by itself."""
+    shapes = read_shapes(find_model_folder(name))
+    return HALF * sum(math.prod(shape) for shape in shapes.values())

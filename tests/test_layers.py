@@ -130,7 +130,7 @@ PARTS = {
         "ray",
     ),
     "train.fit": Part(
-        "distributed.stop_flag train.held_out train.learning train.reading train.reading.stream "
+        "distributed.stop_flag errors train.held_out train.learning train.reading train.reading.stream "
         "train.training_config",
         "ray torch",
     ),

@@ -50,7 +50,7 @@ def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> Tr
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.learning.export import check_exportable
     from c3l_ray.train.reading.encode import check_takes_text
-    from c3l_ray.train.reading.length_check import check_lengths
+    from c3l_ray.train.reading.length_check import check_lengths, find_filler
     from c3l_ray.train.reading.training_data import load_training_data
 
     folder = RunFolder.open(config.output)
@@ -83,6 +83,7 @@ def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> Tr
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
+    data = dataclasses.replace(data, filler=find_filler(data, config))
     folder.claim(identity, "train")
     cluster.connect(config.workers.num + config.workers.readers)
     flags = config.flag("workers").removeprefix("--")

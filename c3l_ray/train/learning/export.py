@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.model_files import resolve_model
+from c3l_ray.model_files import find_model_folder, is_loaded, resolve_model
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.learning.loading import find_adapter
 
@@ -70,7 +70,9 @@ def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
     """
     original_shapes = read_shapes(find_model_folder(name))
     if not original_shapes:
-        raise PreflightError(f"--model.name {name}: has no weights in safetensors")
+        raise PreflightError(
+            f"--model.name {name}: has no weights in safetensors of transformers' form"
+        )
     original_names: dict[str, str] = {}
     for loaded_name, loaded_shape in loaded_shapes.items():
         candidates = [other for other, shape in original_shapes.items() if shape == loaded_shape]
@@ -87,16 +89,6 @@ def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
             f"--model.name {name}: {num_repeats} weights cannot be told from each other"
         )
     return original_names
-
-
-def find_model_folder(name: str) -> Path:
-    """Where a model's files lie on this machine, those of the hub and of S3 copied to it."""
-    name = resolve_model(name)
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(name))
 
 
 def gather_tuned_weights(learner: Learner) -> Iterator[tuple[str, Tensor]]:
@@ -168,7 +160,7 @@ def make_model_files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[s
     from safetensors.torch import load_file, save
 
     folder = find_model_folder(name)
-    for path in sorted(folder.glob("*")):
+    for path in sorted(path for path in folder.glob("*") if is_loaded(path.name)):
         if path.suffix == ".safetensors":
             weights = load_file(path)
             for weight_name in weights.keys() & tuned.keys():
@@ -190,7 +182,7 @@ def read_shapes(folder: Path) -> Shapes:
     from safetensors import safe_open
 
     shapes: Shapes = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name)):
         with safe_open(path, framework="pt") as weights:
             shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
     return shapes

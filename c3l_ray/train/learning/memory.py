@@ -15,8 +15,8 @@ import torch
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packing import PackingError
-from c3l_ray.model_files import resolve_model
-from c3l_ray.train.learning.export import find_model_folder, read_shapes
+from c3l_ray.model_files import find_model_folder, resolve_model
+from c3l_ray.train.learning.export import read_shapes
 from c3l_ray.train.learning.loading import add_gradients
 from c3l_ray.train.learning.output_head import MAX_LOGITS
 from c3l_ray.train.learning.shared_rows import count_tokens

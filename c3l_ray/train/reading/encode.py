@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
+import torch
+
 from c3l_ray import processors
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.image_memo import preprocess_once
@@ -25,11 +27,14 @@ def encode_batch(
     num_workers: int,
     accumulation_steps: int,
     draws: Sequence[TurnDraw | None] | None = None,
+    filler: Record | None = None,
 ) -> Iterator[MicroBatch]:
     """The micro-batches of one batch: all workers' first ones, then their second ones, and so on.
 
     All have the same number of images: places that are left over, and those of records that the
-    model cannot read as they are, hold another example at weight 0. The latter are counted.
+    model cannot read as they are, hold another example at weight 0. The latter are counted. Where
+    nothing of the batch can be learnt from, that is the filler in all of its places, and `is_empty`
+    says so: the same for all workers.
 
     Args:
         records: of the batch, with their images.
@@ -38,9 +43,10 @@ def encode_batch(
         num_workers: that share the batch.
         accumulation_steps: micro-batches of each worker.
         draws: of the mixture, one for each record.
+        filler: a record that can be learnt from, where the run knows one.
 
     Raises:
-        C3LError: no record of the batch can be used.
+        C3LError: no record of the batch can be used, nor the filler.
     """
     processor = load_processor(config.model.name, config.model.template_args)
     examples = [
@@ -50,26 +56,41 @@ def encode_batch(
     size = -(-len(records) // (num_workers * accumulation_steps))
     for part in split_batch(len(records), num_workers, accumulation_steps):
         while True:
-            filler = next((example for example in examples if isinstance(example, Example)), None)
-            if filler is None:
-                raise C3LError(
-                    f"none of the {len(records)} images of a batch can be learnt from: undecodable "
-                    f"images, texts that the model's tokenizer does not take as they are, or more "
-                    f"tokens than {config.flag('model.max_len')} {config.model.max_len}"
-                )
+            usable = next((example for example in examples if isinstance(example, Example)), None)
+            is_empty = usable is None
+            if usable is None:
+                filling = filler and make_example(filler, processor, config, quantiles)
+                if not isinstance(filling, Example):
+                    what = f"the {len(records)} images of a batch"
+                    raise C3LError(explain_nothing_usable(what, config))
+                usable = filling
             own = [example if isinstance(example, Example) else None for example in examples[part]]
             chosen = [*own, *[None] * (size - len(own))]
             micro_batch = make_micro_batch(
-                [example or filler for example in chosen],
+                [example or usable for example in chosen],
                 [float(example is not None) for example in chosen],
                 processor,
                 [reason for reason in examples[part] if not isinstance(reason, Example)],
             )
             too_long = find_too_long(micro_batch, config.model.max_len)
-            if not too_long:
+            if is_empty or not too_long:
                 break
-            _skip_examples(examples, [chosen[number] or filler for number in too_long])
-        yield micro_batch
+            _skip_examples(examples, [chosen[number] or usable for number in too_long])
+        yield {**micro_batch, "is_empty": torch.tensor(is_empty)}
+
+
+def explain_nothing_usable(what: str, config: TrainConfig) -> str:
+    """Why none of some images can be learnt from.
+
+    Args:
+        what: the images, in words.
+        config: of the run.
+    """
+    return (
+        f"none of {what} can be learnt from: undecodable images, texts that the model's tokenizer "
+        f"does not take as they are, or more tokens than {config.flag('model.max_len')} "
+        f"{config.model.max_len}"
+    )
 
 
 def find_too_long(micro_batch: MicroBatch, max_len: int) -> list[int]:

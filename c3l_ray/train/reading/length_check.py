@@ -1,8 +1,10 @@
 """Whether the first images fit into --model.max-len, seen before the start."""
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from c3l_ray.errors import PreflightError, UnusableImage
 from c3l_ray.images import decode_image
@@ -10,12 +12,14 @@ from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example, SkipReason, reply_text
-from c3l_ray.train.reading.encode import load_processor
+from c3l_ray.train.reading.encode import explain_nothing_usable, find_too_long, load_processor
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
 NUM_CHECKED_IMAGES = 8
+MAX_FILLER_IMAGES = 1024
+READ_AT_ONCE = 64
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,8 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> list[MicroBatch]:
     """
     processor = load_processor(config.model.name, config.model.template_args)
     examples = (
-        make_example(record, processor, config, data.quantiles) for record in _read_first(data)
+        make_example(record, processor, config, data.quantiles)
+        for record in _read_first(data, NUM_CHECKED_IMAGES)
     )
     return _check_examples(examples, config, "with their texts")
 
@@ -70,6 +75,30 @@ def check_image_lengths(images: Iterable[bytes], config: TrainConfig) -> list[Mi
         return Example(image=image, texts=(text,), num_turns=1)
 
     return _check_examples(map(make_shortest, images), config, "with the shortest of texts")
+
+
+def find_filler(data: TrainingData, config: TrainConfig) -> Record:
+    """The first record that can be learnt from, which stands in for batches that have none.
+
+    Args:
+        data: to learn from.
+        config: of the run.
+
+    Raises:
+        PreflightError: there is none among the first 1,024.
+        C3LError: they cannot be read.
+    """
+    processor = load_processor(config.model.name, config.model.template_args)
+    num_read = 0
+    for record in _read_first(data, MAX_FILLER_IMAGES):
+        num_read += 1
+        example = make_example(record, processor, config, data.quantiles)
+        if isinstance(example, Example):
+            micro_batch = make_micro_batch([example], [1.0], processor)
+            if not find_too_long(micro_batch, config.model.max_len):
+                return record
+    what = f"the first {num_read} images"
+    raise PreflightError(f"{config.named_input}: {explain_nothing_usable(what, config)}")
 
 
 def _check_examples(
@@ -114,15 +143,13 @@ def _check_examples(
     ]
 
 
-def _read_first(data: TrainingData) -> Iterator[Record]:
-    """The first records to learn from, with their images."""
-    num_left = NUM_CHECKED_IMAGES
-    for file in data.files:
-        rows = file.rows[:num_left]
-        yield from data.read(file.address, rows)
-        num_left -= len(rows)
-        if not num_left:
-            break
+def _read_first(data: TrainingData, num_images: int) -> Iterator[Record]:
+    """The first records to learn from, with their images; no more are read than are asked for."""
+    places = ((file.address, row) for file in data.files for row in file.rows)
+    for address, group in itertools.groupby(itertools.islice(places, num_images), itemgetter(0)):
+        rows = [row for _, row in group]
+        for first in range(0, len(rows), READ_AT_ONCE):
+            yield from data.read(address, rows[first : first + READ_AT_ONCE])
 
 
 def _format_range(lengths: list[int]) -> str:

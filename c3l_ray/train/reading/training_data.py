@@ -43,6 +43,7 @@ class TrainingData:
         num_left_out: images of the source that have nothing for the objective to learn.
         num_follow_ups: usable turns that follow others of their conversation, and are not learnt.
         left_out_turns: usable turns that the objective answers does not learn, by reason.
+        filler: a record that can be learnt from, for batches that have none.
     """
 
     files: tuple[FileRows, ...]
@@ -53,6 +54,7 @@ class TrainingData:
     num_left_out: int = 0
     num_follow_ups: int = 0
     left_out_turns: dict[str, int] = field(default_factory=dict)
+    filler: Record | None = None
 
     @property
     def epoch_size(self) -> int:

@@ -26,6 +26,7 @@ def encode(
     num_workers: int = 1,
     accumulation_steps: int = 1,
     draws: list[TurnDraw] | None = None,
+    filler: Record | None = None,
 ) -> list[MicroBatch]:
     return list(
         encode_batch(
@@ -35,6 +36,7 @@ def encode(
             num_workers=num_workers,
             accumulation_steps=accumulation_steps,
             draws=draws,
+            filler=filler,
         )
     )
 
@@ -78,6 +80,34 @@ def test_texts_over_the_limit_are_skipped(train_config: MakeTrainConfig) -> None
     assert micro_batch["input_ids"].shape[1] <= 200
     with pytest.raises(C3LError, match="max-len 200"):
         encode([long], config)
+
+
+@pytest.mark.parametrize("spoilt", ["image", "length"])
+def test_a_batch_of_which_nothing_can_be_learnt_holds_what_the_run_learns_elsewhere(
+    train_config: MakeTrainConfig, spoilt: str
+) -> None:
+    records = [make_record(number) for number in range(3)]
+    for record in records:
+        if spoilt == "image":
+            record["image"] = b""
+        else:
+            record["turns"][1]["answer"] = "red " * 300
+    config = train_config(model=ModelToTune(name=str(world.LLAVA), max_len=200))
+    micro_batches = encode(
+        records, config, num_workers=2, accumulation_steps=2, filler=make_record(9)
+    )
+    assert [micro_batch["weight_B"].tolist() for micro_batch in micro_batches] == [[0]] * 4
+    assert all(micro_batch["is_empty"] for micro_batch in micro_batches)
+    reason = "unusable_image" if spoilt == "image" else "too_long"
+    assert count_skipped(micro_batches) == {reason: 3}
+    (filled,) = encode([make_record(9)], config)
+    assert not filled["is_empty"]
+    assert micro_batches[0]["input_ids"].tolist() == filled["input_ids"].tolist()
+    records[1] = make_record(1)
+    micro_batches = encode(records, config, num_workers=2, filler=make_record(9))
+    assert not any(micro_batch["is_empty"] for micro_batch in micro_batches)
+    with pytest.raises(C3LError, match="none of the 1 images of a batch"):
+        encode(records[:1], config, filler=records[2])
 
 
 def test_micro_batches_have_the_same_number_of_images(train_config: MakeTrainConfig) -> None:

@@ -19,7 +19,7 @@ HELP = (
     "its output, its pools, --limit and --retry-failed. Flags beside it change\n"
     "single settings, and --output names the new run.\n"
 )
-NOT_TAKEN = ("output", "pools", "limit", "retry_failed")
+NOT_TAKEN = ("output", "pools", "limit", "retry_failed", "job")
 """Settings of one command or one cluster, not of what is made."""
 
 

@@ -108,20 +108,20 @@ PARTS = {
     "train.mixture_config": Part("errors methods ranges schema"),
     "train.tuning_config": Part("flags ranges template_args train.objectives"),
     "train.training_config": Part(
-        "flags inputs.layout methods ranges stopping train.mixture_config train.objectives "
-        "train.tuning_config"
+        "flags inputs.layout methods ranges stopping template_date train.mixture_config "
+        "train.objectives train.tuning_config"
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
         "chat errors image_memo images inference.model_inputs inputs inputs.layout methods "
-        "methods.scores processors runs schema storage train.mixture_config train.objectives "
-        "train.training_config no_score",
+        "methods.scores processors runs schema storage template_date train.mixture_config "
+        "train.objectives train.training_config no_score",
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
         "chat errors inference.logit_transform inference.pack_attention inference.packing "
         "inference.rounding methods model_files train.objectives train.reading "
-        "train.training_config",
+        "train.training_config train.tuning_config",
         "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
     ),
     "train.held_out": Part(
@@ -130,8 +130,8 @@ PARTS = {
         "ray",
     ),
     "train.fit": Part(
-        "distributed.stop_flag errors train.held_out train.learning train.reading train.reading.stream "
-        "train.training_config",
+        "distributed.stop_flag errors train.held_out train.learning train.reading "
+        "train.reading.stream train.training_config",
         "ray torch",
     ),
     "train.devices": Part("", "ray torch"),

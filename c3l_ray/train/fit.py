@@ -284,18 +284,18 @@ def _report(line: MeasurementLine, checkpoint: Checkpoint | None = None) -> None
 
 def _write_model(trainer: Trainer, run: TrainingRun) -> None:
     """Writes the tuned model. The other workers give what they hold of it."""
-    name = run.config.model.name
-    tuned_weights = {}
-    for loaded_name, weight in export.gather_tuned_weights(trainer.learner):
-        if trainer.rank == 0:
-            tuned_weights[loaded_name] = weight.cpu()
+    name, revision = run.config.model.name, run.config.model.revision
+    gathered = export.gather_tuned_weights(trainer.learner)
+    tuned_weights = {path: weight.cpu() for path, weight in gathered if trainer.rank == 0}
     if trainer.rank == 0:
-        original_names = export.map_weight_names(name)
+        original_names = export.map_weight_names(name, revision)
         tuned = {original_names[loaded]: weight for loaded, weight in tuned_weights.items()}
-        for file, content in export.make_model_files(name, tuned):
+        for file, content in export.make_model_files(name, tuned, revision):
             run.write(f"{MODEL_FOLDER}/{file}", content)
     if run.config.export == "adapter":
         adapter = dict(export.gather_adapter_weights(trainer.learner))
         if trainer.rank == 0:
-            for file, content in export.make_adapter_files(name, trainer.learner, adapter):
+            for file, content in export.make_adapter_files(
+                name, trainer.learner, adapter, revision
+            ):
                 run.write(f"{ADAPTER_FOLDER}/{file}", content)

@@ -15,7 +15,7 @@ from c3l_ray.train.learning.readable import Prompt, measure_readable_share
 from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.objectives import READABLE
 from c3l_ray.train.reading import stream
-from c3l_ray.train.reading.encode import load_processor
+from c3l_ray.train.reading.encode import load_training_processor
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
@@ -79,7 +79,7 @@ class HeldOut:
         """The share of readable replies, by its name in a line; empty where it is not measured."""
         if not self._num_prompts:
             return {}
-        processor = _load_processor(self._config)
+        processor = load_training_processor(self._config)
         share = measure_readable_share(self._trainer, self._prompts, self._num_prompts, processor)
         return {READABLE: share}
 
@@ -100,7 +100,7 @@ class HeldOut:
     def _load_prompts(self, data: TrainingData) -> None:
         """This worker's part of the prompts: as many as the other workers', the last ones anew."""
         num_wanted = self._config.answers.readable_replies
-        processor = _load_processor(self._config)
+        processor = load_training_processor(self._config)
         prompts: list[Prompt] = []
         for record, instruction in _iter_instructions(data, num_wanted):
             try:
@@ -159,7 +159,3 @@ def _open_iterator(config: TrainConfig, data: TrainingData, trainer: Trainer) ->
     if trainer.rank == 0:
         iterators = stream.stream_held_out(config, data, num_workers=trainer.num_workers)
     return broadcast_from_rank_zero(iterators)[trainer.rank]
-
-
-def _load_processor(config: TrainConfig) -> Any:
-    return load_processor(config.model.name, config.model.template_args)

@@ -13,6 +13,7 @@ from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.stopping import GRACE_S
+from c3l_ray.template_date import is_day
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
     OBJECTIVES,
@@ -165,6 +166,10 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
     grace: Annotated[float, Range(min=0)] = GRACE_S
     """Seconds after SIGTERM or Ctrl-C in which the steps so far are saved in a checkpoint."""
+    prompt_date: Annotated[str | None, optional("YYYY-MM-DD")] = None
+    """Day that a chat template which writes it is given (default: the run's, else when begun)."""
+    mix_versions: bool = False
+    """Go on in an output that other versions of c3l-ray, transformers or torch began."""
     job: Annotated[Literal["train", "c3l"], NOT_A_FLAG] = "train"
     """Job that trains, by whose flags messages call a setting."""
 
@@ -188,6 +193,8 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
 
     def conflicts(self) -> Conflicts:
         yield from super().conflicts()
+        if self.prompt_date is not None and not is_day(self.prompt_date):
+            yield "prompt_date", "must be a day as YYYY-MM-DD"
         yield from find_tuning_conflicts(
             self, self.objective, self.model.tune, self.flag("model.tune")
         )

@@ -41,6 +41,8 @@ class ModelName:
 
     name: str
     """Hub name, local path or s3:// folder of a vision-language model in safetensors."""
+    revision: Annotated[str | None, optional("STR")] = None
+    """Branch, tag or commit of a hub name (default: the latest commit, the same for all nodes)."""
     template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
     """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
 

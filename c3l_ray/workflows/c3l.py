@@ -49,11 +49,6 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     """
     hold_to_hours(config)
     config = make_paths_absolute(config)
-    if config.model.revision is not None:
-        raise PreflightError(
-            f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
-            "download the revision, and name its folder"
-        )
     folder = RunFolder.open(config.output)
     folder.check_free("c3l")
     config = settle_instructions(config)
@@ -73,7 +68,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
     check_stages(config, run.identities)
     from c3l_ray.distributed import cluster
-    from c3l_ray.train.devices import find_device_bytes
+    from c3l_ray.train.devices import find_device
     from c3l_ray.train.learning.memory import check_memory
 
     commands = CommandLog(folder, identity.origin)
@@ -88,7 +83,8 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         pools = cluster.choose_pools(config)
         hold_to_price(config, max(pools.gpus, workers.num * worker_gpus))
         if first_training is not None:
-            check_memory(first_training, first_images, find_device_bytes(worker_gpus))
+            device = find_device(worker_gpus)
+            check_memory(first_training, first_images, device.memory if device else None)
         return _run_stages(config, folder, identity, commands, on_stage_end)
 
 
@@ -183,6 +179,7 @@ def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
     """
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.reading.sources import open_source
+    from c3l_ray.workflows.models import take_noted_precision
 
     generator = models["model"]  # of the next round
     gap: str | None = None  # the first stage that is still to be made
@@ -214,7 +211,9 @@ def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
         return generation_identity(of_round, **{**models, "model": generator})
 
     def identify_training(number: int) -> Identity:
+        folder = RunFolder.open(f"{config.output}/train-{number}")
         of_training = training_config(config, config.model.name, number)
+        of_training = take_noted_precision(of_training, folder)
         return training_identity(of_training, open_source(of_training), generator)
 
     for number in range(config.rounds + 1):

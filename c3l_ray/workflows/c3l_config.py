@@ -62,7 +62,7 @@ class C3LConfig(GenerateConfig):
             yield "training.contrast.token_weights", "needs the flag --token-gains"
         if not is_share_or_count(self.top):
             yield "top", SHARE_OR_COUNT
-        if self.model.trust_remote_code:
+        if self.rounds and self.model.trust_remote_code:
             yield "model.trust_remote_code", "training does not load models with code of their own"
 
 
@@ -93,9 +93,12 @@ def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
             "objective": config.objective,
             "model": ModelToTune(
                 name=model,
+                revision=config.model.revision if number == 0 else None,
                 template_args=config.model.template_args,
                 **fields_of(TuningOptions, config.tuning),
             ),
+            "prompt_date": config.prompt_date,
+            "mix_versions": config.mix_versions,
             "job": "c3l",
             "max_pixels": config.max_pixels,
             "grace": config.grace,

@@ -23,8 +23,10 @@ from c3l_ray.workflows.training_report import (
     format_progress,
     measure_progress,
 )
+from c3l_ray.workflows.tuning_check import check_model_to_tune
 
 if TYPE_CHECKING:
+    from c3l_ray.train.devices import Device
     from c3l_ray.train.reading.training_data import TrainingData
 
 log = logging.getLogger(__name__)
@@ -46,12 +48,10 @@ def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> Tr
     """
     started = time.monotonic()
     config = make_paths_absolute(config)
-    from c3l_ray.inference.model_check import check_model, check_tunable
     from c3l_ray.train.identity import training_identity
-    from c3l_ray.train.learning.export import check_exportable
-    from c3l_ray.train.reading.encode import check_takes_text
     from c3l_ray.train.reading.length_check import check_lengths, find_filler
     from c3l_ray.train.reading.training_data import load_training_data
+    from c3l_ray.workflows.models import pin_training
 
     folder = RunFolder.open(config.output)
     folder.check_free("train")
@@ -59,12 +59,13 @@ def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> Tr
     source = open_source(config)
     config, notes = _take_max_pixels(config, source)
     log.info("checking the model")
-    initial_model = check_model("--model.name", config.model.name)
-    check_tunable("--model.name", config.model.name)
-    check_exportable(config.model.name)
-    check_takes_text(config.model.name)
+    config, initial_model = pin_training(config, folder, source.prompt_date)
+    notes += check_model_to_tune(config)
     config = settle_training(config)
     identity = training_identity(config, source, initial_model)
+    is_begun = folder.read_json(REPORT) is not None
+    if is_begun:  # another training's output is refused before data is read
+        identity = folder.claim(identity, "train", mix_versions=config.mix_versions)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:
         if config.export == "adapter" and finished.config.get("export") != "adapter":
@@ -74,21 +75,23 @@ def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> Tr
             )
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
-    if folder.read_json(REPORT) is not None:
-        folder.claim(identity, "train")  # another training's output is refused before data is read
 
     from c3l_ray.distributed import cluster
-    from c3l_ray.train.devices import find_device_bytes
+    from c3l_ray.train.devices import find_device
     from c3l_ray.train.learning.memory import check_memory
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
     data = dataclasses.replace(data, filler=find_filler(data, config))
-    folder.claim(identity, "train")
     cluster.connect(config.workers.num + config.workers.readers)
     flags = config.flag("workers").removeprefix("--")
     gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus, flags)
-    check_memory(config, first_images, find_device_bytes(gpus))
+    device = find_device(gpus)
+    check_memory(config, first_images, device.memory if device else None)
+    if not is_begun:
+        config = _decide_precision(config, gpus, device)
+        identity = training_identity(config, source, initial_model)
+        folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     commands = CommandLog(folder, identity.origin)
     with note_failure(commands.note):
@@ -200,6 +203,14 @@ def _fit_and_verify(
     return report
 
 
+def _decide_precision(config: TrainConfig, gpus: float, device: "Device | None") -> TrainConfig:
+    """The config without the precision `auto`, unless its GPUs are still to come."""
+    if config.model.precision != "auto" or (gpus and device is None):
+        return config
+    precision: Any = "bfloat16" if device and device.has_bfloat16 else "float32"
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, precision=precision))
+
+
 def _take_max_pixels(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:
     """The config with images as large as those of the run, and a note where it has others."""
     if config.max_pixels is None:
@@ -272,11 +283,4 @@ def _verify(
     plan, note = plan_engine(config, tuned, engine)
     if plan is None:
         return None, note
-    reply = ask_tuned_model(
-        plan,
-        image=record["image"],
-        instruction=instruction,
-        max_pixels=config.image_pixels,
-        skip_flag=config.flag("verify", off=True),
-    )
-    return reply, None
+    return ask_tuned_model(plan, config, image=record["image"], instruction=instruction), None

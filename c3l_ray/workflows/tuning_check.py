@@ -1,5 +1,6 @@
 """What jobs.c3l asks of the training before the first round, which takes hours, is generated."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,17 @@ from c3l_ray.train.training_config import TrainConfig
 if TYPE_CHECKING:
     from c3l_ray.train.reading.batches import MicroBatch
 
+log = logging.getLogger(__name__)
+
 MAX_SHARDS = 4
 """Read for the first images: those before them may be damaged or empty."""
 
 
-def check_model_to_tune(config: TrainConfig) -> None:
+def check_model_to_tune(config: TrainConfig) -> list[str]:
     """Refuses a model that cannot be tuned, or written back once it is.
+
+    Returns:
+        Notes on what of it is not tuned.
 
     Raises:
         PreflightError: its weights are quantized or not in safetensors, are held in another way
@@ -24,11 +30,17 @@ def check_model_to_tune(config: TrainConfig) -> None:
     """
     from c3l_ray.inference.model_check import check_tunable
     from c3l_ray.train.learning.export import check_exportable
+    from c3l_ray.train.learning.loading import describe_lora_reach
     from c3l_ray.train.reading.encode import check_takes_text
 
-    check_tunable("--model.name", config.model.name)
-    check_exportable(config.model.name)
-    check_takes_text(config.model.name)
+    name, revision = config.model.name, config.model.revision
+    check_tunable("--model.name", name, revision)
+    check_exportable(name, revision)
+    check_takes_text(name, revision)
+    notes = describe_lora_reach(config)
+    for note in notes:
+        log.warning(note)
+    return notes
 
 
 def check_images_to_learn(

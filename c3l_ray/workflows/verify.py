@@ -11,7 +11,7 @@ from c3l_ray import chat
 from c3l_ray.errors import C3LError, last_line
 from c3l_ray.images import decode_image
 from c3l_ray.model_config import GeneratorModel, Sampling
-from c3l_ray.train.devices import count_gpus_of_largest_node, find_device_bytes
+from c3l_ray.train.devices import count_gpus_of_largest_node, find_device
 from c3l_ray.train.learning.memory import GIB, count_engine_bytes, count_engine_gpus
 from c3l_ray.train.reading.encode import load_processor
 from c3l_ray.train.training_config import TrainConfig
@@ -55,17 +55,17 @@ def plan_engine(
         model = dataclasses.replace(model, max_seqs=1, gpu_memory=like.gpu_memory or share)
         return EnginePlan(model=model, gpus=max(gpus, like.tensor_parallel) if gpus else 0.0), None
     num_gpus: int | None = 1
-    device_bytes = find_device_bytes(gpus)
-    if device_bytes is not None:
+    device = find_device(gpus)
+    if device is not None:
         max_gpus = 1
         if gpus >= 1:
             max_gpus = min(round(config.workers.num * gpus), count_gpus_of_largest_node())
-        num_gpus = count_engine_gpus(config.model.name, device_bytes, max_gpus)
+        num_gpus = count_engine_gpus(config.model, device.memory, max_gpus)
         if num_gpus is None:
             return None, (
                 f"the tuned model was not loaded in vLLM, which was to prove it: its weights, "
-                f"{count_engine_bytes(config.model.name) / GIB:.1f} GiB, fit on no {max_gpus} GPUs "
-                f"of {device_bytes / GIB:.1f} GiB that one node has; jobs.generate with "
+                f"{count_engine_bytes(config.model) / GIB:.1f} GiB, fit on no {max_gpus} GPUs "
+                f"of {device.memory / GIB:.1f} GiB that one node has; jobs.generate with "
                 "--model.tensor-parallel loads it where there are enough"
             )
     model = GeneratorModel(
@@ -79,16 +79,15 @@ def plan_engine(
 
 
 def ask_tuned_model(
-    engine: EnginePlan, *, image: bytes, instruction: str, max_pixels: int, skip_flag: str
+    engine: EnginePlan, config: TrainConfig, *, image: bytes, instruction: str
 ) -> str:
     """What a tuned model replies in vLLM to an instruction about an image, greedily.
 
     Args:
         engine: that holds the model.
+        config: of the training, with the size of images and the date of prompts.
         image: its bytes.
         instruction: that goes with it.
-        max_pixels: to which a larger image is shrunk.
-        skip_flag: that leaves this check out.
 
     Raises:
         C3LError: it does not load, or does not reply.
@@ -96,24 +95,24 @@ def ask_tuned_model(
     try:
         # In a process of its own: this one may have no GPU, and the engine's end is not its own.
         ask = ray.remote(num_gpus=engine.gpus, max_retries=0)(_ask_in_vllm)
-        return cast(str, ray.get(ask.remote(engine.model, image, instruction, max_pixels)))
+        return cast(str, ray.get(ask.remote(engine.model, config, image, instruction)))
     except ray.exceptions.RayError as error:
         raise C3LError(
             f"the tuned model in {engine.model.name} does not load in vLLM: {last_line(error)}\n"
-            f"what was trained stays; {skip_flag} skips this check"
+            f"what was trained stays; {config.flag('verify', off=True)} skips this check"
         ) from error
 
 
-def _ask_in_vllm(model: GeneratorModel, image: bytes, instruction: str, max_pixels: int) -> str:
+def _ask_in_vllm(model: GeneratorModel, config: TrainConfig, image: bytes, instruction: str) -> str:
     from c3l_ray.inference.engine import Engine
     from c3l_ray.inference.engine_protocol import GenerationRequest
 
-    processor = load_processor(model.name, model.template_args)
+    processor = load_processor(model.name, model.template_args, date=config.prompt_date)
     prompt = chat.answer_prompt(processor, instruction, with_image=True)
     engine = Engine(model, Sampling(temperature=0, max_tokens=MAX_TOKENS))
     request = GenerationRequest(
         prompt_ids=chat.tokenize(processor.tokenizer, prompt),
-        image=decode_image(image, max_pixels),
+        image=decode_image(image, config.image_pixels),
         image_key="verify",
         seed=0,
     )

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling, ScorerMode
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
+from c3l_ray.train.devices import Device
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
@@ -167,25 +169,26 @@ def test_a_training_that_fits_no_gpu_is_refused_before_the_first_round(
     monkeypatch.setattr("c3l_ray.distributed.cluster.connect", lambda *_, **__: None)
     monkeypatch.setattr("c3l_ray.distributed.cluster.choose_pools", lambda _: ChosenPools())
     monkeypatch.setattr("c3l_ray.distributed.cluster.choose_worker_gpus", lambda *_: 1.0)
-    monkeypatch.setattr("c3l_ray.train.devices.find_device_bytes", lambda _: 1000)
+    device = Device(memory=1000, has_bfloat16=True)
+    monkeypatch.setattr("c3l_ray.train.devices.find_device", lambda _: device)
     monkeypatch.setattr(c3l_workflow, "_run_stages", lambda *_: pytest.fail("a stage ran"))
     with pytest.raises(PreflightError, match=r"its GPU has 0\.0; .*--training\.workers\.sharding"):
         run_to_cluster()
 
 
-def test_a_revision_that_training_would_not_take_is_refused(c3l_config: MakeC3LConfig) -> None:
-    config = c3l_config(model=GeneratorModel(name="owner/model", revision="v1"))
-    with pytest.raises(PreflightError, match=r"--model\.revision v1: training takes the hub's lat"):
-        run_c3l(config)
-
-
 def test_a_tuned_model_has_no_revision(c3l_config: MakeC3LConfig) -> None:
     config = c3l_config(model=GeneratorModel(name="owner/model", revision="c0ffee"))
-    models = [generation_config(config, name, i).model for i, name in enumerate(("o/m", "tuned"))]
-    assert [(model.name, model.revision) for model in models] == [
-        ("o/m", "c0ffee"),
-        ("tuned", None),
-    ]
+    names = enumerate(("o/m", "tuned"))
+    for number, name in names:
+        for stage in (generation_config, training_config):
+            model = stage(config, name, number).model
+            assert (model.name, model.revision) == (name, "c0ffee" if number == 0 else None)
+
+
+def test_a_training_is_given_the_day_of_its_round(c3l_config: MakeC3LConfig) -> None:
+    config = c3l_config(prompt_date="2024-02-29", mix_versions=True)
+    training = training_config(config, "m", 0)
+    assert (training.prompt_date, training.mix_versions) == ("2024-02-29", True)
 
 
 def test_versions_are_part_of_the_identity_on_their_own(c3l_config: MakeC3LConfig) -> None:
@@ -297,6 +300,23 @@ def test_a_training_that_is_still_to_come_takes_other_settings(
     claim_again(c3l_config(reply_format="text"))
     shutil.rmtree(output / "train-0")
     claim_again(c3l_config(reply_format="text", training=other))
+
+
+def test_a_precision_that_the_training_decided_is_that_of_its_resumption(
+    finished: C3LConfig, c3l_config: MakeC3LConfig
+) -> None:
+    of_training = training_config(finished, "m", 0)
+    model = dataclasses.replace(of_training.model, precision="bfloat16")
+    decided = dataclasses.replace(of_training, model=model)
+    stage = RunFolder.open(of_training.output)
+    report = stage.read_json("run.json") or {}
+    identity = training_identity(decided, open_source(decided), MODELS["model"])
+    stage.write_json(
+        "run.json", {**report, "origin": identity.origin, "identity": identity.content}
+    )
+    claim_again(c3l_config(reply_format="text"))
+    with pytest.raises(PreflightError, match=r"tuning\.precision: 'bfloat16' there, 'float32' now"):
+        claim_again(c3l_config(reply_format="text", tuning=TuningOptions(precision="float32")))
 
 
 def test_a_round_of_a_training_that_is_gone_is_refused(finished: C3LConfig) -> None:

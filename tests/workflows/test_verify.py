@@ -7,16 +7,17 @@ import pytest
 
 from c3l_ray.model_config import GeneratorModel
 from c3l_ray.scenes import world
+from c3l_ray.train.devices import Device
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, Workers
 from c3l_ray.workflows import verify
 from c3l_ray.workflows.verify import plan_engine
 
-LLAVA_BYTES = verify.count_engine_bytes(str(world.LLAVA))
+LLAVA = ModelToTune(name=str(world.LLAVA), template_args=("a=1",))
+LLAVA_BYTES = verify.count_engine_bytes(LLAVA)
 
 
 def make_config(**workers: Any) -> TrainConfig:
-    model = ModelToTune(name=str(world.LLAVA), template_args=("a=1",))
-    return TrainConfig(input=("in",), output="out", model=model, workers=Workers(**workers))
+    return TrainConfig(input=("in",), output="out", model=LLAVA, workers=Workers(**workers))
 
 
 @pytest.fixture
@@ -24,10 +25,11 @@ def set_card(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives the cluster GPUs of so many times the weights, so many to a node."""
 
     def set_(times: float, gpus_of_node: int = 8) -> None:
-        def find(gpus: float) -> int | None:
-            return round(times * LLAVA_BYTES * min(1.0, gpus)) if gpus else None
+        def find(gpus: float) -> Device | None:
+            memory = round(times * LLAVA_BYTES * min(1.0, gpus))
+            return Device(memory=memory, has_bfloat16=True) if gpus else None
 
-        monkeypatch.setattr(verify, "find_device_bytes", find)
+        monkeypatch.setattr(verify, "find_device", find)
         monkeypatch.setattr(verify, "count_gpus_of_largest_node", lambda: gpus_of_node)
 
     return set_

@@ -5,6 +5,8 @@ micro-batch of the first images. What a device's kernels, its allocator and the 
 take comes on top.
 """
 
+import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from c3l_ray.train.learning.shared_rows import count_tokens
 from c3l_ray.train.objectives import TuneMode
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.train.tuning_config import ModelName
+
+log = logging.getLogger(__name__)
 
 GIB = 2**30
 HALF, SINGLE = 2, 4  # bytes of a number
@@ -44,7 +49,8 @@ class MemoryEstimate:
         gradients: of the weights that learn, and AdamW's two moments of each.
         activations: kept of a micro-batch for its backward pass.
         logits: of a chunk of tokens, and their gradients.
-        tokens: of the micro-batch's rows.
+        tokens: of the micro-batch's rows, where its images are like the first ones on average.
+        longest: the same where all of them are like the longest.
         layers: of the language half.
         width: of the language half.
     """
@@ -54,12 +60,18 @@ class MemoryEstimate:
     activations: int
     logits: int
     tokens: int
+    longest: int
     layers: int
     width: int
 
     @property
     def total(self) -> int:
         return self.weights + self.gradients + self.activations + self.logits
+
+    def at_longest(self) -> "MemoryEstimate":
+        """The estimate for a micro-batch of images that are all like the longest."""
+        activations = round(self.activations * self.longest / max(1, self.tokens))
+        return dataclasses.replace(self, activations=activations, tokens=self.longest)
 
     def describe(self) -> str:
         """The sum in words."""
@@ -76,6 +88,8 @@ def check_memory(
 ) -> MemoryEstimate | None:
     """Refuses a training that cannot fit into a device's memory.
 
+    Warns of one whose longest images do not fit.
+
     Args:
         config: of the run.
         first_images: micro-batches of one image each, as examples of the tokens that one has.
@@ -87,7 +101,16 @@ def check_memory(
     if device_bytes is None or not first_images:
         return None
     estimate = estimate_memory(config, first_images)
+    longest = estimate.at_longest()
+    if longest.total <= device_bytes:
+        return estimate
     if estimate.total <= device_bytes:
+        log.warning(
+            "a micro-batch of images that are all like the longest of the first %d needs %s, and "
+            "a worker's GPU has %.1f; to be safe, %s",
+            *(len(first_images), longest.describe(), device_bytes / GIB),
+            " or ".join(_list_remedies(config, longest)),
+        )
         return estimate
     raise PreflightError(
         f"--model.name {config.model.name}: a worker needs {estimate.describe()}, and its GPU has "
@@ -105,7 +128,9 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     with torch.device("meta"):
-        vlm_config: Any = AutoConfig.from_pretrained(resolve_model(config.model.name))
+        vlm_config: Any = AutoConfig.from_pretrained(
+            resolve_model(config.model.name, config.model.revision)
+        )
         model = add_gradients(AutoModelForImageTextToText.from_config(vlm_config), config)
     learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
@@ -113,9 +138,9 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
     frozen_bytes = frozen * (SINGLE if config.tune_mode == "full" else HALF)
     text_config = vlm_config.get_text_config()
     layers, width = text_config.num_hidden_layers, text_config.hidden_size
-    tokens_of_image = sum(_count_tokens(image, vlm_config) for image in first_images)
+    tokens_of_images = [_count_tokens(image, vlm_config) for image in first_images]
     size = min(config.optim.micro_batch, -(-config.optim.batch_size // config.workers.num))
-    tokens = round(tokens_of_image / len(first_images) * size)
+    tokens = round(sum(tokens_of_images) / len(first_images) * size)
     is_twice = config.model.activation_checkpointing != "off"
     kept_once = KEPT_ONCE[config.tune_mode]
     kept_layers = layers * KEPT_TWICE + kept_once if is_twice else layers * kept_once
@@ -125,6 +150,7 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
         activations=round(tokens * width * kept_layers),
         logits=3 * MAX_LOGITS * SINGLE,
         tokens=tokens,
+        longest=max(tokens_of_images) * size,
         layers=layers,
         width=width,
     )
@@ -154,13 +180,13 @@ def _list_remedies(config: TrainConfig, estimate: MemoryEstimate) -> Iterator[st
         yield f"tune less of it: {config.flag('model.tune')} lora"
 
 
-def count_engine_gpus(name: str, device_bytes: int, max_gpus: int) -> int | None:
+def count_engine_gpus(model: ModelName, device_bytes: int, max_gpus: int) -> int | None:
     """GPUs that share one copy of a model's weights in vLLM, as few as hold it.
 
     vLLM gives each the same number of attention heads.
 
     Args:
-        name: of the model.
+        model: that is tuned.
         device_bytes: memory of a GPU.
         max_gpus: that there are.
 
@@ -169,14 +195,14 @@ def count_engine_gpus(name: str, device_bytes: int, max_gpus: int) -> int | None
     """
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(resolve_model(name))
+    config: Any = AutoConfig.from_pretrained(resolve_model(model.name, model.revision))
     num_heads = config.get_text_config().num_attention_heads
-    needed = math.ceil(count_engine_bytes(name) / (WEIGHTS_SHARE * device_bytes))
+    needed = math.ceil(count_engine_bytes(model) / (WEIGHTS_SHARE * device_bytes))
     numbers = range(max(1, needed), max_gpus + 1)
     return next((number for number in numbers if num_heads % number == 0), None)
 
 
-def count_engine_bytes(name: str) -> int:
+def count_engine_bytes(model: ModelName) -> int:
     """Bytes of a model's weights in vLLM, which computes with none in float32 by itself."""
-    shapes = read_shapes(find_model_folder(name))
+    shapes = read_shapes(find_model_folder(model.name, model.revision))
     return HALF * sum(math.prod(shape) for shape in shapes.values())

@@ -47,6 +47,7 @@ class DatasetSource:
 
     origin = ""  # no run made it
     max_pixels = None
+    prompt_date = None
 
     def __init__(
         self, inputs: tuple[str, ...], layout: TurnsLayout, content: DatasetContent

@@ -11,6 +11,7 @@ from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.image_memo import preprocess_once
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.schema import Record
+from c3l_ray.template_date import pin_date
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example, SkipReason
 from c3l_ray.train.reading.examples import make_example
@@ -48,7 +49,7 @@ def encode_batch(
     Raises:
         C3LError: no record of the batch can be used, nor the filler.
     """
-    processor = load_processor(config.model.name, config.model.template_args)
+    processor = load_training_processor(config)
     examples = [
         make_example(record, processor, config, quantiles, draw)
         for record, draw in zip(records, draws or [None] * len(records), strict=True)
@@ -106,13 +107,13 @@ def _skip_examples(examples: list[Example | SkipReason], too_long: list[Example]
             examples[number] = "too_long"
 
 
-def check_takes_text(name: str) -> None:
+def check_takes_text(name: str, revision: str | None = None) -> None:
     """Refuses a model that takes no text without an image: the objectives compare the two.
 
     Raises:
         PreflightError: its processor refuses one.
     """
-    processor = load_processor(name)
+    processor = load_processor(name, revision=revision)
     try:
         processor(text=["What is it?"], return_tensors="pt")
     except Exception as error:  # processors raise errors of many kinds
@@ -122,7 +123,30 @@ def check_takes_text(name: str) -> None:
         ) from error
 
 
+def load_training_processor(config: TrainConfig) -> Any:
+    """The processor of the model that is tuned: `load_processor`'s, with all that is pinned."""
+    model = config.model
+    return load_processor(
+        model.name, model.template_args, revision=model.revision, date=config.prompt_date
+    )
+
+
 @cache  # a reading task makes many batches
-def load_processor(name: str, template_args: tuple[str, ...] = ()) -> Any:
-    """The processor of a model, which preprocesses an image once for its texts."""
-    return preprocess_once(processors.load_processor(name, template_args))
+def load_processor(
+    name: str,
+    template_args: tuple[str, ...] = (),
+    *,
+    revision: str | None = None,
+    date: str | None = None,
+) -> Any:
+    """The processor of a model, which preprocesses an image once for its texts.
+
+    Args:
+        name: of the model.
+        template_args: of its chat template.
+        revision: of a hub name.
+        date: that the template writes in place of today's.
+    """
+    processor = processors.load_processor(name, template_args, revision=revision)
+    pin_date(processor, date)
+    return preprocess_once(processor)

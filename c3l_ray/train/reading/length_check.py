@@ -12,7 +12,11 @@ from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example, SkipReason, reply_text
-from c3l_ray.train.reading.encode import explain_nothing_usable, find_too_long, load_processor
+from c3l_ray.train.reading.encode import (
+    explain_nothing_usable,
+    find_too_long,
+    load_training_processor,
+)
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
@@ -40,7 +44,7 @@ def check_lengths(data: TrainingData, config: TrainConfig) -> list[MicroBatch]:
         PreflightError: all of them need more tokens than --model.max-len.
         C3LError: they cannot be read.
     """
-    processor = load_processor(config.model.name, config.model.template_args)
+    processor = load_training_processor(config)
     examples = (
         make_example(record, processor, config, data.quantiles)
         for record in _read_first(data, NUM_CHECKED_IMAGES)
@@ -61,7 +65,7 @@ def check_image_lengths(images: Iterable[bytes], config: TrainConfig) -> list[Mi
     Raises:
         PreflightError: all of them need more tokens than the training's --model.max-len.
     """
-    processor = load_processor(config.model.name, config.model.template_args)
+    processor = load_training_processor(config)
 
     def make_shortest(content: bytes) -> Example | SkipReason:
         try:
@@ -88,7 +92,7 @@ def find_filler(data: TrainingData, config: TrainConfig) -> Record:
         PreflightError: there is none among the first 1,024.
         C3LError: they cannot be read.
     """
-    processor = load_processor(config.model.name, config.model.template_args)
+    processor = load_training_processor(config)
     num_read = 0
     for record in _read_first(data, MAX_FILLER_IMAGES):
         num_read += 1
@@ -109,7 +113,7 @@ def _check_examples(
     Raises:
         PreflightError: all of them need more tokens than --model.max-len.
     """
-    processor = load_processor(config.model.name, config.model.template_args)
+    processor = load_training_processor(config)
     flag, max_len = config.flag("model.max_len"), config.model.max_len
     micro_batches: list[MicroBatch] = []
     lengths: list[int] = []

@@ -114,6 +114,22 @@ def test_what_cannot_fit_is_refused_with_the_sum(
         )
 
 
+def test_longest_images_that_do_not_fit_are_warned_of(
+    train_config: MakeTrainConfig,
+    seven_billion: Path,
+    image: MicroBatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = make_config(train_config, seven_billion, activation_checkpointing="off")
+    images = [image] * 7
+    assert check_memory(config, images, 24 * GIB) is not None and not caplog.messages
+    long = {**image, **_repeat(image, 12)}
+    assert check_memory(config, [*images, long], 24 * GIB) is not None
+    (message,) = caplog.messages
+    assert "like the longest of the first 8 needs" in message and "GPU has 24.0" in message
+    assert "lower --optim.micro-batch 4" in message
+
+
 def _repeat(image: MicroBatch, times: int) -> MicroBatch:
     """Longer texts."""
     return {name: image[name].repeat(1, times) for name in ("input_ids", "attention_mask")}
@@ -139,6 +155,7 @@ def test_an_engine_is_given_as_few_gpus_as_hold_the_weights(
 ) -> None:
     shapes = {"big": [6_738_000_000 // 4096, 4096]}
     monkeypatch.setattr(memory, "read_shapes", lambda _: shapes)
-    assert memory.count_engine_bytes(str(seven_billion)) / GIB == pytest.approx(12.55, abs=0.01)
-    found = memory.count_engine_gpus(str(seven_billion), gigabytes * GIB, max_gpus)
+    model = ModelToTune(name=str(seven_billion))
+    assert memory.count_engine_bytes(model) / GIB == pytest.approx(12.55, abs=0.01)
+    found = memory.count_engine_gpus(model, gigabytes * GIB, max_gpus)
     assert found == expected

@@ -1,5 +1,7 @@
 """Batches as micro-batches: of one size each, whatever the model cannot read."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from c3l_ray.scenes import world
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.reading.chat_text import SKIP_REASONS
-from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.encode import encode_batch, load_training_processor
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
@@ -160,3 +162,22 @@ def test_any_number_of_workers_learns_the_same(
     learnt = [ids for micro_batch in micro_batches for ids in target_ids(micro_batch)]
     (whole,) = encode(records, config, draws=draws)
     assert learnt == target_ids(whole)
+
+
+def test_the_date_that_a_template_writes_is_that_of_the_run(
+    train_config: MakeTrainConfig, tmp_path: Path
+) -> None:
+    name = shutil.copytree(world.LLAVA, tmp_path / "dated")
+    template = name / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%Y') }} " + template.read_text())
+    model = ModelToTune(name=str(name))
+
+    def count_years(config: TrainConfig, year: str) -> int:
+        (micro_batch,) = encode([make_record(1)], config)
+        tokenizer = load_training_processor(config).tokenizer
+        texts = tokenizer.batch_decode(micro_batch["input_ids"])
+        return sum(year in text for text in texts)
+
+    pinned = train_config(model=model, prompt_date="1999-01-02")
+    assert count_years(pinned, "1999") > 0
+    assert count_years(train_config(model=model, prompt_date="2001-01-02"), "1999") == 0

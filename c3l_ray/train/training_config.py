@@ -101,7 +101,7 @@ class Progress:
     evaluate_every: Annotated[int, Range(min=1)] = 200
     """Steps between two evaluations on held-out images."""
     held_out: Annotated[float, Range(min=0, below=1)] = 0.02
-    """Share of the images that is only evaluated on, chosen by file name (LLaVA's JSON) or id."""
+    """Share of the images that is only evaluated on, chosen by file name, content or id."""
     max_held_out: Annotated[int, Range(min=1)] = 512
     """Most held-out images that an evaluation reads."""
     checkpoint_every: Annotated[int, Range(min=1)] = 100

@@ -54,6 +54,7 @@ def encode_batch(
         make_example(record, processor, config, quantiles, draw)
         for record, draw in zip(records, draws or [None] * len(records), strict=True)
     ]
+    nothing_usable = explain_nothing_usable(f"the {len(records)} images of a batch", config)
     size = -(-len(records) // (num_workers * accumulation_steps))
     for part in split_batch(len(records), num_workers, accumulation_steps):
         while True:
@@ -62,8 +63,7 @@ def encode_batch(
             if usable is None:
                 filling = filler and make_example(filler, processor, config, quantiles)
                 if not isinstance(filling, Example):
-                    what = f"the {len(records)} images of a batch"
-                    raise C3LError(explain_nothing_usable(what, config))
+                    raise C3LError(nothing_usable)
                 usable = filling
             own = [example if isinstance(example, Example) else None for example in examples[part]]
             chosen = [*own, *[None] * (size - len(own))]
@@ -74,8 +74,10 @@ def encode_batch(
                 [reason for reason in examples[part] if not isinstance(reason, Example)],
             )
             too_long = find_too_long(micro_batch, config.model.max_len)
-            if is_empty or not too_long:
+            if not too_long:
                 break
+            if is_empty:
+                raise C3LError(nothing_usable)
             _skip_examples(examples, [chosen[number] or usable for number in too_long])
         yield {**micro_batch, "is_empty": torch.tensor(is_empty)}
 

@@ -15,12 +15,18 @@ from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling, ScorerModel
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.state import CommandLog
 from c3l_ray.scenes import world
 from c3l_ray.train.devices import Device
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
-from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions
+from c3l_ray.train.training_config import (
+    Optimization,
+    Progress,
+    TrainConfig,
+    TrainingOptions,
+)
 from c3l_ray.train.tuning_config import TuningOptions
 from c3l_ray.workflows import c3l as c3l_workflow
 from c3l_ray.workflows.c3l import c3l_identity, check_stages, run_c3l
@@ -205,6 +211,31 @@ def test_every_round_is_scored_by_the_model_as_it_came(c3l_config: MakeC3LConfig
     config = c3l_config(scorer=ScorerModel(name="judge"))
     judged = generation_config(config, "out/train-0/model", 1)
     assert judged.scorer_name == "judge"
+
+
+def test_a_tuned_model_is_asked_in_an_engine_like_those_of_the_rounds(
+    c3l_config: MakeC3LConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = c3l_config(model=GeneratorModel(name="m", tensor_parallel=4, max_len=999))
+    engines: list[GeneratorModel] = []
+
+    def finish(output: str) -> None:
+        report = {"origin": "o", "finished": "today", "seconds": {}}
+        RunFolder.open(output).write_json("run.json", report)
+
+    def train(of_training: TrainConfig, engine: GeneratorModel) -> None:
+        engines.append(engine)
+        finish(of_training.output)
+
+    monkeypatch.setattr(c3l_workflow, "generate_records", lambda of_round: finish(of_round.output))
+    monkeypatch.setattr(c3l_workflow, "describe_turns", lambda folder: {})
+    monkeypatch.setattr(c3l_workflow, "select_turns", lambda selection: ChosenPools())
+    monkeypatch.setattr("c3l_ray.workflows.train.train_model", train)
+    folder = RunFolder.open(config.output)
+    identity = c3l_identity(generation_identity(config, **MODELS))
+    commands = CommandLog(folder, identity.origin)
+    c3l_workflow._run_stages(config, folder, identity, commands, None)
+    assert [(engine.tensor_parallel, engine.max_len) for engine in engines] == [(4, 999)]
 
 
 MODELS = {"model": "as it came", "scorer": "as it came", "clip": "clip"}

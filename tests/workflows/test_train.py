@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.identity import Identity
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.runs.folder import RunFolder
@@ -93,6 +93,27 @@ def test_a_training_of_an_earlier_identity_is_refused_with_what_differs(
     folder.write("model/config.json", b"{}")
     with pytest.raises(PreflightError, match=r"versions\.torch: None there, '\S+' now"):
         train_model(config)
+
+
+@pytest.mark.parametrize(
+    ("job", "flags", "where"),
+    [
+        ("train", ("--optim.learning-rate", "--answers.min-readable"), "into another output"),
+        (
+            "c3l",
+            ("--training.optim.learning-rate", "--training.answers.min-readable"),
+            "after .*tuned is removed: the rounds before it are kept",
+        ),
+    ],
+)
+def test_what_a_stopped_training_advises_are_flags_of_its_job(
+    tmp_path: Path, job: str, flags: tuple[str, ...], where: str
+) -> None:
+    config = make_config(tmp_path, tmp_path / "tuned", job=job)
+    stop = {"step": 3, "saved_step": 2, "reason": "unreadable"}
+    with pytest.raises(C3LError, match=where) as stopped:
+        train._raise_if_stopped(config, stop)
+    assert all(f" {flag} " in str(stopped.value) for flag in flags)
 
 
 def test_a_line_says_how_far_a_training_is_and_how_much_longer_it_takes() -> None:

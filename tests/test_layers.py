@@ -122,7 +122,7 @@ PARTS = {
         "chat errors inference.logit_transform inference.pack_attention inference.packing "
         "inference.rounding methods model_files train.objectives train.reading "
         "train.training_config train.tuning_config",
-        "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
+        "accelerate peft PIL safetensors tensorboardX torch transformers",
     ),
     "train.held_out": Part(
         "chat errors images methods schema train.learning train.objectives train.reading "

@@ -8,12 +8,13 @@ import pytest
 from c3l_ray.model_config import GeneratorModel
 from c3l_ray.scenes import world
 from c3l_ray.train.devices import Device
+from c3l_ray.train.learning.memory import count_engine_bytes
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, Workers
 from c3l_ray.workflows import verify
 from c3l_ray.workflows.verify import plan_engine
 
 LLAVA = ModelToTune(name=str(world.LLAVA), template_args=("a=1",))
-LLAVA_BYTES = verify.count_engine_bytes(LLAVA)
+LLAVA_BYTES = count_engine_bytes(LLAVA)
 
 
 def make_config(**workers: Any) -> TrainConfig:

@@ -245,7 +245,7 @@ def test_a_picture_that_goes_by_several_ids_is_learnt_or_held_out_as_one(
 ) -> None:
     """As in Parquet with a question a row."""
     images = [{"bytes": encoded((30 + number, 30)), "path": None} for number in range(30)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": f"{number}-{question}", "image": image, "question": "Q?", "answer": str(question)}
         for question in range(4)
         for number, image in enumerate(images)

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from c3l_ray.storage import Location
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 OTHER_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
 """What defines a model beside its weights: settings, templates, vocabularies, code of its own."""
-NOT_LOADED = ("original/*", "consolidated*", "onnx/*", "*.gguf")
-"""Weights in forms that neither transformers nor vLLM loads from a repository of the hub."""
+NOT_LOADED = ("original/*", "consolidated*", "params.json", "onnx/*", "*.gguf")
+"""The same weights and settings once more, in forms that transformers does not load.
+
+Where Mistral's own, consolidated* and params.json, lie beside the others, vLLM prefers them.
+"""
 
 
 def resolve_model(name: str, revision: str | None = None) -> str:
@@ -57,6 +61,20 @@ def resolve_model(name: str, revision: str | None = None) -> str:
 def looks_like_path(name: str) -> bool:
     """Whether a name cannot be of the hub, so that nobody asks it: offline that takes long."""
     return name.startswith(("/", "./", "../", "~"))
+
+
+def is_loaded(file: str) -> bool:
+    """Whether a file of a model, by its path in the model's folder, is of the form we load."""
+    return not any(fnmatch(file, pattern) for pattern in NOT_LOADED)
+
+
+def find_model_folder(name: str, revision: str | None = None) -> Path:
+    """Where a model's files lie on this node, those of the hub and of S3 copied to it.
+
+    Raises:
+        OSError: as `resolve_model`.
+    """
+    return Path(resolve_model(name, revision or "main"))
 
 
 def find_weight_files(folder: str) -> list[Path]:

@@ -32,7 +32,7 @@ by SIGTERM, 1 any other failure. A second signal ends the job at once.
 
 from typing import TYPE_CHECKING
 
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from jobs.command_line import main
 
 if TYPE_CHECKING:

@@ -32,8 +32,10 @@ from c3l_ray.methods.scores import RankedBy
 from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling
 from c3l_ray.ranges import Range, check_config
 from c3l_ray.scenes.world import CLIP, LLAVA, PHOTOGRAPHS_FOLDER, write_scenes, write_shard
-from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions
-from c3l_ray.workflows.c3l import C3LConfig, run_c3l
+from c3l_ray.train.training_config import Optimization, TrainingOptions
+from c3l_ray.train.tuning_config import TuningOptions
+from c3l_ray.workflows.c3l import run_c3l
+from c3l_ray.workflows.c3l_config import C3LConfig
 from jobs.command_line import AFRESH, main
 
 if TYPE_CHECKING:

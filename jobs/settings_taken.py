@@ -68,7 +68,11 @@ def take_settings(report: Mapping[str, Any], address: str) -> dict[str, Any]:
         report: its run.json.
         address: of that file.
     """
-    settings = {name: value for name, value in report["config"].items() if name not in NOT_TAKEN}
+    settings = {
+        name: value
+        for name, value in report["config"].items()
+        if name not in NOT_TAKEN and name != "job"  # which tells a training its own flags
+    }
     if settings.get("wordings"):
         settings["instructions"] = None  # the file may be another one by now
     left_out: list[str] = []
@@ -84,8 +88,6 @@ def take_settings(report: Mapping[str, Any], address: str) -> dict[str, Any]:
     is_generator = name_of_model and name_of_model == find_setting(settings, "scorer.name")
     if is_generator and not was_typed("scorer.name", report):
         left_out += ("scorer.name", *OF_ONE_MODEL["scorer.name"])
-    if report["job"] == "c3l":  # refuses a revision, and notes the one that it found
-        left_out.append("model.revision")
     return leave_out(settings, left_out)
 
 

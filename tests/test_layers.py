@@ -110,22 +110,23 @@ PARTS = {
     # Training: from records to batches, from batches to weights, and Ray Train on top of both.
     "train.objectives": Part("methods ranges"),
     "train.mixture_config": Part("errors methods ranges schema"),
+    "train.tuning_config": Part("flags ranges template_args train.objectives"),
     "train.training_config": Part(
-        "flags inputs.layout methods ranges stopping template_args train.mixture_config "
-        "train.objectives"
+        "flags inputs.layout methods ranges stopping template_date train.mixture_config "
+        "train.objectives train.tuning_config"
     ),
     "train.reading.stream": Part("schema train.reading train.training_config", "numpy pyarrow ray"),
     "train.reading": Part(
         "chat errors image_memo images inference.model_inputs inputs inputs.layout methods "
-        "methods.scores processors runs schema storage train.mixture_config train.objectives "
-        "train.training_config no_score",
+        "methods.scores processors runs schema storage template_date train.mixture_config "
+        "train.objectives train.training_config no_score",
         "numpy PIL pyarrow torch",
     ),
     "train.learning": Part(
         "chat errors inference.logit_transform inference.pack_attention inference.packing "
         "inference.rounding inference.whole_model methods model_files train.objectives "
-        "train.reading train.training_config",
-        "accelerate huggingface_hub peft PIL safetensors tensorboardX torch transformers",
+        "train.reading train.training_config train.tuning_config",
+        "accelerate peft PIL safetensors tensorboardX torch transformers",
     ),
     "train.held_out": Part(
         "chat errors images methods schema train.learning train.objectives train.reading "
@@ -133,8 +134,8 @@ PARTS = {
         "ray",
     ),
     "train.fit": Part(
-        "distributed.stop_flag train.held_out train.learning train.reading train.reading.stream "
-        "train.training_config",
+        "distributed.stop_flag errors train.held_out train.learning train.reading "
+        "train.reading.stream train.training_config",
         "ray torch",
     ),
     "train.devices": Part("", "ray torch"),
@@ -156,13 +157,13 @@ PARTS = {
         "distributed.stop_flag errors flags identity images inference inputs inputs.layout "
         "methods.scores model_config model_files no_score planning processors ranges report "
         "runs schema select_config stopping storage train.devices train.fit train.identity "
-        "train.learning train.reading train.training_config",
+        "train.learning train.reading train.training_config train.tuning_config",
         "ray",
     ),
     "jobs": Part(
         "answer_config benchmark_config benchmarks config dataset errors evaluation flags "
         "methods.scores model_config planning ranges runs scenes select_config stopping "
-        "storage train.training_config workflows",
+        "storage train.training_config train.tuning_config workflows",
         "pydantic tyro",
     ),
 }

@@ -8,7 +8,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.identity import generation_identity
 from c3l_ray.model_config import ClipModel, Pools, ScorerModel
 from c3l_ray.no_score import check_scored
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from tests.examples import MakeConfig
 
 UNSCORED = {"score": False, "clip": ClipModel()}

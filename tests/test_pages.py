@@ -34,7 +34,7 @@ from c3l_ray.runs.state import RunState
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.objectives import OBJECTIVES, READABLE
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.plan import PlanConfig
 from c3l_ray.workflows.training_report import TrainingReport

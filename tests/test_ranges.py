@@ -6,8 +6,9 @@ import pytest
 from c3l_ray.errors import PreflightError
 from c3l_ray.model_config import GeneratorModel
 from c3l_ray.ranges import Conflicts, Range, check_config
-from c3l_ray.train.training_config import Optimization, TrainingOptions, TuningOptions, Workers
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.train.training_config import Optimization, TrainingOptions, Workers
+from c3l_ray.train.tuning_config import TuningOptions
+from c3l_ray.workflows.c3l_config import C3LConfig
 
 NAN = float("nan")
 

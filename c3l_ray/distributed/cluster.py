@@ -255,20 +255,25 @@ def _refuse_small_share(generator_gpus: float, tensor_parallel: int) -> None:
         )
 
 
-def choose_worker_gpus(num_workers: int, gpus: float | None) -> float:
+def choose_worker_gpus(num_workers: int, gpus: float | None, flags: str = "workers") -> float:
     """The GPUs of each training worker: as asked, else one where there are any.
+
+    Args:
+        num_workers: of the training.
+        gpus: of each, as asked.
+        flags: the group of the job's flags that these are of.
 
     Raises:
         PreflightError: as in `with_gpu_shares`.
     """
     gpus_each = default_worker_gpus(gpus)
     if gpus_each == 0 and gpus is None and cluster_address() != "local":
-        warn_no_gpu("--workers.gpus")
-    refuse_missing_gpus("workers", {"workers": (num_workers, "gpus", gpus_each)})
+        warn_no_gpu(f"--{flags}.gpus")
+    refuse_missing_gpus(flags, {"workers": (num_workers, "gpus", gpus_each)})
     if gpus_each:
         num_gpus = count_gpus()
         fitting = math.floor(num_gpus / gpus_each)
-        warn_idle_gpus(num_gpus, num_workers * gpus_each, f"--workers.num {fitting} uses")
+        warn_idle_gpus(num_gpus, num_workers * gpus_each, f"--{flags}.num {fitting} uses")
     return gpus_each
 
 

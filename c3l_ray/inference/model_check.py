@@ -89,7 +89,12 @@ def check_model(flag: str, name: str) -> str:
 
 @without_collection()
 def inspect_model(
-    flag: str, name: str, *, revision: str | None = None, trust_remote_code: bool = False
+    flag: str,
+    name: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    runs_own_code: bool = True,
 ) -> CheckedModel:
     """What is known of a vision-language model, without its weights.
 
@@ -98,6 +103,7 @@ def inspect_model(
         name: hub name, path or s3:// folder.
         revision: of a hub name; None takes the latest.
         trust_remote_code: whether code of the model's own may run.
+        runs_own_code: whether the job has a flag that allows that.
 
     Raises:
         PreflightError: there is no such model, it is not one, or it does not take images.
@@ -123,7 +129,7 @@ def inspect_model(
         config = _read_config(path, commit, trust_remote_code)
     except Exception as error:  # the hub's client, the network and a bad file raise a dozen kinds
         raise PreflightError(
-            f"{flag} {name}: {_explain_config_error(error, flag, path, revision)}"
+            f"{flag} {name}: {_explain_config_error(error, flag, path, revision, runs_own_code)}"
         ) from error
     has_own_code = type(config).__module__.startswith("transformers_modules")
     if not has_own_code and not hasattr(config, "vision_config"):
@@ -182,13 +188,13 @@ def check_scorable(flag: str, model: CheckedModel) -> None:
         )
 
 
-def check_tunable(flag: str, name: str) -> None:
+def check_tunable(flag: str, name: str, revision: str | None = None) -> None:
     """Refuses a quantized model, whose weights cannot be tuned and written back.
 
     Raises:
         PreflightError: it is one.
     """
-    path = resolve_model(name)
+    path = resolve_model(name, revision)
     quantization = find_quantization(_read_config(path), path)
     if quantization is not None:
         example = suggest_unquantized(name)
@@ -248,8 +254,15 @@ def _read_config(path: str, revision: str | None = None, trust_remote_code: bool
     )
 
 
-def _explain_config_error(error: Exception, flag: str, path: str, revision: str | None) -> str:
+def _explain_config_error(
+    error: Exception, flag: str, path: str, revision: str | None, runs_own_code: bool
+) -> str:
     """Why a model's config does not load, and the way out."""
+    if "trust_remote_code" in str(error) and not runs_own_code:
+        return (
+            "comes with code of its own, which this job does not run; name a checkpoint that "
+            "transformers has the code of"
+        )
     if "trust_remote_code" in str(error):
         return (
             f"comes with code of its own: {flag.removesuffix('name')}trust-remote-code runs it. "

@@ -1,5 +1,7 @@
 """What the GPUs of the workers are, asked of the cluster before a training begins."""
 
+from dataclasses import dataclass
+
 import ray
 import ray.exceptions
 import torch
@@ -7,20 +9,41 @@ import torch
 DEVICE_TIMEOUT_S = 60
 
 
-def find_device_bytes(gpus: float) -> int | None:
-    """The memory of a worker's GPU, or of its part of one; None where there is none to ask.
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A worker's GPU, or its part of one.
+
+    Attributes:
+        memory: in bytes.
+        has_bfloat16: whether it computes in bfloat16.
+    """
+
+    memory: int
+    has_bfloat16: bool
+
+
+def find_device(gpus: float) -> Device | None:
+    """The GPU of a worker; None where there is none to ask.
 
     Args:
         gpus: of a worker.
     """
     if not gpus:
         return None
-    read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device_bytes)
+    read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device)
     try:
-        return int(min(1.0, gpus) * ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S))
+        memory, has_bfloat16 = ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S)
     except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
         return None
+    return Device(memory=int(min(1.0, gpus) * memory), has_bfloat16=has_bfloat16)
 
 
-def _read_device_bytes() -> int:
-    return torch.cuda.get_device_properties(0).total_memory
+def _read_device() -> tuple[int, bool]:
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return memory, torch.cuda.is_bf16_supported()
+
+
+def count_gpus_of_largest_node() -> int:
+    """The most GPUs that one node of the cluster has: an engine does not spread over several."""
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return max((int(resources.get("GPU", 0)) for resources in alive), default=0)

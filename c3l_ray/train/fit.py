@@ -31,12 +31,14 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
 from c3l_ray.distributed.stop_flag import StopFlag
+from c3l_ray.errors import C3LError
 from c3l_ray.train.held_out import HeldOut
 from c3l_ray.train.learning import export
 from c3l_ray.train.learning.metrics import MeasurementLine, MeasurementLog, MetricAccumulator
 from c3l_ray.train.learning.trainer import Trainer, learning_rate_at
 from c3l_ray.train.reading import stream
 from c3l_ray.train.reading.batches import MicroBatch
+from c3l_ray.train.reading.encode import explain_nothing_usable
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
@@ -46,6 +48,8 @@ ADAPTER_FOLDER = "adapter"
 NOTES = "notes.json"
 POSITION = "position.json"
 STOPPED = "stopped.json"
+MAX_EMPTY_BATCHES = 8
+"""In a row, of which no image can be learnt from: more of them are no accident."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +153,18 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         if first_step < run.num_steps:  # else nothing was proved again
             run.write(NOTES, json.dumps([*notes, *held_out.notes]).encode())
     saved_step = first_step
+    num_empty = 0
 
     for step in range(first_step, run.num_steps):
         started = time.monotonic()
         batch = next(batches)
         wait_s = time.monotonic() - started
+        num_empty = num_empty + 1 if batch[0]["is_empty"] else 0
+        if num_empty == MAX_EMPTY_BATCHES:  # on all workers at the same step
+            what = (
+                f"the images of {num_empty} batches in a row, the last of them of step {step + 1},"
+            )
+            raise C3LError(explain_nothing_usable(what, config))
         tokens = trainer.count_tokens(batch)
         sums = trainer.step(step, batch)
         steps_done = step + 1
@@ -273,18 +284,18 @@ def _report(line: MeasurementLine, checkpoint: Checkpoint | None = None) -> None
 
 def _write_model(trainer: Trainer, run: TrainingRun) -> None:
     """Writes the tuned model. The other workers give what they hold of it."""
-    name = run.config.model.name
-    tuned_weights = {}
-    for loaded_name, weight in export.gather_tuned_weights(trainer.learner):
-        if trainer.rank == 0:
-            tuned_weights[loaded_name] = weight.cpu()
+    name, revision = run.config.model.name, run.config.model.revision
+    gathered = export.gather_tuned_weights(trainer.learner)
+    tuned_weights = {path: weight.cpu() for path, weight in gathered if trainer.rank == 0}
     if trainer.rank == 0:
-        original_names = export.map_weight_names(name)
+        original_names = export.map_weight_names(name, revision)
         tuned = {original_names[loaded]: weight for loaded, weight in tuned_weights.items()}
-        for file, content in export.make_model_files(name, tuned):
+        for file, content in export.make_model_files(name, tuned, revision):
             run.write(f"{MODEL_FOLDER}/{file}", content)
     if run.config.export == "adapter":
         adapter = dict(export.gather_adapter_weights(trainer.learner))
         if trainer.rank == 0:
-            for file, content in export.make_adapter_files(name, trainer.learner, adapter):
+            for file, content in export.make_adapter_files(
+                name, trainer.learner, adapter, revision
+            ):
                 run.write(f"{ADAPTER_FOLDER}/{file}", content)

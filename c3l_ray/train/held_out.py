@@ -15,7 +15,7 @@ from c3l_ray.train.learning.readable import Prompt, measure_readable_share
 from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.objectives import READABLE
 from c3l_ray.train.reading import stream
-from c3l_ray.train.reading.encode import load_processor
+from c3l_ray.train.reading.encode import load_training_processor
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import TrainConfig
 
@@ -79,7 +79,7 @@ class HeldOut:
         """The share of readable replies, by its name in a line; empty where it is not measured."""
         if not self._num_prompts:
             return {}
-        processor = _load_processor(self._config)
+        processor = load_training_processor(self._config)
         share = measure_readable_share(self._trainer, self._prompts, self._num_prompts, processor)
         return {READABLE: share}
 
@@ -93,13 +93,14 @@ class HeldOut:
         return (
             f"of the replies to {self._num_prompts} instructions about held-out images "
             f"{share:.1%} are readable, and {first_share:.1%} were at the start, which is less "
-            f"than --answers.min-readable {self._config.answers.min_readable:g} of it"
+            f"than {self._config.flag('answers.min_readable')} "
+            f"{self._config.answers.min_readable:g} of it"
         )
 
     def _load_prompts(self, data: TrainingData) -> None:
         """This worker's part of the prompts: as many as the other workers', the last ones anew."""
         num_wanted = self._config.answers.readable_replies
-        processor = _load_processor(self._config)
+        processor = load_training_processor(self._config)
         prompts: list[Prompt] = []
         for record, instruction in _iter_instructions(data, num_wanted):
             try:
@@ -113,7 +114,8 @@ class HeldOut:
         if not prompts:
             self.notes.append(
                 "whether the tuned model still writes readable replies was not measured: no "
-                "held-out image has a turn of our own kinds (--progress.held-out is "
+                f"held-out image has a turn of our own kinds "
+                f"({self._config.flag('progress.held_out')} is "
                 f"{self._config.progress.held_out:g})"
             )
             return
@@ -157,7 +159,3 @@ def _open_iterator(config: TrainConfig, data: TrainingData, trainer: Trainer) ->
     if trainer.rank == 0:
         iterators = stream.stream_held_out(config, data, num_workers=trainer.num_workers)
     return broadcast_from_rank_zero(iterators)[trainer.rank]
-
-
-def _load_processor(config: TrainConfig) -> Any:
-    return load_processor(config.model.name, config.model.template_args)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.identity import Identity, digest_json
+from c3l_ray.identity import Identity, digest_json, installed_versions
 from c3l_ray.train.reading.sources import Source
 from c3l_ray.train.training_config import TrainConfig
 
@@ -17,7 +17,8 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
     is held out is: what is held out is not learnt.
 
     Args:
-        config: of the run.
+        config: of the run, with the precision and the date decided
+            (`workflows.models.pin_training`).
         source: of the records.
         initial_model: the identity of the model that is tuned.
     """
@@ -34,6 +35,8 @@ def training_identity(config: TrainConfig, source: Source, initial_model: str) -
         "optim": _list_optimization(config),
         "held_out": config.progress.held_out,
         "max_pixels": config.image_pixels,
+        "prompt_date": config.prompt_date,
+        "versions": installed_versions("torch", "transformers"),
     }
     if source.layout is not None:
         layout = dataclasses.asdict(source.layout)
@@ -53,7 +56,7 @@ def _list_settings(config: TrainConfig, name: str) -> dict[str, Any]:
 def _list_tuning(config: TrainConfig) -> dict[str, Any]:
     """The settings of the tuning that define the weights."""
     tuning = {**dataclasses.asdict(config.model), "tune": config.tune_mode}
-    del tuning["name"], tuning["activation_checkpointing"]
+    del tuning["name"], tuning["revision"], tuning["activation_checkpointing"]
     if config.tune_mode != "lora":
         tuning = {name: value for name, value in tuning.items() if not name.startswith("lora_")}
     return tuning

@@ -125,7 +125,8 @@ class ObjectiveSpec:
 
     Attributes:
         tune_mode: which weights learn by default.
-        requirement: what an image must have to be learnt from, in words.
+        requirement: what an image must have to be learnt from, in words, with places for the flags
+            labels_by and answers_by.
         loss_parts: what is measured of a micro-batch beside its `loss`, as sums over its images.
         dataset_content: what it learns of datasets as they lie, without a run before it; None where
             it needs the scores of a run.
@@ -146,7 +147,7 @@ class ObjectiveSpec:
 OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
     "c3l": ObjectiveSpec(
         tune_mode="lora",
-        requirement="a positive turn by the score of --labels.by, and a negative one",
+        requirement="a positive turn by the score of {labels_by}, and a negative one",
         loss_parts=_CONTRAST_PARTS,
         settings=("labels", "contrast"),
     ),
@@ -179,7 +180,7 @@ OBJECTIVES: dict[ObjectiveName, ObjectiveSpec] = {
     # Two answers to one question differ in nothing but what they say of the image.
     "answers": ObjectiveSpec(
         tune_mode="lora",
-        requirement="a turn with several different answers that have the score of --answers.by",
+        requirement="a turn with several different answers that have the score of {answers_by}",
         loss_parts=("nll", "margin", "pair_accuracy", *REFERENCE_PARTS),
         settings=("answers",),
         draws_single_turns=True,

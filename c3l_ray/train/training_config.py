@@ -5,15 +5,15 @@ Sources in brackets: [C-com] a community reproduction of C3L, whose own values a
 wrong value is refused when the config is made, before anything starts.
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
 
-from c3l_ray.flags import optional
+from c3l_ray.flags import NOT_A_FLAG, optional
 from c3l_ray.inputs.layout import TurnsLayout
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.ranges import Conflicts, Range, check_config
 from c3l_ray.stopping import GRACE_S
-from c3l_ray.template_args import find_faults
+from c3l_ray.template_date import is_day
 from c3l_ray.train.mixture_config import Mixture
 from c3l_ray.train.objectives import (
     OBJECTIVES,
@@ -25,48 +25,12 @@ from c3l_ray.train.objectives import (
     ObjectiveSpec,
     TuneMode,
 )
+from c3l_ray.train.tuning_config import ModelName, TuneChoice, TuningOptions
 
 LEARNING_RATES: dict[TuneMode, float] = {"lora": 2e-4, "full": 2e-5, "adapter": 1e-3}
 """Peaks by default: [L], stage 2 for the first two, and stage 1."""
 
 DEFAULT_MAX_PIXELS = 1_048_576  # where no run says how large its images were
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuningOptions:
-    """How much of a model is tuned."""
-
-    # auto is adapter for the objective cgvlm, and lora for the others. VIGC trains a Q-Former
-    # that reads the prompt, and its projection; other models have no such part, so that lora is our
-    # reading.
-    tune: Literal["auto", TuneMode] = "auto"
-    """Tune by LoRA on the language half, all of it, or the vision adapter; auto: by objective."""
-    # Weights that learn are float32 in any case.
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the computation; auto is bfloat16 on GPUs that have it."""
-    lora_rank: Annotated[int, Range(min=1)] = 16
-    """Rank of the LoRA matrices [C-com]."""
-    lora_alpha: float = 64.0
-    """Scale of the LoRA update, times the rank [C-com]."""
-    lora_dropout: Annotated[float, Range(min=0, below=1)] = 0.0
-    """Dropout before the LoRA matrices."""
-    max_len: Annotated[int, Range(min=1)] = 2048
-    """Longest prompt and reply in tokens, image tokens counted; longer ones are skipped."""
-    activation_checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Compute activations twice, so that fewer are held in memory; auto: on GPUs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelName:
-    """The model to begin with."""
-
-    name: str
-    """Hub name, local path or s3:// folder of a vision-language model in safetensors."""
-    template_args: Annotated[tuple[str, ...], optional("NAME=JSON ...")] = ()
-    """Arguments of its chat template (default: enable_thinking=false, where it knows that)."""
-
-    def conflicts(self) -> Conflicts:
-        yield from (("template_args", fault) for fault in find_faults(self.template_args))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +101,7 @@ class Progress:
     evaluate_every: Annotated[int, Range(min=1)] = 200
     """Steps between two evaluations on held-out images."""
     held_out: Annotated[float, Range(min=0, below=1)] = 0.02
-    """Share of the images that is only evaluated on, chosen by file name (LLaVA's JSON) or id."""
+    """Share of the images that is only evaluated on, chosen by file name, content or id."""
     max_held_out: Annotated[int, Range(min=1)] = 512
     """Most held-out images that an evaluation reads."""
     checkpoint_every: Annotated[int, Range(min=1)] = 100
@@ -202,21 +166,44 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     """Shrink larger images to this many pixels (default: as the run did; else 1,048,576)."""
     grace: Annotated[float, Range(min=0)] = GRACE_S
     """Seconds after SIGTERM or Ctrl-C in which the steps so far are saved in a checkpoint."""
+    prompt_date: Annotated[str | None, optional("YYYY-MM-DD")] = None
+    """Day that a chat template which writes it is given (default: the run's, else when begun)."""
+    mix_versions: bool = False
+    """Go on in an output that other versions of c3l-ray, transformers or torch began."""
+    job: Annotated[Literal["train", "c3l"], NOT_A_FLAG] = "train"
+    """Job that trains, by whose flags messages call a setting."""
 
     def __post_init__(self) -> None:
         check_config(self)
 
+    def flag(self, path: str, *, off: bool = False) -> str:
+        """A setting's flag as the user of the job writes it.
+
+        Args:
+            path: of the field, such as "model.max_len".
+            off: whether the flag is the one that switches the setting off.
+        """
+        concern, dot, name = path.rpartition(".")
+        first = path.partition(".")[0]
+        if self.job == "c3l" and first == "model" and name in _names_of(TuningOptions):
+            concern = "tuning"
+        elif self.job == "c3l" and first in _names_of(TrainingOptions):
+            concern, dot = f"training{dot}{concern}", "."
+        return f"--{concern}{dot}{'no-' if off else ''}{name}".replace("_", "-")
+
     def conflicts(self) -> Conflicts:
         yield from super().conflicts()
-        if self.export == "adapter" and self.tune_mode != "lora":
-            yield "export", f"--model.tune {self.tune_mode} has no LoRA matrices"
-        if self.compares_with_reference and self.tune_mode != "lora":
-            name = "pair_weight" if self.answers.pair_weight else "anchor"
-            yield (
-                f"answers.{name}",
-                f"--model.tune {self.tune_mode} changes the model that it compares with; use "
-                "--model.tune lora, or the weight 0",
-            )
+        if self.prompt_date is not None and not is_day(self.prompt_date):
+            yield "prompt_date", "must be a day as YYYY-MM-DD"
+        yield from find_tuning_conflicts(
+            self, self.objective, self.model.tune, self.flag("model.tune")
+        )
+
+    @property
+    def named_input(self) -> str:
+        """What is learnt from, as messages call it: a round of jobs.c3l is named by no flag."""
+        paths = " ".join(self.input)
+        return f"--input {paths}" if self.job == "train" else f"the turns in {paths}"
 
     @property
     def objective_spec(self) -> ObjectiveSpec:
@@ -226,7 +213,7 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     @property
     def compares_with_reference(self) -> bool:
         """Whether the loss needs what the model that training begins with computes."""
-        return self.objective == "answers" and self.answers.needs_reference
+        return _compares_with_reference(self, self.objective)
 
     @property
     def sum_names(self) -> tuple[str, ...]:
@@ -239,8 +226,7 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     @property
     def tune_mode(self) -> TuneMode:
         """Which weights learn."""
-        tune = self.model.tune
-        return self.objective_spec.tune_mode if tune == "auto" else tune
+        return _choose_tune_mode(self.objective, self.model.tune)
 
     @property
     def image_pixels(self) -> int:
@@ -251,3 +237,38 @@ class TrainConfig(TrainingOptions, TrainingTask):  # the fields of the last clas
     def peak_learning_rate(self) -> float:
         """The learning rate at the end of the warm-up."""
         return self.optim.learning_rate or LEARNING_RATES[self.tune_mode]
+
+
+def find_tuning_conflicts(
+    training: TrainingOptions, objective: ObjectiveName, tune: TuneChoice, flag: str
+) -> Conflicts:
+    """What a training cannot do with the weights that learn; fields are named as of the training.
+
+    Args:
+        training: its options.
+        objective: what it learns.
+        tune: the weights that are asked for.
+        flag: that asks for them.
+    """
+    mode = _choose_tune_mode(objective, tune)
+    if training.export == "adapter" and mode != "lora":
+        yield "export", f"{flag} {mode} has no LoRA matrices"
+    if _compares_with_reference(training, objective) and mode != "lora":
+        name = "pair_weight" if training.answers.pair_weight else "anchor"
+        yield (
+            f"answers.{name}",
+            f"{flag} {mode} changes the model that it compares with; use {flag} lora, or the "
+            "weight 0",
+        )
+
+
+def _choose_tune_mode(objective: ObjectiveName, tune: TuneChoice) -> TuneMode:
+    return OBJECTIVES[objective].tune_mode if tune == "auto" else tune
+
+
+def _compares_with_reference(training: TrainingOptions, objective: ObjectiveName) -> bool:
+    return objective == "answers" and training.answers.needs_reference
+
+
+def _names_of(options: type[Any]) -> set[str]:
+    return {option.name for option in fields(options)}

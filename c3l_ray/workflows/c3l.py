@@ -7,76 +7,32 @@ Between rounds the generator learns to contrast the turns of an image, or the be
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.config import GenerateConfig
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.errors import PreflightError
-from c3l_ray.flags import shown_first
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.inputs.find import find_shards
-from c3l_ray.methods.scores import RankedBy
-from c3l_ray.ranges import Conflicts, Range
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.state import CommandLog, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
-from c3l_ray.select_config import SHARE_OR_COUNT, SelectConfig, Within, is_share_or_count
-from c3l_ray.train.training_config import ModelToTune, TrainConfig, TrainingOptions, TuningOptions
 from c3l_ray.workflows.budget import hold_to_hours, hold_to_price
+from c3l_ray.workflows.c3l_config import (
+    C3LConfig,
+    generation_config,
+    selection_config,
+    training_config,
+)
 from c3l_ray.workflows.c3l_report import C3LReport
 from c3l_ray.workflows.generate import generate_records
 from c3l_ray.workflows.prompts import settle_generation, settle_instructions
-from c3l_ray.workflows.records import check_failures, fields_of, make_paths_absolute
-
-SEEDS_PER_RUN = 1000
-"""Seeds of the rounds of one --sampling.seed, so that no round of another one has them too."""
+from c3l_ray.workflows.records import check_failures, make_paths_absolute
+from c3l_ray.workflows.tuning_check import check_images_to_learn, check_model_to_tune
 
 log = logging.getLogger(__name__)
-
-
-@shown_first("input", "output", "objective", "answers", "top", "by", "within", "rounds")
-@dataclass(frozen=True, kw_only=True)
-class C3LConfig(GenerateConfig):
-    """Shards of images in, the best of two or more rounds of turns out."""
-
-    output: str
-    """Folder for the stages, local or s3://. The same command resumes there."""
-    rounds: Annotated[int, Range(min=0)] = 1
-    """Trainings; a generation with the tuned model follows each."""
-    objective: Literal["c3l", "answers"] = "c3l"
-    """Learn an image's best turn against its others, or (answers) a question's best answer."""
-    top: Annotated[float, Range(above=0)] = 5000
-    """Turns to keep: a count of 1 or more (the paper's 5k), or a share below 1."""
-    by: RankedBy = "i2c"
-    """Score that ranks the turns: i2c is the paper's; on scenes grounding told true turns best."""
-    within: Within = "dataset"
-    """Rank raw scores, or each turn among its kind, or among its kind's turns of like length."""
-    fresh_seeds: bool = True
-    """Give each round seeds of its own; without, rounds ask alike, and compare turn by turn."""
-    tuning: TuningOptions = field(default_factory=TuningOptions)
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-
-    def conflicts(self) -> Conflicts:
-        yield from super().conflicts()
-        if self.objective == "answers" and self.rounds and not self.answers:
-            yield "objective", "has no answers to choose from; ask for some, such as --answers 6"
-        if self.limit is not None:
-            yield "limit", "later stages are made from whole rounds; name an input of fewer images"
-        if self.retry_failed is not None:
-            yield "retry_failed", "later stages are made from the rounds as they are"
-        for name, content in (("score", "scores"), ("keep_images", "images")):
-            if not getattr(self, name):
-                yield name, f"training needs the {content} in the records"
-        if self.training.contrast.token_weights == "vig" and not self.token_gains:
-            yield "training.contrast.token_weights", "needs the flag --token-gains"
-        if not is_share_or_count(self.top):
-            yield "top", SHARE_OR_COUNT
-        if self.model.trust_remote_code:
-            yield "model.trust_remote_code", "training does not load models with code of their own"
 
 
 def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None = None) -> C3LReport:
@@ -92,26 +48,26 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     """
     hold_to_hours(config)
     config = settle_instructions(make_paths_absolute(config))
-    if config.model.revision is not None:
-        raise PreflightError(
-            f"--model.revision {config.model.revision}: training takes the hub's latest commit; "
-            "download the revision, and name its folder"
-        )
     folder = RunFolder.open(config.output)
     folder.check_free("c3l")
     log.info("looking for the input")
-    find_shards(config.input, config.layout)
+    shards = find_shards(config.input, config.layout)
     log.info("checking the models")
-    from c3l_ray.inference.model_check import check_tunable
     from c3l_ray.workflows.models import pin_generation
 
     run = pin_generation(config, folder)
-    check_tunable("--model.name", config.model.name)
     config = settle_generation(run.config)
+    first_training = training_config(config, config.model.name, 0) if config.rounds else None
+    first_images = []
+    if first_training is not None:
+        check_model_to_tune(first_training)
+        first_images = check_images_to_learn(shards, config.layout, first_training)
     identity = c3l_identity(generation_identity(config, **run.identities))
     identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
     check_stages(config, run.identities)
     from c3l_ray.distributed import cluster
+    from c3l_ray.train.devices import find_device
+    from c3l_ray.train.learning.memory import check_memory
 
     commands = CommandLog(folder, identity.origin)
     with note_failure(commands.note):
@@ -119,8 +75,14 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
         workers = config.training.workers
         num_training = workers.num + workers.readers
         cluster.connect(max(cluster.count_actors(config), num_training), verbose=config.verbose)
-        gpus_to_train = workers.num * cluster.default_worker_gpus(workers.gpus)
-        hold_to_price(config, max(cluster.choose_pools(config).gpus, gpus_to_train))
+        worker_gpus = 0.0
+        if config.rounds:
+            worker_gpus = cluster.choose_worker_gpus(workers.num, workers.gpus, "training.workers")
+        pools = cluster.choose_pools(config)
+        hold_to_price(config, max(pools.gpus, workers.num * worker_gpus))
+        if first_training is not None:
+            device = find_device(worker_gpus)
+            check_memory(first_training, first_images, device.memory if device else None)
         return _run_stages(config, folder, identity, commands, on_stage_end)
 
 
@@ -179,10 +141,13 @@ def _run_stages(
         if number < config.rounds:
             run_stage(
                 training_name,
-                lambda: train_model(training_config(config, model, number)),  # noqa: B023
+                lambda: train_model(
+                    training_config(config, model, number),  # noqa: B023
+                    generation_config(config, model, number + 1).model,  # noqa: B023
+                ),
             )
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
-    report.stages["dataset"] = dataclasses.asdict(select_turns(_selection_config(config)))
+    report.stages["dataset"] = dataclasses.asdict(select_turns(selection_config(config)))
     report = dataclasses.replace(report, finished=now())
     return write_report("finished")
 
@@ -212,6 +177,7 @@ def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
     """
     from c3l_ray.train.identity import training_identity
     from c3l_ray.train.reading.sources import open_source
+    from c3l_ray.workflows.models import take_noted_precision
 
     generator = models["model"]  # of the next round
     gap: str | None = None  # the first stage that is still to be made
@@ -243,7 +209,9 @@ def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
         return generation_identity(of_round, **{**models, "model": generator})
 
     def identify_training(number: int) -> Identity:
+        folder = RunFolder.open(f"{config.output}/train-{number}")
         of_training = training_config(config, config.model.name, number)
+        of_training = take_noted_precision(of_training, folder)
         return training_identity(of_training, open_source(of_training), generator)
 
     for number in range(config.rounds + 1):
@@ -252,49 +220,3 @@ def check_stages(config: C3LConfig, models: Mapping[str, str]) -> None:
             identify = partial(identify_training, number)
             report = check_stage(f"train-{number}", "train", identify)
             generator = generator if gap else report["model"]["tuned"]
-
-
-def generation_config(config: C3LConfig, model: str, number: int) -> GenerateConfig:
-    """A round of generation by a model; the model as it came scores it, whatever tuning did."""
-    seed = config.sampling.seed * SEEDS_PER_RUN + (number if config.fresh_seeds else 0)
-    return GenerateConfig(
-        **{
-            **fields_of(GenerateConfig, config),
-            "output": f"{config.output}/round-{number}",
-            "sampling": dataclasses.replace(config.sampling, seed=seed),
-            # A tuned model lies in a folder, which has no revisions.
-            "model": dataclasses.replace(
-                config.model, name=model, revision=config.model.revision if number == 0 else None
-            ),
-            "scorer": dataclasses.replace(config.scorer, name=config.scorer_name),
-        }
-    )
-
-
-def training_config(config: C3LConfig, model: str, number: int) -> TrainConfig:
-    """The training of a model on the turns of a round."""
-    return TrainConfig(
-        **{
-            **fields_of(TrainingOptions, config.training),
-            "input": (f"{config.output}/round-{number}",),
-            "output": f"{config.output}/train-{number}",
-            "objective": config.objective,
-            "model": ModelToTune(
-                name=model,
-                template_args=config.model.template_args,
-                **fields_of(TuningOptions, config.tuning),
-            ),
-            "max_pixels": config.max_pixels,
-            "grace": config.grace,
-        }
-    )
-
-
-def _selection_config(config: C3LConfig) -> SelectConfig:
-    return SelectConfig(
-        input=f"{config.output}/round-{config.rounds}",
-        output=f"{config.output}/dataset",
-        top=config.top,
-        by=config.by,
-        within=config.within,
-    )

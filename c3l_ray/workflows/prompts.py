@@ -138,9 +138,10 @@ def settle_training(config: TrainConfig) -> TrainConfig:
         PreflightError: the template does not know one of them.
     """
     name = config.model.name
-    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args)
+    revision = config.model.revision
+    args = resolve_template_args(MODEL_FLAG, name, config.model.template_args, revision=revision)
     prompts = chat.compare_prompts(
-        with_template_args(inspect_processor(resolve_model(name), None, False), args),
+        with_template_args(inspect_processor(resolve_model(name), revision, False), args),
         "What is in the image?",
         "A grey ramp.",
         with_image=True,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from c3l_ray.errors import C3LError, PreflightError, Stopped, last_line
 from c3l_ray.identity import Identity
+from c3l_ray.model_config import GeneratorModel
 from c3l_ray.runs.folder import REPORT, RunFolder
 from c3l_ray.runs.state import PROGRESS, CommandLog, note_failure, now
 from c3l_ray.train.reading.sources import Source, open_source
@@ -22,17 +23,24 @@ from c3l_ray.workflows.training_report import (
     format_progress,
     measure_progress,
 )
+from c3l_ray.workflows.tuning_check import check_model_to_tune
 
 if TYPE_CHECKING:
+    from c3l_ray.train.devices import Device
     from c3l_ray.train.reading.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 
 
-def train_model(config: TrainConfig) -> TrainingReport:
+def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> TrainingReport:
     """Tunes the model on the input, and returns what run.json says of it.
 
     A training that an earlier command finished is not done again.
+
+    Args:
+        config: of the run.
+        engine: how vLLM is to load the tuned model at the end (default: on as few of the workers'
+            GPUs as hold it).
 
     Raises:
         PreflightError: the job cannot start as it was asked to.
@@ -40,12 +48,10 @@ def train_model(config: TrainConfig) -> TrainingReport:
     """
     started = time.monotonic()
     config = make_paths_absolute(config)
-    from c3l_ray.inference.model_check import check_model, check_tunable
     from c3l_ray.train.identity import training_identity
-    from c3l_ray.train.learning.export import check_exportable
-    from c3l_ray.train.reading.encode import check_takes_text
-    from c3l_ray.train.reading.length_check import check_lengths
+    from c3l_ray.train.reading.length_check import check_lengths, find_filler
     from c3l_ray.train.reading.training_data import load_training_data
+    from c3l_ray.workflows.models import pin_training
 
     folder = RunFolder.open(config.output)
     folder.check_free("train")
@@ -53,39 +59,44 @@ def train_model(config: TrainConfig) -> TrainingReport:
     source = open_source(config)
     config, notes = _take_max_pixels(config, source)
     log.info("checking the model")
-    initial_model = check_model("--model.name", config.model.name)
-    check_tunable("--model.name", config.model.name)
-    check_exportable(config.model.name)
-    check_takes_text(config.model.name)
+    config, initial_model = pin_training(config, folder, source.prompt_date)
+    notes += check_model_to_tune(config)
     config = settle_training(config)
     identity = training_identity(config, source, initial_model)
+    is_begun = folder.read_json(REPORT) is not None
+    if is_begun:  # another training's output is refused before data is read
+        identity = folder.claim(identity, "train", mix_versions=config.mix_versions)
     finished = _load_finished(folder, identity.origin)
     if finished is not None:
         if config.export == "adapter" and finished.config.get("export") != "adapter":
             raise PreflightError(
-                f"--export adapter: the training in {folder.path} finished without it; choose "
-                "another output"
+                f"{config.flag('export')} adapter: the training in {folder.path} finished without "
+                f"it; train {_name_afresh(config)}"
             )
         log.info("this training finished on %s; nothing is left to do", finished.finished)
         return finished
-    if folder.read_json(REPORT) is not None:
-        folder.claim(identity, "train")  # another training's output is refused before data is read
 
     from c3l_ray.distributed import cluster
-    from c3l_ray.train.devices import find_device_bytes
+    from c3l_ray.train.devices import find_device
     from c3l_ray.train.learning.memory import check_memory
 
     data = load_training_data(source, config)
     first_images = check_lengths(data, config)
-    folder.claim(identity, "train")
+    data = dataclasses.replace(data, filler=find_filler(data, config))
     cluster.connect(config.workers.num + config.workers.readers)
-    gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus)
-    check_memory(config, first_images, find_device_bytes(gpus))
+    flags = config.flag("workers").removeprefix("--")
+    gpus = cluster.choose_worker_gpus(config.workers.num, config.workers.gpus, flags)
+    device = find_device(gpus)
+    check_memory(config, first_images, device.memory if device else None)
+    if not is_begun:
+        config = _decide_precision(config, gpus, device)
+        identity = training_identity(config, source, initial_model)
+        folder.claim(identity, "train")
     config = dataclasses.replace(config, workers=dataclasses.replace(config.workers, gpus=gpus))
     commands = CommandLog(folder, identity.origin)
     with note_failure(commands.note):
         return _fit_and_verify(
-            config, data, folder, identity, commands, initial_model, notes, started
+            config, data, folder, identity, commands, initial_model, notes, started, engine
         )
 
 
@@ -98,6 +109,7 @@ def _fit_and_verify(
     initial_model: str,
     notes: list[str],
     started: float,
+    engine: GeneratorModel | None,
 ) -> TrainingReport:
     """Trains in a folder that is claimed, and asks the tuned model in vLLM.
 
@@ -166,13 +178,14 @@ def _fit_and_verify(
             "the same command resumes from the latest checkpoint"
         ) from error
     log.info(format_progress(folder.read_json(MEASUREMENTS) or [], run.num_steps))
-    _raise_if_stopped(folder.read_json(fit.STOPPED))
+    _raise_if_stopped(config, folder.read_json(fit.STOPPED))
     tuned = (folder.location / fit.MODEL_FOLDER).address
     train_s = time.monotonic() - started
     tuned_model = check_model("--output", tuned)
-    reply = _verify(config, data, tuned) if config.verify else None
-    worker_notes: list[str] = folder.read_json(fit.NOTES) or []
-    for note in worker_notes:
+    reply, unverified = _verify(config, data, tuned, engine) if config.verify else (None, None)
+    late_notes: list[str] = folder.read_json(fit.NOTES) or []
+    late_notes += [unverified] if unverified else []
+    for note in late_notes:
         log.warning(note)
     measurements = find_latest(folder.read_json(MEASUREMENTS) or [])
     report = dataclasses.replace(
@@ -181,13 +194,21 @@ def _fit_and_verify(
         seconds={"train": round(train_s, 3), "wall": round(time.monotonic() - started, 3)},
         last_measurements=measurements,
         skipped=count_skipped(measurements),
-        notes=[*report.notes, *worker_notes],
+        notes=[*report.notes, *late_notes],
         verified_reply=reply,
         finished=now(),
         **commands.describe("finished"),
     )
     folder.write_json(REPORT, dataclasses.asdict(report))
     return report
+
+
+def _decide_precision(config: TrainConfig, gpus: float, device: "Device | None") -> TrainConfig:
+    """The config without the precision `auto`, unless its GPUs are still to come."""
+    if config.model.precision != "auto" or (gpus and device is None):
+        return config
+    precision: Any = "bfloat16" if device and device.has_bfloat16 else "float32"
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, precision=precision))
 
 
 def _take_max_pixels(config: TrainConfig, source: Source) -> tuple[TrainConfig, list[str]]:
@@ -213,7 +234,7 @@ def _load_finished(folder: RunFolder, origin: str) -> TrainingReport | None:
     return TrainingReport(**content)
 
 
-def _raise_if_stopped(stop: dict[str, Any] | None) -> None:
+def _raise_if_stopped(config: TrainConfig, stop: dict[str, Any] | None) -> None:
     """Says that a training stopped itself.
 
     Raises:
@@ -228,28 +249,38 @@ def _raise_if_stopped(stop: dict[str, Any] | None) -> None:
     )
     raise C3LError(
         f"the training stopped itself at step {stop['step']}: {stop['reason']}\n"
-        f"{kept}, and no model is written; train with a lower --optim.learning-rate or "
-        "--answers.pair-weight, or fewer --optim.steps, into another output\n"
-        "the same command with a lower --answers.min-readable goes on from where it was kept"
+        f"{kept}, and no model is written; train with a lower "
+        f"{config.flag('optim.learning_rate')} or {config.flag('answers.pair_weight')}, or fewer "
+        f"{config.flag('optim.steps')}, {_name_afresh(config)}\n"
+        f"the same command with a lower {config.flag('answers.min_readable')} goes on from where "
+        "it was kept"
     )
 
 
-def _verify(config: TrainConfig, data: Any, tuned: str) -> str | None:
-    """Asks the tuned model in vLLM for a turn that it has learnt."""
+def _name_afresh(config: TrainConfig) -> str:
+    """Where a training of other settings goes."""
+    if config.job == "c3l":
+        return f"after {config.output} is removed: the rounds before it are kept"
+    return "into another output"
+
+
+def _verify(
+    config: TrainConfig, data: Any, tuned: str, engine: GeneratorModel | None
+) -> tuple[str | None, str | None]:
+    """Asks the tuned model in vLLM for a turn that it has learnt.
+
+    Returns:
+        Its reply; or none, and a note that says why it was not asked.
+    """
     from c3l_ray.train.reading.training_data import choose_prompt
-    from c3l_ray.workflows.verify import ask_tuned_model
+    from c3l_ray.workflows.verify import ask_tuned_model, plan_engine
 
     prompt = choose_prompt(data, config.image_pixels)
     if prompt is None:
-        log.warning("the tuned model was not asked: none of the first images can be decoded")
-        return None
+        return None, "the tuned model was not asked: none of the first images can be decoded"
     record, instruction = prompt
     assert record["image"] is not None, "it was decoded"
-    return ask_tuned_model(
-        tuned,
-        image=record["image"],
-        instruction=instruction,
-        template_args=config.model.template_args,
-        max_pixels=config.image_pixels,
-        gpus=config.workers.gpus or 0,
-    )
+    plan, note = plan_engine(config, tuned, engine)
+    if plan is None:
+        return None, note
+    return ask_tuned_model(plan, config, image=record["image"], instruction=instruction), None

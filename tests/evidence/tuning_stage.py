@@ -17,7 +17,7 @@ from c3l_ray.scenes.draw import Scene
 from c3l_ray.scenes.truth import TRUE, judge_turn
 from c3l_ray.scenes.world import LLAVA
 from c3l_ray.schema import STAGED_ROWS, Record, conform, replace_columns
-from c3l_ray.workflows.c3l import SEEDS_PER_RUN
+from c3l_ray.workflows.c3l_config import SEEDS_PER_RUN
 from tests.evidence import product
 from tests.evidence.answering import Row, measure_generator
 from tests.evidence.worlds import SceneSet

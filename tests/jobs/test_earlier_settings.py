@@ -13,7 +13,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.model_config import GeneratorModel, Pools
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import ModelToTune, TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from c3l_ray.workflows.plan import PlanConfig
 from jobs.earlier_settings import describe_flag, parse_flags, takes_earlier_settings
 

@@ -18,7 +18,7 @@ from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.flags import list_required
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.train.training_config import TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from c3l_ray.workflows.plan import PlanConfig
 from jobs.cli import JOBS
 from jobs.demo import DemoConfig

@@ -142,7 +142,7 @@ def test_a_training_takes_no_gpus_of_a_trial_and_no_size_of_other_images(tmp_pat
     assert take_training("--input", "other", command=typed) == (2, 0.0, 5_000)
 
 
-def test_c3l_which_refuses_a_revision_does_not_take_the_one_it_found(tmp_path: Path) -> None:
+def test_c3l_takes_the_commit_of_its_model_too(tmp_path: Path) -> None:
     earlier = C3LConfig(**{**vars(DECIDED), "top": 5})
     taken = take(tmp_path, earlier, "c3l")
-    assert (taken.model.revision, taken.model.dtype, taken.top) == (None, "float16", 5)
+    assert (taken.model.revision, taken.model.dtype, taken.top) == ("commit", "float16", 5)

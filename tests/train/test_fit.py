@@ -13,6 +13,7 @@ import ray.train
 from ray.train import Checkpoint
 
 from c3l_ray.distributed.stop_flag import StopFlag
+from c3l_ray.errors import C3LError
 from c3l_ray.train import fit, held_out
 from c3l_ray.train.learning.readable import Prompt
 from c3l_ray.train.learning.trainer import Trainer
@@ -243,3 +244,47 @@ def test_a_worker_that_is_to_stop_saves_the_step_under_way_and_writes_no_model(
     fit.run_worker({"run": run})
     assert reported == [(2, True)]
     assert models == []
+
+
+@pytest.mark.parametrize("num_empty", [fit.MAX_EMPTY_BATCHES - 1, fit.MAX_EMPTY_BATCHES])
+def test_batches_that_teach_nothing_end_a_training_only_where_they_follow_each_other(
+    train_config: MakeTrainConfig, monkeypatch: pytest.MonkeyPatch, num_empty: int
+) -> None:
+    num_steps = 2 * num_empty + 1
+    config = train_config(
+        optim=Optimization(batch_size=1, steps=num_steps),
+        progress=Progress(log_every=num_steps, checkpoint_every=num_steps),
+    )
+    damaged = [{**make_record(0), "image": b"damaged"}]
+    sides: list[list[MicroBatch]] = [
+        list(
+            encode_batch(
+                records,  # type: ignore[arg-type]  # a dict of a record's keys
+                config,
+                {},
+                num_workers=1,
+                accumulation_steps=1,
+                filler=make_record(1),
+            )
+        )
+        for records in (damaged, [make_record(2)])
+    ]
+    empty, usable = (tuple(side) for side in sides)
+    batches = [*[empty] * num_empty, usable, *[empty] * num_empty]
+    monkeypatch.setattr(fit, "get_device", lambda: CPU)
+    monkeypatch.setattr(fit, "_open_batches", lambda *_: iter(batches))
+    monkeypatch.setattr(fit, "_report", lambda *_: None)
+    monkeypatch.setattr(fit, "_write_model", lambda *_: None)
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
+    files = (FileRows(address="a", rows=(0,)),)
+    data = TrainingData(files=files, held_out=(), quantiles={}, read=lambda address, rows: [])
+    written: dict[str, bytes] = {}
+    run = fit.TrainingRun(config=config, data=data, write=written.__setitem__)
+    if num_empty == fit.MAX_EMPTY_BATCHES:
+        with pytest.raises(C3LError, match="none of the images of 8 batches in a row, the last of"):
+            fit.run_worker({"run": run})
+        return
+    fit.run_worker({"run": run})
+    (line,) = json.loads(written["measurements.json"])
+    assert (line["step"], line["skipped_unusable_image"]) == (num_steps, 2 * num_empty)
+    assert line["loss"] > 0

@@ -68,6 +68,10 @@ def source(train_config: MakeTrainConfig) -> RecordsSource:
         ("c3l", {"workers": Workers(num=2, readers=1)}, False),
         ("c3l", {"max_pixels": 1_048_576, "verify": False}, False),
         ("c3l", {"max_pixels": 4096}, True),
+        ("c3l", {"prompt_date": "2024-02-29"}, True),
+        ("c3l", {"model": ModelToTune(name=LLAVA, precision="bfloat16")}, True),
+        ("c3l", {"model": ModelToTune(name=LLAVA, revision="c0ffee")}, False),  # of the model
+        ("c3l", {"mix_versions": True, "job": "c3l"}, False),
     ],
 )
 def test_what_is_part_of_the_weights_binds_their_folder(
@@ -107,6 +111,15 @@ def test_the_micro_batch_binds_where_its_images_are_negatives(
         for micro_batch in (1, 4)
     }
     assert len(origins) == 2
+
+
+def test_versions_bind(
+    train_config: MakeTrainConfig, source: RecordsSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = training_identity(train_config(), source, "m")
+    assert before.content["versions"]["torch"] is not None
+    monkeypatch.setattr("c3l_ray.identity.__version__", "0")
+    assert training_identity(train_config(), source, "m").origin != before.origin
 
 
 def test_the_data_and_the_model_bind(train_config: MakeTrainConfig, tmp_path: Path) -> None:

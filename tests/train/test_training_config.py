@@ -11,8 +11,11 @@ from c3l_ray.train.training_config import (
     ModelToTune,
     Optimization,
     Progress,
+    TrainConfig,
     Workers,
 )
+from c3l_ray.workflows.c3l_config import C3LConfig
+from tests.test_pages import list_flags
 from tests.train.records import MakeTrainConfig
 
 
@@ -124,3 +127,28 @@ def test_what_learns_and_how_fast_follows_from_the_objective(
 ) -> None:
     config = train_config(objective=objective, model=ModelToTune(name=str(world.LLAVA), tune=tune))
     assert (config.tune_mode, config.peak_learning_rate) == (mode, learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("path", "of_train", "of_c3l"),
+    [
+        ("model.name", "--model.name", "--model.name"),
+        ("model.max_len", "--model.max-len", "--tuning.max-len"),
+        ("model.template_args", "--model.template-args", "--model.template-args"),
+        ("optim.learning_rate", "--optim.learning-rate", "--training.optim.learning-rate"),
+        ("export", "--export", "--training.export"),
+        ("max_pixels", "--max-pixels", "--max-pixels"),
+    ],
+)
+def test_a_setting_has_the_flag_of_the_job_that_trains(
+    train_config: MakeTrainConfig, path: str, of_train: str, of_c3l: str
+) -> None:
+    flags = [train_config(job=job).flag(path) for job in ("train", "c3l")]
+    assert flags == [of_train, of_c3l]
+    known = [set(list_flags(config)) for config in (TrainConfig, C3LConfig)]
+    assert all(flag in names for flag, names in zip(flags, known, strict=True))
+
+
+def test_what_is_switched_off_has_a_flag_too(train_config: MakeTrainConfig) -> None:
+    flags = [train_config(job=job).flag("verify", off=True) for job in ("train", "c3l")]
+    assert flags == ["--no-verify", "--training.no-verify"]

@@ -1,29 +1,45 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
-from c3l_ray.model_config import GeneratorModel, Sampling, ScorerModel
+from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling, ScorerModel
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.state import CommandLog
+from c3l_ray.scenes import world
+from c3l_ray.train.devices import Device
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
-from c3l_ray.train.training_config import Optimization, Progress, TrainingOptions, TuningOptions
-from c3l_ray.workflows.c3l import (
-    C3LConfig,
-    c3l_identity,
-    check_stages,
-    generation_config,
-    run_c3l,
-    training_config,
+from c3l_ray.train.training_config import (
+    Optimization,
+    Progress,
+    TrainConfig,
+    TrainingOptions,
 )
+from c3l_ray.train.tuning_config import TuningOptions
+from c3l_ray.workflows import c3l as c3l_workflow
+from c3l_ray.workflows.c3l import c3l_identity, check_stages, run_c3l
+from c3l_ray.workflows.c3l_config import C3LConfig, generation_config, training_config
 from tests.runs.tables import stage_three_images
+
+
+@dataclass
+class ChosenPools:
+    """Of a cluster that is not there."""
+
+    gpus: float = 1.0
+
 
 MakeC3LConfig = Callable[..., C3LConfig]
 
@@ -59,6 +75,10 @@ def c3l_config(tmp_path: Path) -> MakeC3LConfig:
             {"training": TrainingOptions(contrast=Contrast(token_weights="vig"))},
             "--training.contrast.token-weights vig: needs the flag --token-gains",
         ),
+        (
+            {"tuning": TuningOptions(tune="full"), "training": TrainingOptions(export="adapter")},
+            "--training.export adapter: --tuning.tune full has no LoRA matrices",
+        ),
     ],
 )
 def test_a_job_that_cannot_end_is_refused_before_the_first_stage(
@@ -92,19 +112,89 @@ def test_the_objective_is_that_of_every_training(c3l_config: MakeC3LConfig) -> N
     assert training_config(c3l_config(), "m", 0).objective == "c3l"
 
 
-def test_a_revision_that_training_would_not_take_is_refused(c3l_config: MakeC3LConfig) -> None:
-    config = c3l_config(model=GeneratorModel(name="owner/model", revision="v1"))
-    with pytest.raises(PreflightError, match=r"--model\.revision v1: training takes the hub's lat"):
-        run_c3l(config)
+class Started(Exception):
+    """A job got as far as its cluster."""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    world.write_scenes(tmp_path / "in", num_scenes=9, scenes_per_shard=9)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run_to_cluster(monkeypatch: pytest.MonkeyPatch, c3l_config: MakeC3LConfig, images: Path) -> Any:
+    """Runs a job over the shipped models up to where its first process would start."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Started
+
+    def run(**changes: Any) -> None:
+        clip = ClipModel(name=str(world.CLIP), weights=None)
+        fields = {"model": GeneratorModel(name=str(world.LLAVA)), **changes}
+        run_c3l(c3l_config(input=(str(images),), clip=clip, **fields))
+
+    monkeypatch.setattr("c3l_ray.distributed.cluster.connect", stop)
+    return run
+
+
+@pytest.mark.parametrize("rounds", [1, 0])
+def test_a_model_that_cannot_be_written_back_is_refused_where_it_would_be_tuned(
+    run_to_cluster: Any, tmp_path: Path, rounds: int
+) -> None:
+    name = tmp_path / "bin"
+    shutil.copytree(world.LLAVA, name)
+    torch.save(load_file(name / "model.safetensors"), name / "pytorch_model.bin")
+    (name / "model.safetensors").unlink()
+    expected: Any = PreflightError if rounds else Started
+    with pytest.raises(expected, match="no weights in safetensors" if rounds else None):
+        run_to_cluster(model=GeneratorModel(name=str(name)), rounds=rounds)
+    assert (tmp_path / "out" / "run.json").exists() == (not rounds)
+
+
+@pytest.mark.parametrize("rounds", [1, 0])
+def test_images_that_the_training_would_skip_are_refused_before_any_turn_is_written(
+    run_to_cluster: Any, tmp_path: Path, rounds: int
+) -> None:
+    message = r"--tuning\.max-len 30: the first 8 images need \d+ .*tokens with the shortest"
+    expected: Any = PreflightError if rounds else Started
+    with pytest.raises(expected, match=message if rounds else None):
+        run_to_cluster(tuning=TuningOptions(max_len=30), rounds=rounds)
+    assert (tmp_path / "out" / "run.json").exists() == (not rounds)
+
+
+def test_a_damaged_first_shard_says_nothing_of_lengths(run_to_cluster: Any, images: Path) -> None:
+    (images / "0.tar").write_bytes(b"damaged" * 999)
+    with pytest.raises(PreflightError, match=r"--tuning\.max-len 30: the first 8 images need"):
+        run_to_cluster(tuning=TuningOptions(max_len=30))
+
+
+def test_a_training_that_fits_no_gpu_is_refused_before_the_first_round(
+    run_to_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("c3l_ray.distributed.cluster.connect", lambda *_, **__: None)
+    monkeypatch.setattr("c3l_ray.distributed.cluster.choose_pools", lambda _: ChosenPools())
+    monkeypatch.setattr("c3l_ray.distributed.cluster.choose_worker_gpus", lambda *_: 1.0)
+    device = Device(memory=1000, has_bfloat16=True)
+    monkeypatch.setattr("c3l_ray.train.devices.find_device", lambda _: device)
+    monkeypatch.setattr(c3l_workflow, "_run_stages", lambda *_: pytest.fail("a stage ran"))
+    with pytest.raises(PreflightError, match=r"its GPU has 0\.0; .*--training\.workers\.sharding"):
+        run_to_cluster()
 
 
 def test_a_tuned_model_has_no_revision(c3l_config: MakeC3LConfig) -> None:
     config = c3l_config(model=GeneratorModel(name="owner/model", revision="c0ffee"))
-    models = [generation_config(config, name, i).model for i, name in enumerate(("o/m", "tuned"))]
-    assert [(model.name, model.revision) for model in models] == [
-        ("o/m", "c0ffee"),
-        ("tuned", None),
-    ]
+    names = enumerate(("o/m", "tuned"))
+    for number, name in names:
+        for stage in (generation_config, training_config):
+            model = stage(config, name, number).model
+            assert (model.name, model.revision) == (name, "c0ffee" if number == 0 else None)
+
+
+def test_a_training_is_given_the_day_of_its_round(c3l_config: MakeC3LConfig) -> None:
+    config = c3l_config(prompt_date="2024-02-29", mix_versions=True)
+    training = training_config(config, "m", 0)
+    assert (training.prompt_date, training.mix_versions) == ("2024-02-29", True)
 
 
 def test_versions_are_part_of_the_identity_on_their_own(c3l_config: MakeC3LConfig) -> None:
@@ -121,6 +211,31 @@ def test_every_round_is_scored_by_the_model_as_it_came(c3l_config: MakeC3LConfig
     config = c3l_config(scorer=ScorerModel(name="judge"))
     judged = generation_config(config, "out/train-0/model", 1)
     assert judged.scorer_name == "judge"
+
+
+def test_a_tuned_model_is_asked_in_an_engine_like_those_of_the_rounds(
+    c3l_config: MakeC3LConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = c3l_config(model=GeneratorModel(name="m", tensor_parallel=4, max_len=999))
+    engines: list[GeneratorModel] = []
+
+    def finish(output: str) -> None:
+        report = {"origin": "o", "finished": "today", "seconds": {}}
+        RunFolder.open(output).write_json("run.json", report)
+
+    def train(of_training: TrainConfig, engine: GeneratorModel) -> None:
+        engines.append(engine)
+        finish(of_training.output)
+
+    monkeypatch.setattr(c3l_workflow, "generate_records", lambda of_round: finish(of_round.output))
+    monkeypatch.setattr(c3l_workflow, "describe_turns", lambda folder: {})
+    monkeypatch.setattr(c3l_workflow, "select_turns", lambda selection: ChosenPools())
+    monkeypatch.setattr("c3l_ray.workflows.train.train_model", train)
+    folder = RunFolder.open(config.output)
+    identity = c3l_identity(generation_identity(config, **MODELS))
+    commands = CommandLog(folder, identity.origin)
+    c3l_workflow._run_stages(config, folder, identity, commands, None)
+    assert [(engine.tensor_parallel, engine.max_len) for engine in engines] == [(4, 999)]
 
 
 MODELS = {"model": "as it came", "scorer": "as it came", "clip": "clip"}
@@ -216,6 +331,23 @@ def test_a_training_that_is_still_to_come_takes_other_settings(
     claim_again(c3l_config(reply_format="text"))
     shutil.rmtree(output / "train-0")
     claim_again(c3l_config(reply_format="text", training=other))
+
+
+def test_a_precision_that_the_training_decided_is_that_of_its_resumption(
+    finished: C3LConfig, c3l_config: MakeC3LConfig
+) -> None:
+    of_training = training_config(finished, "m", 0)
+    model = dataclasses.replace(of_training.model, precision="bfloat16")
+    decided = dataclasses.replace(of_training, model=model)
+    stage = RunFolder.open(of_training.output)
+    report = stage.read_json("run.json") or {}
+    identity = training_identity(decided, open_source(decided), MODELS["model"])
+    stage.write_json(
+        "run.json", {**report, "origin": identity.origin, "identity": identity.content}
+    )
+    claim_again(c3l_config(reply_format="text"))
+    with pytest.raises(PreflightError, match=r"tuning\.precision: 'bfloat16' there, 'float32' now"):
+        claim_again(c3l_config(reply_format="text", tuning=TuningOptions(precision="float32")))
 
 
 def test_a_round_of_a_training_that_is_gone_is_refused(finished: C3LConfig) -> None:

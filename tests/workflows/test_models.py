@@ -18,7 +18,14 @@ from c3l_ray.inference.model_check import CheckedModel
 from c3l_ray.model_config import ClipModel, GeneratorModel, RequiredScorerModel, ScorerModel
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
-from c3l_ray.workflows.models import engine_dtype, pin_generation, pin_scoring
+from c3l_ray.train.training_config import ModelToTune, TrainConfig
+from c3l_ray.workflows.models import (
+    choose_revision,
+    engine_dtype,
+    pin_generation,
+    pin_scoring,
+    pin_training,
+)
 from c3l_ray.workflows.prompts import settle_generation
 from tests.examples import MakeConfig
 
@@ -103,6 +110,97 @@ def test_revisions_become_commits(
         pin_generation(config(scorer=ScorerModel(revision="v2")), folder)
     with pytest.raises(PreflightError, match=r"--scorer\.trust-remote-code: belongs to --scorer"):
         pin_generation(config(scorer=ScorerModel(trust_remote_code=True)), folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "noted", "expected"),
+    [
+        ("o/m", None, "o/m@c0ffee", "c0ffee"),  # whatever the hub's latest commit is by now
+        ("o/m", "v2", "o/m@c0ffee", "v2"),
+        ("o/n", None, "o/m@c0ffee", None),
+        ("o/m", None, None, None),
+        ("/local/m", None, "0123456789abcdef", None),
+        ("hf-hub:o/clip", None, "hf-hub:o/clip@c0ffee", "c0ffee"),
+    ],
+)
+def test_a_commit_that_an_earlier_command_noted_is_taken_again(
+    name: str, asked: str | None, noted: str | None, expected: str | None
+) -> None:
+    assert choose_revision(name, asked, noted) == expected
+
+
+@pytest.fixture
+def moving_hub(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """A hub whose latest commit is another one each time; the revisions that it was asked for."""
+    asked: list[str | None] = []
+
+    def inspect(flag: str, name: str, *, revision: str | None = None, **_: Any) -> CheckedModel:
+        asked.append(revision)
+        commit = revision or f"commit{len(asked)}"
+        return CheckedModel(
+            name=name,
+            identity=f"{name}@{commit}",
+            commit=commit,
+            dtype="bfloat16",
+            quantization=None,
+            uses_date=True,
+            can_score=True,
+        )
+
+    monkeypatch.setattr(model_check, "inspect_model", inspect)
+    return asked
+
+
+def test_a_run_resumes_with_its_commits_after_the_hub_has_others(
+    config: MakeConfig, folder: RunFolder, moving_hub: list[str | None]
+) -> None:
+    generated = config(model=GeneratorModel(name="o/m"), scorer=ScorerModel(name="o/s"))
+    first = pin_generation(generated, folder)
+    assert (first.config.model.revision, first.config.scorer.revision) == ("commit1", "commit2")
+    identity = generation_identity(first.config, **first.identities)
+    folder.write_json("run.json", {"identity": {"generation": identity.content}})  # of jobs.c3l
+    assert pin_generation(generated, folder).identities == first.identities
+    folder.write_json("run.json", {"identity": identity.content})
+    assert pin_generation(generated, folder).identities == first.identities
+    scoring = ScoreConfig(
+        input=("in",),
+        output="out",
+        scorer=RequiredScorerModel(name="o/s"),
+        clip=ClipModel(name=str(world.CLIP), weights=None),
+    )
+    assert pin_scoring(scoring, folder).config.scorer.revision == "commit2"
+
+
+def test_a_training_resumes_with_its_commit_its_day_and_its_precision(
+    folder: RunFolder, moving_hub: list[str | None]
+) -> None:
+    config = TrainConfig(input=("run",), output="out", model=ModelToTune(name="o/m"))
+    first, identity = pin_training(config, folder, None)
+    assert (first.model.revision, identity) == ("commit1", "o/m@commit1")
+    assert first.prompt_date == datetime.date.today().isoformat()
+    noted = {
+        "model": identity,
+        "prompt_date": "2024-02-29",
+        "tuning": {"precision": "bfloat16"},
+    }
+    folder.write_json("run.json", {"identity": noted})
+    again, identity = pin_training(config, folder, None)
+    assert (again.model.revision, identity) == ("commit1", "o/m@commit1")
+    assert (again.prompt_date, again.model.precision) == ("2024-02-29", "bfloat16")
+    assert pin_training(config, folder, "2023-01-01")[0].prompt_date == "2023-01-01"
+    asked = dataclasses.replace(
+        config, prompt_date="2022-01-01", model=ModelToTune(name="o/m", precision="float32")
+    )
+    pinned, _ = pin_training(asked, folder, "2023-01-01")
+    assert (pinned.prompt_date, pinned.model.precision) == ("2022-01-01", "float32")
+
+
+def test_a_training_advises_no_flag_that_it_lacks(folder: RunFolder, llava: Path) -> None:
+    (llava / "own.py").write_text("")
+    name = change_config(llava, model_type="own_vlm", auto_map={"AutoConfig": "own.OwnConfig"})
+    config = TrainConfig(input=("run",), output="out", model=ModelToTune(name=name))
+    with pytest.raises(PreflightError, match=r"code of its own, which this job does not run; name"):
+        pin_training(config, folder, None)
 
 
 def test_a_quantized_generator_needs_another_scorer(

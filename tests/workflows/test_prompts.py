@@ -17,7 +17,7 @@ from c3l_ray.scenes import world
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.reading.sources import Source
 from c3l_ray.train.training_config import ModelToTune, TrainConfig
-from c3l_ray.workflows.c3l import C3LConfig, generation_config, training_config
+from c3l_ray.workflows.c3l_config import C3LConfig, generation_config, training_config
 from c3l_ray.workflows.prompts import (
     settle_generation,
     settle_instructions,

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.identity import Identity
 from c3l_ray.methods.labels import LabelRules
+from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
+from c3l_ray.train.devices import Device
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.training_config import ModelToTune, Optimization, Progress, TrainConfig
@@ -58,6 +61,59 @@ def test_an_impossible_training_is_refused_before_the_start(
     with pytest.raises(PreflightError, match=message):
         train_model(make_config(records, tmp_path / "tuned", **changes))
     assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "device", "expected"),
+    [
+        ("auto", 0.0, None, "float32"),
+        ("auto", 1.0, Device(memory=1, has_bfloat16=True), "bfloat16"),
+        ("auto", 1.0, Device(memory=1, has_bfloat16=False), "float32"),
+        ("auto", 1.0, None, "auto"),  # of nodes that are still to come
+        ("float32", 1.0, Device(memory=1, has_bfloat16=True), "float32"),
+    ],
+)
+def test_the_precision_is_decided_where_the_gpus_are_known(
+    tmp_path: Path, asked: Any, gpus: float, device: Device | None, expected: str
+) -> None:
+    model = ModelToTune(name="m", precision=asked)
+    config = make_config(tmp_path, tmp_path / "tuned", model=model)
+    assert train._decide_precision(config, gpus, device).model.precision == expected
+
+
+def test_a_training_of_an_earlier_identity_is_refused_with_what_differs(
+    records: Path, tmp_path: Path
+) -> None:
+    config = make_config(records, tmp_path / "tuned")
+    source = open_source(config)
+    content = training_identity(config, source, "m").content
+    before = Identity({name: content[name] for name in content if name != "versions"})
+    folder = RunFolder.open(str(tmp_path / "tuned"))
+    folder.claim(before, "train")
+    folder.write("model/config.json", b"{}")
+    with pytest.raises(PreflightError, match=r"versions\.torch: None there, '\S+' now"):
+        train_model(config)
+
+
+@pytest.mark.parametrize(
+    ("job", "flags", "where"),
+    [
+        ("train", ("--optim.learning-rate", "--answers.min-readable"), "into another output"),
+        (
+            "c3l",
+            ("--training.optim.learning-rate", "--training.answers.min-readable"),
+            "after .*tuned is removed: the rounds before it are kept",
+        ),
+    ],
+)
+def test_what_a_stopped_training_advises_are_flags_of_its_job(
+    tmp_path: Path, job: str, flags: tuple[str, ...], where: str
+) -> None:
+    config = make_config(tmp_path, tmp_path / "tuned", job=job)
+    stop = {"step": 3, "saved_step": 2, "reason": "unreadable"}
+    with pytest.raises(C3LError, match=where) as stopped:
+        train._raise_if_stopped(config, stop)
+    assert all(f" {flag} " in str(stopped.value) for flag in flags)
 
 
 def test_a_line_says_how_far_a_training_is_and_how_much_longer_it_takes() -> None:

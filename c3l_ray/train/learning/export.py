@@ -16,29 +16,30 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.model_files import resolve_model
+from c3l_ray.model_files import find_model_folder, is_loaded, resolve_model
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.learning.loading import find_adapter
 
 Shapes = dict[str, list[int]]
 
 
-def check_exportable(name: str) -> None:
+def check_exportable(name: str, revision: str | None = None) -> None:
     """Refuses a model that cannot be tuned, or could not be written back.
 
     Raises:
         PreflightError: it has no adapter of a known name, or as `match_weight_names`.
     """
-    map_weight_names(name)
+    map_weight_names(name, revision)
 
 
-def map_weight_names(name: str) -> dict[str, str]:
+def map_weight_names(name: str, revision: str | None = None) -> dict[str, str]:
     """The original's name of each weight of a model, from its config and its files' heads.
 
     Names of weights as transformers loads the model come first.
 
     Args:
         name: of the model.
+        revision: of a hub name.
 
     Raises:
         PreflightError: as `check_exportable`.
@@ -46,15 +47,17 @@ def map_weight_names(name: str) -> dict[str, str]:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     with torch.device("meta"):
-        config = AutoConfig.from_pretrained(resolve_model(name))
+        config = AutoConfig.from_pretrained(resolve_model(name, revision))
         model = AutoModelForImageTextToText.from_config(config)
     find_adapter(model, name)
     # A weight that is tied to another is there once.
     shapes = {path: list(weight.shape) for path, weight in model.named_parameters()}
-    return match_weight_names(shapes, name)
+    return match_weight_names(shapes, name, revision)
 
 
-def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
+def match_weight_names(
+    loaded_shapes: Shapes, name: str, revision: str | None = None
+) -> dict[str, str]:
     """The original's name of each of a loaded model's weights.
 
     A weight belongs to the original one of its shape whose name ends most alike; among equals, to
@@ -63,14 +66,17 @@ def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
     Args:
         loaded_shapes: of the weights by their names, as transformers loads the model.
         name: of the model.
+        revision: of a hub name.
 
     Raises:
         PreflightError: the original has no safetensors, or its files hold weights in another way
             than the loaded model does.
     """
-    original_shapes = _read_shapes(find_model_folder(name))
+    original_shapes = read_shapes(find_model_folder(name, revision))
     if not original_shapes:
-        raise PreflightError(f"--model.name {name}: has no weights in safetensors")
+        raise PreflightError(
+            f"--model.name {name}: has no weights in safetensors of transformers' form"
+        )
     original_names: dict[str, str] = {}
     for loaded_name, loaded_shape in loaded_shapes.items():
         candidates = [other for other, shape in original_shapes.items() if shape == loaded_shape]
@@ -87,16 +93,6 @@ def match_weight_names(loaded_shapes: Shapes, name: str) -> dict[str, str]:
             f"--model.name {name}: {num_repeats} weights cannot be told from each other"
         )
     return original_names
-
-
-def find_model_folder(name: str) -> Path:
-    """Where a model's files lie on this machine, those of the hub and of S3 copied to it."""
-    name = resolve_model(name)
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(name))
 
 
 def gather_tuned_weights(learner: Learner) -> Iterator[tuple[str, Tensor]]:
@@ -134,7 +130,7 @@ def gather_adapter_weights(learner: Learner) -> Iterator[tuple[str, Tensor]]:
 
 
 def make_adapter_files(
-    name: str, learner: Learner, weights: Mapping[str, Tensor]
+    name: str, learner: Learner, weights: Mapping[str, Tensor], revision: str | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the LoRA matrices' files, which peft and vLLM load beside the original.
 
@@ -142,13 +138,14 @@ def make_adapter_files(
         name: of the original.
         learner: that has learnt them.
         weights: `gather_adapter_weights` of it.
+        revision: of a hub name.
     """
     from safetensors.torch import save
 
     model: Any = learner.model
     (config,) = model.peft_config.values()
     config = copy.copy(config)
-    config.base_model_name_or_path = name
+    config.base_model_name_or_path, config.revision = name, revision
     config.inference_mode = True
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
@@ -158,17 +155,20 @@ def make_adapter_files(
     yield "adapter_model.safetensors", save(contiguous, metadata={"format": "pt"})
 
 
-def make_model_files(name: str, tuned: Mapping[str, Tensor]) -> Iterator[tuple[str, bytes]]:
+def make_model_files(
+    name: str, tuned: Mapping[str, Tensor], revision: str | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the tuned model's files.
 
     Args:
         name: of the original.
         tuned: weights in place of the original's, by the original's names.
+        revision: of a hub name.
     """
     from safetensors.torch import load_file, save
 
-    folder = find_model_folder(name)
-    for path in sorted(folder.glob("*")):
+    folder = find_model_folder(name, revision)
+    for path in sorted(path for path in folder.glob("*") if is_loaded(path.name)):
         if path.suffix == ".safetensors":
             weights = load_file(path)
             for weight_name in weights.keys() & tuned.keys():
@@ -185,12 +185,12 @@ def _gather_float32(weight: Tensor) -> Tensor:
     return full.detach().float()
 
 
-def _read_shapes(folder: Path) -> Shapes:
+def read_shapes(folder: Path) -> Shapes:
     """The shapes of the weights in a model's files, by name."""
     from safetensors import safe_open
 
     shapes: Shapes = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name)):
         with safe_open(path, framework="pt") as weights:
             shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
     return shapes

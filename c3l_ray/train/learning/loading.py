@@ -22,6 +22,8 @@ ADAPTERS = (
     "layerwise_projectors",  # of Granite 4 Vision, both
     "spatial_projectors",
 )
+MIN_LORA_REACH = 0.9
+"""Share of the language half's weights: of models without experts LoRA reaches nearly all."""
 
 
 def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) -> Learner:
@@ -36,8 +38,8 @@ def load_learner(config: TrainConfig, dtype: torch.dtype, device: torch.device) 
     """
     # A weight that learns is not rounded first, and LoRA's are added to those of the checkpoint.
     loaded_dtype = dtype if config.tune_mode == "lora" else torch.float32
-    name = config.model.name
-    model = load_whole_model(name, resolve_model(name), dtype=loaded_dtype)
+    name, revision = config.model.name, config.model.revision
+    model = load_whole_model(name, resolve_model(name, revision), dtype=loaded_dtype)
     learner = make_learner(model, config, dtype, device).to(device)
     draw_added_weights(learner, config)
     return learner
@@ -128,17 +130,49 @@ def find_adapter(model: nn.Module, name: str) -> nn.Module:
     return found[0] if len(found) == 1 else nn.ModuleList(found)
 
 
-def _add_lora(model: Any, config: TrainConfig) -> Any:
-    """The model with LoRA on every linear layer of its language half, and nothing else learning."""
-    from peft import LoraConfig, get_peft_model
+def describe_lora_reach(config: TrainConfig) -> list[str]:
+    """What the user should know of the weights that LoRA does not reach: a sentence, or nothing."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
+    if config.tune_mode != "lora":
+        return []
+    name = config.model.name
+    with torch.device("meta"):
+        vlm_config = AutoConfig.from_pretrained(resolve_model(name, config.model.revision))
+        share = measure_lora_reach(AutoModelForImageTextToText.from_config(vlm_config))
+    if share >= MIN_LORA_REACH:
+        return []
+    return [
+        f"LoRA reaches {share:.0%} of the weights of the language half of {name}: the others, as "
+        "the experts of a mixture, are no linear layers and stay as they are; "
+        f"{config.flag('model.tune')} full tunes them too"
+    ]
+
+
+def measure_lora_reach(model: Any) -> float:
+    """The share of the language half's weights that are of linear layers, embeddings left out."""
+    embedding_ids = {id(weight) for weight in model.get_input_embeddings().parameters()}
     decoder = model.get_decoder()
-    decoder_ids = {id(module) for module in decoder.modules()}
-    targets = [
+    weights = [weight for weight in decoder.parameters() if id(weight) not in embedding_ids]
+    reached = sum(model.get_submodule(path).weight.numel() for path in _list_lora_targets(model))
+    return float(reached / max(1, sum(weight.numel() for weight in weights)))
+
+
+def _list_lora_targets(model: Any) -> list[str]:
+    """The linear layers of a model's language half."""
+    decoder_ids = {id(module) for module in model.get_decoder().modules()}
+    return [
         path
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear) and id(module) in decoder_ids
     ]
+
+
+def _add_lora(model: Any, config: TrainConfig) -> Any:
+    """The model with LoRA on every linear layer of its language half, and nothing else learning."""
+    from peft import LoraConfig, get_peft_model
+
+    targets = _list_lora_targets(model)
     if not targets:
         raise PreflightError(f"--model.name {config.model.name}: found no linear layers to tune")
     lora = LoraConfig(

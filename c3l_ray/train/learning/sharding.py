@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from c3l_ray.model_files import resolve_model
-from c3l_ray.train.learning.export import find_model_folder, match_weight_names
+from c3l_ray.model_files import find_model_folder, resolve_model
+from c3l_ray.train.learning.export import match_weight_names
 from c3l_ray.train.learning.learner import Learner
 from c3l_ray.train.learning.loading import draw_added_weights, load_learner, make_learner
 from c3l_ray.train.training_config import TrainConfig
+from c3l_ray.train.tuning_config import ModelName
 
 
 def load_distributed(
@@ -48,7 +49,9 @@ def load_sharded_learner(config: TrainConfig, dtype: torch.dtype, device: torch.
 
     # Weights have a shape and no memory; buffers, which few checkpoints hold, have their values.
     with init_empty_weights(include_buffers=False):
-        vlm_config = AutoConfig.from_pretrained(resolve_model(config.model.name))
+        vlm_config = AutoConfig.from_pretrained(
+            resolve_model(config.model.name, config.model.revision)
+        )
         vlm: Any = AutoModelForImageTextToText.from_config(vlm_config)
     vlm.tie_weights()
     shapes = {name: list(weight.shape) for name, weight in vlm.named_parameters()}
@@ -60,7 +63,7 @@ def load_sharded_learner(config: TrainConfig, dtype: torch.dtype, device: torch.
     for name, buffer in learner.named_buffers():
         buffer.copy_(buffers[name])
     vlm.tie_weights()
-    _read_weights(vlm, config.model.name, shapes)
+    _read_weights(vlm, config.model, shapes)
     draw_added_weights(learner, config)
     return learner
 
@@ -92,15 +95,15 @@ def _find_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def _read_weights(vlm: Any, name: str, shapes: dict[str, list[int]]) -> None:
+def _read_weights(vlm: Any, model: ModelName, shapes: dict[str, list[int]]) -> None:
     """Reads this worker's shares from the checkpoint's files.
 
     Args:
         vlm: the model of transformers, perhaps with LoRA in it.
-        name: of the model.
+        model: that is tuned.
         shapes: of its weights, by their names without LoRA.
     """
-    original_names = match_weight_names(shapes, name)
+    original_names = match_weight_names(shapes, model.name, model.revision)
     state: dict[str, Tensor] = {}
     for path, weight in vlm.named_parameters():
         loaded_name = path.replace(".base_layer.", ".")
@@ -110,4 +113,5 @@ def _read_weights(vlm: Any, name: str, shapes: dict[str, list[int]]) -> None:
         path.replace(".base_layer.", ".") for path, _ in vlm.named_parameters()
     }
     assert not missing, f"weights that would not be read: {sorted(missing)[:3]}"
-    load(state, storage_reader=HuggingFaceStorageReader(str(find_model_folder(name))))
+    folder = find_model_folder(model.name, model.revision)
+    load(state, storage_reader=HuggingFaceStorageReader(str(folder)))

@@ -51,13 +51,15 @@ def find_shared_attention(
     Returns:
         None and None where an image has one text, so that there is nothing to share.
     """
-    num_texts_B = micro_batch["owner_R"].bincount() * (micro_batch["weight_B"] > 0)
+    num_texts_B = micro_batch["owner_R"].bincount()
     if not all_workers_agree(int(num_texts_B.max()) > 1, num_texts_B.device):
         return None, None
     reason, attention = None, None
     try:
         attention = PackAttention(learner.head.vlm.config)
         micro_batch = select_texts(micro_batch, int(num_texts_B.argmax()), learner.image_token)
+        # An image that only fills its place proves as much, once it has a loss.
+        micro_batch["weight_B"] = torch.ones_like(micro_batch["weight_B"])
         share_prefixes(micro_batch, learner.head.vlm, attention, learner.image_token)
     except (PackingError, TypeError, ValueError, RuntimeError) as error:
         reason = first_line(error)

@@ -28,6 +28,7 @@ MASK_NAMES = (
     "positive_B",
     "weight_B",
     "skipped_S",
+    "is_empty",
 )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c3l_ray import storage
@@ -25,6 +26,7 @@ from c3l_ray.schema import Record, error_reason
 from c3l_ray.storage import Location
 from c3l_ray.train.objectives import DatasetContent
 from c3l_ray.train.reading.read_ahead import read_ahead
+from c3l_ray.train.reading.scan import PICTURE_DIGEST_BYTES, TextRecord
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class DatasetSource:
 
     origin = ""  # no run made it
     max_pixels = None
+    prompt_date = None
 
     def __init__(
         self, inputs: tuple[str, ...], layout: TurnsLayout, content: DatasetContent
@@ -147,7 +150,9 @@ class DatasetSource:
         else:
             assert unit.format != "joined", "units of a shard are not joined"
             table = read_unit(unit, self._layout_of[unit.format]).take(numbers)
-            staged = (table if with_images else table.drop_columns("image")).to_pylist()
+            if not with_images:
+                table = _replace_images(table)
+            staged = table.to_pylist()
         return [self._make_record(row) for row in staged]
 
     def _make_record(self, staged: dict[str, Any]) -> Record:
@@ -155,7 +160,7 @@ class DatasetSource:
         error = staged["error"]
         if error is not None and error_reason(error) == "no_turn" and not self._needs_turns:
             error = None
-        return {
+        record: TextRecord = {
             "image_id": staged["image_id"],
             "key": staged["key"],
             "source": staged["source"],
@@ -167,6 +172,20 @@ class DatasetSource:
             "error": error,
             "origin": DatasetSource.origin,
         }
+        if staged.get("picture") is not None:
+            record["picture"] = staged["picture"]
+        return record
+
+
+def _replace_images(table: pa.Table) -> pa.Table:
+    """Rows with a digest of each image's bytes in place of them: they were read all the same."""
+    digests = [
+        hashlib.blake2b(image.as_buffer(), digest_size=PICTURE_DIGEST_BYTES).hexdigest()
+        if image.is_valid
+        else None
+        for image in table.column("image")
+    ]
+    return table.drop_columns("image").append_column("picture", pa.array(digests, pa.string()))
 
 
 def _refuse_images_alone(shards: Sequence[Shard]) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
+import torch
+
 from c3l_ray import processors
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.image_memo import preprocess_once
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.schema import Record
+from c3l_ray.template_date import pin_date
 from c3l_ray.train.reading.batches import MicroBatch, make_micro_batch
 from c3l_ray.train.reading.chat_text import Example, SkipReason
 from c3l_ray.train.reading.examples import make_example
@@ -25,11 +28,14 @@ def encode_batch(
     num_workers: int,
     accumulation_steps: int,
     draws: Sequence[TurnDraw | None] | None = None,
+    filler: Record | None = None,
 ) -> Iterator[MicroBatch]:
     """The micro-batches of one batch: all workers' first ones, then their second ones, and so on.
 
     All have the same number of images: places that are left over, and those of records that the
-    model cannot read as they are, hold another example at weight 0. The latter are counted.
+    model cannot read as they are, hold another example at weight 0. The latter are counted. Where
+    nothing of the batch can be learnt from, that is the filler in all of its places, and `is_empty`
+    says so: the same for all workers.
 
     Args:
         records: of the batch, with their images.
@@ -38,29 +44,31 @@ def encode_batch(
         num_workers: that share the batch.
         accumulation_steps: micro-batches of each worker.
         draws: of the mixture, one for each record.
+        filler: a record that can be learnt from, where the run knows one.
 
     Raises:
-        C3LError: no record of the batch can be used.
+        C3LError: no record of the batch can be used, nor the filler.
     """
-    processor = load_processor(config.model.name, config.model.template_args)
+    processor = load_training_processor(config)
     examples = [
         make_example(record, processor, config, quantiles, draw)
         for record, draw in zip(records, draws or [None] * len(records), strict=True)
     ]
+    nothing_usable = explain_nothing_usable(f"the {len(records)} images of a batch", config)
     size = -(-len(records) // (num_workers * accumulation_steps))
     for part in split_batch(len(records), num_workers, accumulation_steps):
         while True:
-            filler = next((example for example in examples if isinstance(example, Example)), None)
-            if filler is None:
-                raise C3LError(
-                    f"none of the {len(records)} images of a batch can be learnt from: undecodable "
-                    f"images, texts that the model's tokenizer does not take as they are, or more "
-                    f"tokens than --model.max-len {config.model.max_len}"
-                )
+            usable = next((example for example in examples if isinstance(example, Example)), None)
+            is_empty = usable is None
+            if usable is None:
+                filling = filler and make_example(filler, processor, config, quantiles)
+                if not isinstance(filling, Example):
+                    raise C3LError(nothing_usable)
+                usable = filling
             own = [example if isinstance(example, Example) else None for example in examples[part]]
             chosen = [*own, *[None] * (size - len(own))]
             micro_batch = make_micro_batch(
-                [example or filler for example in chosen],
+                [example or usable for example in chosen],
                 [float(example is not None) for example in chosen],
                 processor,
                 [reason for reason in examples[part] if not isinstance(reason, Example)],
@@ -68,8 +76,24 @@ def encode_batch(
             too_long = find_too_long(micro_batch, config.model.max_len)
             if not too_long:
                 break
-            _skip_examples(examples, [chosen[number] or filler for number in too_long])
-        yield micro_batch
+            if is_empty:
+                raise C3LError(nothing_usable)
+            _skip_examples(examples, [chosen[number] or usable for number in too_long])
+        yield {**micro_batch, "is_empty": torch.tensor(is_empty)}
+
+
+def explain_nothing_usable(what: str, config: TrainConfig) -> str:
+    """Why none of some images can be learnt from.
+
+    Args:
+        what: the images, in words.
+        config: of the run.
+    """
+    return (
+        f"none of {what} can be learnt from: undecodable images, texts that the model's tokenizer "
+        f"does not take as they are, or more tokens than {config.flag('model.max_len')} "
+        f"{config.model.max_len}"
+    )
 
 
 def find_too_long(micro_batch: MicroBatch, max_len: int) -> list[int]:
@@ -85,13 +109,13 @@ def _skip_examples(examples: list[Example | SkipReason], too_long: list[Example]
             examples[number] = "too_long"
 
 
-def check_takes_text(name: str) -> None:
+def check_takes_text(name: str, revision: str | None = None) -> None:
     """Refuses a model that takes no text without an image: the objectives compare the two.
 
     Raises:
         PreflightError: its processor refuses one.
     """
-    processor = load_processor(name)
+    processor = load_processor(name, revision=revision)
     try:
         processor(text=["What is it?"], return_tensors="pt")
     except Exception as error:  # processors raise errors of many kinds
@@ -101,7 +125,30 @@ def check_takes_text(name: str) -> None:
         ) from error
 
 
+def load_training_processor(config: TrainConfig) -> Any:
+    """The processor of the model that is tuned: `load_processor`'s, with all that is pinned."""
+    model = config.model
+    return load_processor(
+        model.name, model.template_args, revision=model.revision, date=config.prompt_date
+    )
+
+
 @cache  # a reading task makes many batches
-def load_processor(name: str, template_args: tuple[str, ...] = ()) -> Any:
-    """The processor of a model, which preprocesses an image once for its texts."""
-    return preprocess_once(processors.load_processor(name, template_args))
+def load_processor(
+    name: str,
+    template_args: tuple[str, ...] = (),
+    *,
+    revision: str | None = None,
+    date: str | None = None,
+) -> Any:
+    """The processor of a model, which preprocesses an image once for its texts.
+
+    Args:
+        name: of the model.
+        template_args: of its chat template.
+        revision: of a hub name.
+        date: that the template writes in place of today's.
+    """
+    processor = processors.load_processor(name, template_args, revision=revision)
+    pin_date(processor, date)
+    return preprocess_once(processor)

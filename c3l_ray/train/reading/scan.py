@@ -3,7 +3,7 @@
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -14,9 +14,21 @@ from c3l_ray.methods.scores import RankedBy
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.order import FileRows
 
+
+class TextRecord(Record, total=False):
+    """A record without its image.
+
+    Attributes:
+        picture: a digest of the image's bytes, where they were read beside the texts.
+    """
+
+    picture: str
+
+
 RecordFiles = Iterable[tuple[str, list[Record]]]
 """Addresses of files, and the records of each without their images."""
 
+PICTURE_DIGEST_BYTES = 16
 MAX_QUANTILES = 4096  # values of a kind that are kept: they travel to every reading task
 
 
@@ -107,16 +119,18 @@ def find_turns_by_set(
 
 
 def name_picture(record: Record) -> str:
-    """What names a record's picture: its file as a LLaVA sample names it, else the image's id.
+    """What names a picture: its file as a LLaVA sample names it, else a digest of its bytes.
 
-    The files of LLaVA's data are about the same pictures, and their samples have other ids.
+    The files of LLaVA's data are about the same pictures, and their samples have other ids. Parquet
+    with a question a row repeats a picture under other ids too. Where the bytes were not read, as
+    of runs, it is the image's id.
 
     Args:
         record: with `image_id` and `meta`.
     """
     file_name = llava_json.find_image_name(record["meta"])
     if file_name is None:
-        return record["image_id"]
+        return cast(TextRecord, record).get("picture", record["image_id"])
     return posixpath.normpath(file_name).encode("utf-8", "replace").decode()
 
 

@@ -34,6 +34,10 @@ class Source(Protocol):
         """To how many pixels the run that made the records shrank larger images; else None."""
 
     @property
+    def prompt_date(self) -> str | None:
+        """The day that chat templates were given in the run that made the records; else None."""
+
+    @property
     def layout(self) -> TurnsLayout | None:
         """Where images, captions and turns are found in a dataset; None for a run."""
 
@@ -67,11 +71,13 @@ class RecordsSource:
         folder: of the run.
         origin: of its records.
         max_pixels: to which its models saw larger images shrunk, where its report says so.
+        prompt_date: that its models' chat templates wrote, where they write one.
     """
 
     folder: RunFolder
     origin: str
     max_pixels: int | None = None
+    prompt_date: str | None = None
 
     @property
     def layout(self) -> TurnsLayout | None:
@@ -82,6 +88,7 @@ class RecordsSource:
             self.folder,
             self.origin,
             self.max_pixels,
+            self.prompt_date,
         )  # tasks that read need no manifests
 
     @cached_property
@@ -162,7 +169,9 @@ def open_source(config: TrainConfig) -> Source:
         )
     if report["finished"] is None:
         log.warning("the run in %s is not finished; training uses what it has now", folder.path)
-    return RecordsSource(folder, report["origin"], report["identity"].get("max_pixels"))
+    made_with = report["identity"]
+    max_pixels, date = made_with.get("max_pixels"), made_with.get("prompt_date")
+    return RecordsSource(folder, report["origin"], max_pixels, date)
 
 
 def _is_run(inputs: Sequence[str]) -> bool:

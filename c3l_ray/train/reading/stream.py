@@ -151,6 +151,7 @@ def _deal_to_workers(
         encode_batch,
         config=config,
         quantiles=data.quantiles,
+        filler=data.filler,
         num_workers=num_workers,
         accumulation_steps=config.optim.count_accumulation_steps(num_workers),
     )

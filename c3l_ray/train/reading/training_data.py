@@ -43,6 +43,7 @@ class TrainingData:
         num_left_out: images of the source that have nothing for the objective to learn.
         num_follow_ups: usable turns that follow others of their conversation, and are not learnt.
         left_out_turns: usable turns that the objective answers does not learn, by reason.
+        filler: a record that can be learnt from, for batches that have none.
     """
 
     files: tuple[FileRows, ...]
@@ -53,6 +54,7 @@ class TrainingData:
     num_left_out: int = 0
     num_follow_ups: int = 0
     left_out_turns: dict[str, int] = field(default_factory=dict)
+    filler: Record | None = None
 
     @property
     def epoch_size(self) -> int:
@@ -88,10 +90,14 @@ def load_training_data(source: Source, config: TrainConfig) -> TrainingData:
         )
     if data.epoch_size < config.optim.batch_size:
         what = "questions" if config.objective == "answers" else "images"
+        requirement = spec.requirement.format(
+            labels_by=config.flag("labels.by"), answers_by=config.flag("answers.by")
+        )
         raise PreflightError(
-            f"--input {' '.join(config.input)}: {data.epoch_size} {what} to learn from, fewer than "
-            f"--optim.batch-size {config.optim.batch_size}; an image needs {spec.requirement}, "
-            f"and {data.num_left_out} images have none{_explain_left_out(data.left_out_turns)}"
+            f"{config.named_input}: {data.epoch_size} {what} to learn from, fewer than "
+            f"{config.flag('optim.batch_size')} {config.optim.batch_size}; an image needs "
+            f"{requirement}, and {data.num_left_out} images have none"
+            f"{_explain_left_out(data.left_out_turns)}"
         )
     return data
 

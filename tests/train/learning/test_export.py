@@ -167,3 +167,28 @@ def test_a_model_without_safetensors_is_refused(tmp_path: Path) -> None:
     (name / "model.safetensors").unlink()
     with pytest.raises(PreflightError, match="no weights in safetensors"):
         export.check_exportable(str(name))
+
+
+def test_weights_in_mistrals_own_form_do_not_come_along(
+    train_config: MakeTrainConfig, tmp_path: Path
+) -> None:
+    """vLLM prefers them where they lie beside others: it would load what was never tuned."""
+    name = tmp_path / "mistral"
+    shutil.copytree(world.LLAVA, name)
+    weights = load_file(name / "model.safetensors")
+    other_names = {f"own.{weight_name}": weight for weight_name, weight in weights.items()}
+    save_file(other_names, name / "consolidated.safetensors", metadata={"format": "pt"})
+    (name / "consolidated.safetensors.index.json").write_text("{}")
+    (name / "params.json").write_text("{}")
+    config = train_config(model=ModelToTune(name=str(name)), optim=Optimization(batch_size=1))
+    assert set(export.map_weight_names(str(name)).values()) == set(weights)
+    folder = write_tuned_model(Trainer(config, 1, CPU), tmp_path / "model")
+    assert {file.name for file in folder.iterdir()} == {file.name for file in world.LLAVA.iterdir()}
+
+
+def test_weights_in_no_other_form_are_none(tmp_path: Path) -> None:
+    name = tmp_path / "consolidated"
+    shutil.copytree(world.LLAVA, name)
+    (name / "model.safetensors").rename(name / "consolidated.safetensors")
+    with pytest.raises(PreflightError, match="no weights in safetensors"):
+        export.check_exportable(str(name))

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlavaConfig
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.scenes import world
 from c3l_ray.train.learning.loading import (
     checkpoints_activations,
+    describe_lora_reach,
     find_adapter,
     load_learner,
     trainable_parameters,
@@ -104,3 +106,37 @@ def test_families_learn_in_bfloat16(
 def test_a_model_without_an_adapter_of_a_known_name_is_refused() -> None:
     with pytest.raises(PreflightError, match="NAME: no vision adapter"):
         find_adapter(torch.nn.Sequential(torch.nn.Linear(2, 2)), "NAME")
+
+
+def test_what_lora_does_not_reach_is_told(train_config: MakeTrainConfig, tmp_path: Path) -> None:
+    """A mixture of experts holds most weights as parameters that are no linear layers."""
+    config = train_config()
+    assert describe_lora_reach(config) == []
+    text = {
+        "model_type": "qwen3_moe",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "moe_intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "vocab_size": 99,
+    }
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    }
+    LlavaConfig(vision_config=vision, text_config=text).save_pretrained(tmp_path)
+    experts = train_config(model=ModelToTune(name=str(tmp_path)))
+    (note,) = describe_lora_reach(experts)
+    assert note.startswith("LoRA reaches 8% of the weights of the language half")
+    full = train_config(model=ModelToTune(name=str(tmp_path), tune="full"))
+    assert describe_lora_reach(full) == []

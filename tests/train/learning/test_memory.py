@@ -8,6 +8,7 @@ import pytest
 from transformers import LlavaConfig
 
 from c3l_ray.errors import PreflightError
+from c3l_ray.train.learning import memory
 from c3l_ray.train.learning.memory import GIB, check_memory, estimate_memory
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig, Workers
@@ -113,6 +114,48 @@ def test_what_cannot_fit_is_refused_with_the_sum(
         )
 
 
+def test_longest_images_that_do_not_fit_are_warned_of(
+    train_config: MakeTrainConfig,
+    seven_billion: Path,
+    image: MicroBatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = make_config(train_config, seven_billion, activation_checkpointing="off")
+    images = [image] * 7
+    assert check_memory(config, images, 40 * GIB) is not None and not caplog.messages
+    long = {**image, **_repeat(image, 12)}
+    assert check_memory(config, [*images, long], 40 * GIB) is not None
+    (message,) = caplog.messages
+    assert "like the longest of the first 8 needs" in message and "GPU has 40.0" in message
+    assert "lower --optim.micro-batch 4" in message
+
+
 def _repeat(image: MicroBatch, times: int) -> MicroBatch:
     """Longer texts."""
     return {name: image[name].repeat(1, times) for name in ("input_ids", "attention_mask")}
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "max_gpus", "expected"),
+    [
+        (80, 1, 1),
+        (15, 8, 2),  # 12.55 GiB of weights in four fifths of 15 are none on one
+        (4, 8, 4),
+        (3, 8, 8),  # 6 would hold it, and do not divide 32 heads
+        (3, 7, None),
+        (1, 8, None),
+    ],
+)
+def test_an_engine_is_given_as_few_gpus_as_hold_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+    seven_billion: Path,
+    gigabytes: int,
+    max_gpus: int,
+    expected: int | None,
+) -> None:
+    shapes = {"big": [6_738_000_000 // 4096, 4096]}
+    monkeypatch.setattr(memory, "read_shapes", lambda _: shapes)
+    model = ModelToTune(name=str(seven_billion))
+    assert memory.count_engine_bytes(model) / GIB == pytest.approx(12.55, abs=0.01)
+    found = memory.count_engine_gpus(model, gigabytes * GIB, max_gpus)
+    assert found == expected

@@ -1,6 +1,7 @@
 """Steps, their state, and workers together: real processes over gloo."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from c3l_ray.images import decode_image
 from c3l_ray.train.learning import export
 from c3l_ray.train.learning.readable import Prompt, measure_readable_share, write_replies
 from c3l_ray.train.learning.trainer import Trainer, choose_dtype, learning_rate_at
-from c3l_ray.train.objectives import Answers
-from c3l_ray.train.reading.encode import load_processor
+from c3l_ray.train.objectives import Answers, Contrast
+from c3l_ray.train.reading.encode import encode_batch, load_processor
 from c3l_ray.train.training_config import Optimization, TrainConfig, Workers
 from tests.train.learning.builders import CPU, SHIPPED_MODEL, compute_gradients, make_batch
 from tests.train.records import MakeTrainConfig, make_record
@@ -51,6 +52,36 @@ def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
     resumed.restore(tmp_path)
     assert run_steps(resumed, range(4, 24)) == expected
     assert len(set(expected)) == 20
+
+
+@pytest.mark.parametrize(
+    ("objective", "options"),
+    [
+        ("c3l", {"contrast": Contrast(in_batch_negatives=True)}),
+        ("cgvlm", {}),
+        ("vigc", {}),
+        ("conversations", {}),
+        ("answers", {"answers": PAIRS}),
+    ],
+)
+def test_a_batch_of_which_nothing_can_be_learnt_teaches_nothing(
+    train_config: MakeTrainConfig, objective: str, options: dict[str, Any]
+) -> None:
+    config = train_config(
+        objective=objective, optim=Optimization(batch_size=4, micro_batch=2), **options
+    )
+    damaged: list[Any] = [{**make_record(number), "image": b"damaged"} for number in range(4)]
+    batch = list(
+        encode_batch(
+            damaged, config, {}, num_workers=1, accumulation_steps=2, filler=make_record(9)
+        )
+    )
+    trainer = Trainer(config, 3, CPU)
+    assert not any(gradient.any() for gradient in compute_gradients(trainer, batch).values())
+    sums = trainer.step(0, batch)
+    assert sums["images"] == 0 and all(torch.isfinite(value) for value in sums.values())
+    means = trainer.evaluate([batch])
+    assert all(math.isfinite(value) for value in means.values())
 
 
 @pytest.mark.parametrize("objective", ["c3l", "vigc", "answers"])

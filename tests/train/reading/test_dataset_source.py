@@ -238,3 +238,35 @@ def test_other_files_are_known_by_their_size(tmp_path: Path, encoded: EncodeImag
     assert open_captions(tmp_path / "a.tar").digests() == digests
     write_shard(tmp_path / "a.tar", [("0.png", encoded()), ("0.txt", b"a dog" * 3000)])
     assert open_captions(tmp_path / "a.tar").digests() != digests
+
+
+def test_a_picture_that_goes_by_several_ids_is_learnt_or_held_out_as_one(
+    tmp_path: Path, encoded: EncodeImage
+) -> None:
+    """As in Parquet with a question a row."""
+    images = [{"bytes": encoded((30 + number, 30)), "path": None} for number in range(30)]
+    rows: list[dict[str, Any]] = [
+        {"id": f"{number}-{question}", "image": image, "question": "Q?", "answer": str(question)}
+        for question in range(4)
+        for number, image in enumerate(images)
+    ]
+    rows.append({**rows[0], "id": "gone", "image": None})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=50)
+    source = DatasetSource((str(tmp_path),), TurnsLayout(), "turns")
+    records = [record for _, of_file in source.texts() for record in of_file]
+    assert len({record["image_id"] for record in records}) == 121
+    assert len({scan.name_picture(record) for record in records}) == 31
+    assert scan.name_picture(records[120]) == records[120]["image_id"]
+    files, held_out = scan.find_usable_rows(
+        source.texts(), lambda record: True, held_out_share=0.3, max_held_out=999
+    )
+    learnt, unseen = (
+        {
+            record["image"]
+            for file in part
+            for record in source.read(file.address, file.rows)
+            if record["image"] is not None
+        }
+        for part in (files, held_out)
+    )
+    assert not learnt & unseen and len(learnt | unseen) == 30 and len(unseen) > 2

@@ -1,5 +1,7 @@
 """Batches as micro-batches: of one size each, whatever the model cannot read."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ from c3l_ray.errors import C3LError
 from c3l_ray.scenes import world
 from c3l_ray.schema import Record
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.chat_text import SKIP_REASONS
-from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.chat_text import SKIP_REASONS, Example
+from c3l_ray.train.reading.encode import encode_batch, load_training_processor
 from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.mixture import DRAW_RANGE, TurnDraw
 from c3l_ray.train.training_config import ModelToTune, Optimization, TrainConfig
@@ -26,6 +28,7 @@ def encode(
     num_workers: int = 1,
     accumulation_steps: int = 1,
     draws: list[TurnDraw] | None = None,
+    filler: Record | None = None,
 ) -> list[MicroBatch]:
     return list(
         encode_batch(
@@ -35,6 +38,7 @@ def encode(
             num_workers=num_workers,
             accumulation_steps=accumulation_steps,
             draws=draws,
+            filler=filler,
         )
     )
 
@@ -78,6 +82,34 @@ def test_texts_over_the_limit_are_skipped(train_config: MakeTrainConfig) -> None
     assert micro_batch["input_ids"].shape[1] <= 200
     with pytest.raises(C3LError, match="max-len 200"):
         encode([long], config)
+
+
+@pytest.mark.parametrize("spoilt", ["image", "length"])
+def test_a_batch_of_which_nothing_can_be_learnt_holds_what_the_run_learns_elsewhere(
+    train_config: MakeTrainConfig, spoilt: str
+) -> None:
+    records = [make_record(number) for number in range(3)]
+    for record in records:
+        if spoilt == "image":
+            record["image"] = b""
+        else:
+            record["turns"][1]["answer"] = "red " * 300
+    config = train_config(model=ModelToTune(name=str(world.LLAVA), max_len=200))
+    micro_batches = encode(
+        records, config, num_workers=2, accumulation_steps=2, filler=make_record(9)
+    )
+    assert [micro_batch["weight_B"].tolist() for micro_batch in micro_batches] == [[0]] * 4
+    assert all(micro_batch["is_empty"] for micro_batch in micro_batches)
+    reason = "unusable_image" if spoilt == "image" else "too_long"
+    assert count_skipped(micro_batches) == {reason: 3}
+    (filled,) = encode([make_record(9)], config)
+    assert not filled["is_empty"]
+    assert micro_batches[0]["input_ids"].tolist() == filled["input_ids"].tolist()
+    records[1] = make_record(1)
+    micro_batches = encode(records, config, num_workers=2, filler=make_record(9))
+    assert not any(micro_batch["is_empty"] for micro_batch in micro_batches)
+    with pytest.raises(C3LError, match="none of the 1 images of a batch"):
+        encode(records[:1], config, filler=records[2])
 
 
 def test_micro_batches_have_the_same_number_of_images(train_config: MakeTrainConfig) -> None:
@@ -130,3 +162,20 @@ def test_any_number_of_workers_learns_the_same(
     learnt = [ids for micro_batch in micro_batches for ids in target_ids(micro_batch)]
     (whole,) = encode(records, config, draws=draws)
     assert learnt == target_ids(whole)
+
+
+def test_the_date_that_a_template_writes_is_that_of_the_run(
+    train_config: MakeTrainConfig, tmp_path: Path
+) -> None:
+    name = shutil.copytree(world.LLAVA, tmp_path / "dated")
+    template = name / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%Y') }} " + template.read_text())
+    model = ModelToTune(name=str(name))
+
+    def read_text(date: str) -> str:
+        config = train_config(model=model, prompt_date=date)
+        example = make_example(make_record(1), load_training_processor(config), config, {})
+        assert isinstance(example, Example)
+        return example.texts[0].text
+
+    assert "1999 " in read_text("1999-01-02") and "2001 " in read_text("2001-01-02")

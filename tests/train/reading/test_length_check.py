@@ -8,7 +8,7 @@ import pytest
 from c3l_ray.errors import PreflightError
 from c3l_ray.scenes import world
 from c3l_ray.schema import Record
-from c3l_ray.train.reading.length_check import check_lengths
+from c3l_ray.train.reading.length_check import check_lengths, find_filler
 from c3l_ray.train.reading.order import FileRows
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import ModelToTune
@@ -69,3 +69,21 @@ def test_a_limit_below_some_images_is_warned_of(
     with caplog.at_level(logging.WARNING):
         check_lengths(hold_records(records), config)
     assert expected in caplog.text if expected else not caplog.text
+
+
+def test_the_first_record_that_can_be_learnt_from_stands_in_for_others(
+    train_config: MakeTrainConfig,
+) -> None:
+    records = make_records(3)
+    records[3]["image"] = None
+    config = train_config(model=ModelToTune(name=str(world.LLAVA), max_len=200))
+    assert find_filler(hold_records(records), config) is records[4]
+    assert find_filler(hold_records(records[4:]), config) is records[4]
+
+
+def test_images_of_which_none_can_be_learnt_from_are_refused(train_config: MakeTrainConfig) -> None:
+    records = make_records(0)
+    for record in records:
+        record["image"] = b"damaged"
+    with pytest.raises(PreflightError, match=r"--input .*: none of the first 10 images can be le"):
+        find_filler(hold_records(records), train_config())

@@ -187,7 +187,7 @@ def run_round(
                     measured = run_ours(folder, of_arm, scored=arm == "scored")
                 else:
                     measured = start_other(arm, folder, of_arm)
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:  # or it left no notes
                 failures.append(f"{name} failed: {error}")
                 print(failures[-1], flush=True)
                 continue

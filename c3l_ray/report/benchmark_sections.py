@@ -11,8 +11,8 @@ from c3l_ray.benchmarks.answers import BenchmarkAnswer, read_answers
 from c3l_ray.benchmarks.catalogue import CATALOGUE
 from c3l_ray.benchmarks.intervals import find_interval
 from c3l_ray.benchmarks.metrics import Item, group_items
-from c3l_ray.benchmarks.result import Figures
 from c3l_ray.benchmarks.samples import IMAGES
+from c3l_ray.benchmarks.scores import Figures
 from c3l_ray.benchmarks.tables import COUNTS, ITEM_LABELS
 from c3l_ray.errors import PreflightError
 from c3l_ray.report.cards import cut_text

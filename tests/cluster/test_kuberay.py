@@ -260,9 +260,12 @@ def count_selected(selector: dict[str, Any]) -> int:
 def test_what_stands_around_the_pods_selects_them() -> None:
     *budgets, policy = read_all("protection.yaml")
     assert [budget["apiVersion"] for budget in budgets] == ["policy/v1"] * 2
-    of_budget = {budget["spec"]["maxUnavailable"]: budget["spec"]["selector"] for budget in budgets}
-    assert of_budget[0]["matchLabels"]["ray.io/node-type"] == "head"
-    assert [count_selected(selector) for selector in of_budget.values()] == [1, 1]
+    of_head, of_workers = (budget["spec"] for budget in budgets)
+    assert of_head["selector"]["matchLabels"]["ray.io/node-type"] == "head"
+    assert [count_selected(spec["selector"]) for spec in (of_head, of_workers)] == [1, 1]
+    groups = read_manifest()["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert of_workers["minAvailable"] == sum(group["replicas"] for group in groups) - 1
+    assert of_head["minAvailable"] >= 100  # heads of the namespace
 
     assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
     spec = policy["spec"]
@@ -279,6 +282,19 @@ def test_what_stands_around_the_pods_selects_them() -> None:
     assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
     assert count_selected(monitor["spec"]["selector"]) == 2
     assert [end["port"] for end in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
+
+
+def test_a_budget_counts_what_kubernetes_can_count() -> None:
+    """Pods of a RayCluster, which has no `scale`, take an integer minAvailable and nothing else."""
+    files = [path for path in (ROOT / "cluster").rglob("*.yaml") if path.parent.name != "grafana"]
+    documents = [
+        document for path in files for document in yaml.safe_load_all(path.read_text()) if document
+    ]
+    budgets = [one for one in documents if one["kind"] == "PodDisruptionBudget"]
+    assert len(budgets) == 2
+    for budget in budgets:
+        assert "maxUnavailable" not in budget["spec"]
+        assert type(budget["spec"]["minAvailable"]) is int
 
 
 def test_manifest_image_and_project_name_the_same_versions() -> None:

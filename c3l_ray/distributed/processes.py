@@ -12,7 +12,7 @@ from c3l_ray.config import GeneratingConfig, RecordsConfig
 from c3l_ray.distributed.metrics import EngineMetrics
 from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
 from c3l_ray.errors import EngineFailure, ScorerFailure
-from c3l_ray.stall_watch import StallWatch
+from c3l_ray.stall_watch import StallWatch, bounded_boot
 
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
 GENERATOR_RESTARTED = (
@@ -39,7 +39,8 @@ class GeneratorProcess:
 
         of_job = AnswerGenerator if isinstance(config, AnswerConfig) else TurnGenerator
         self.steps = UnitSteps(GENERATING, surroundings, starts=True, restarted=GENERATOR_RESTARTED)
-        self.generator = (generator or of_job)(config)
+        with bounded_boot(GENERATING, config.boot_timeout):
+            self.generator = (generator or of_job)(config)
         self.watch = StallWatch(GENERATING, config.stall_timeout)
         engine = getattr(self.generator, "engine", None)  # which a double of the generator lacks
         if engine is not None:
@@ -99,7 +100,8 @@ class ScorerProcess:
         self.steps = UnitSteps(
             SCORING, surroundings, starts=not generates, restarted=SCORER_RESTARTED
         )
-        self.scorer = (scorer or TurnScorer)(config)
+        with bounded_boot(SCORING, config.boot_timeout):
+            self.scorer = (scorer or TurnScorer)(config)
         self.watch = StallWatch(SCORING, config.stall_timeout)
 
     def __call__(self, table: pa.Table) -> pa.Table:

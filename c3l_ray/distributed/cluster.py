@@ -23,7 +23,6 @@ from c3l_ray.model_config import Pools
 
 Generating = TypeVar("Generating", bound=GeneratingConfig)
 
-MAX_START_DEATHS = 3  # of an actor in a row, before it has started
 VERSION_MISMATCH = "Version mismatch"  # what Ray says of a cluster of another Ray or Python
 CORE_LOGGING = b" logging.cc:"  # the file of Ray's core that a line was logged by
 
@@ -116,7 +115,6 @@ def configure_ray_data(*, progress_bars: bool = False) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
-    context.max_consecutive_actor_init_deaths = MAX_START_DEATHS
     context.enable_progress_bars = progress_bars
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False

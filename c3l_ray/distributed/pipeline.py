@@ -9,6 +9,8 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
   `map_batches_internal`, takes both.
 - Tasks that read and commit run in processes of their own. This module imports no model library, so
   that they start in a second and stay small; the actors import what they need.
+- Actors of a pool that die while they start are counted for the pool as a whole
+  (`max_consecutive_actor_init_deaths`), however large it is.
 - An exception that leaves a task or an actor ends the job: of the storage, or of our own kind. What
   `unit_steps` and `reading` make of any other one, and of a process that dies, is failed rows.
 """
@@ -22,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from c3l_ray.config import GeneratingConfig, RecordsConfig
 from c3l_ray.distributed.processes import (
@@ -48,6 +50,9 @@ from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.retry import Retry, heal_unit, take_failed
 from c3l_ray.runs.state import PROGRESS, TERMINAL_EVERY_S
 from c3l_ray.schema import replace_columns
+
+MIN_START_DEATHS = 3
+"""Actors of a pool that may die in a row while they start, whatever the pool's size."""
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +159,9 @@ def process_units(
     if not units:
         return
     surroundings = Surroundings(folder, flag or StopFlag())
+    num_generators = min(getattr(config.pools, "generators", None) or 1, len(units))
+    num_scorers = min(config.pools.scorers or 1, len(units))
+    allow_start_deaths(max(num_generators, num_scorers))  # before the data set, which copies it
     dataset = ray.data.read_datasource(
         UnitSource(units, config.layout, surroundings), override_num_blocks=len(units)
     )
@@ -169,7 +177,6 @@ def process_units(
         )
     if generates:
         assert isinstance(config, GeneratingConfig)
-        num_generators = min(config.pools.generators or 1, len(units))
         log.info("starting generators: %d", num_generators)
         dataset = _map_through_actors(
             dataset,
@@ -180,7 +187,6 @@ def process_units(
             units_at_once=UNITS_PER_GENERATOR,
         )
     if config.is_scored:
-        num_scorers = min(config.pools.scorers or 1, len(units))
         log.info("starting scorers: %d", num_scorers)
         dataset = _map_through_actors(
             dataset,
@@ -224,6 +230,15 @@ def commit_block(
     else:
         manifest = heal_unit(folder, retry.manifests[unit], retry.reasons, staged)
     return {"manifest": [manifest.to_json()]}
+
+
+def allow_start_deaths(size: int) -> None:
+    """Sets how many actors of a pool of this size may die in a row while they start.
+
+    Ray counts those of the whole pool, and a node that is lost takes all that start on it.
+    """
+    context = DataContext.get_current()
+    context.max_consecutive_actor_init_deaths = max(MIN_START_DEATHS, 2 * size)
 
 
 def _map_through_actors(

@@ -130,9 +130,10 @@ PARTS = {
     ),
     "train.fit": Part(
         "distributed.stop_flag train.held_out train.learning train.reading train.reading.stream "
-        "train.training_config",
+        "train.snapshot train.training_config",
         "ray torch",
     ),
+    "train.snapshot": Part("storage", "ray"),
     "train.devices": Part("", "ray torch"),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.

@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal
 
 from c3l_ray import schema
 from c3l_ray.config import GenerateConfig
-from c3l_ray.dataset.select import select_turns
+from c3l_ray.dataset.finished import select_once
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.methods.scores import RankedBy
 from c3l_ray.ranges import Conflicts, Range
+from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.state import CommandLog, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
 from c3l_ray.select_config import SHARE_OR_COUNT, SelectConfig, Within, is_share_or_count
@@ -158,10 +158,10 @@ def _run_stages(
             ended = run()
             if on_stage_end is not None:
                 on_stage_end(name, ended)
-            if isinstance(ended, RecordsReport):
-                check_failures(ended, config.max_failed_share)
             stage_report = stage_folder.read_json(REPORT)
         assert stage_report is not None
+        if "turn_status" in stage_report:  # a round, of this command or of an earlier one
+            check_failures(Counts.from_report(stage_report), config.max_failed_share)
         report.stages[name] = {
             key: stage_report.get(key) for key in ("origin", "finished", "seconds")
         }
@@ -182,7 +182,7 @@ def _run_stages(
                 lambda: train_model(training_config(config, model, number)),  # noqa: B023
             )
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
-    report.stages["dataset"] = dataclasses.asdict(select_turns(_selection_config(config)))
+    report.stages["dataset"] = select_once(_selection_config(config))
     report = dataclasses.replace(report, finished=now())
     return write_report("finished")
 

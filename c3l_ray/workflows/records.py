@@ -14,6 +14,7 @@ from c3l_ray.inputs.first_units import plan_first_units
 from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, check_origin, delete_lost_files, read_manifests
+from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.runs.retry import Retry, count_failed, plan_retry
 from c3l_ray.schema import EXCEPTION, FATAL
@@ -244,7 +245,7 @@ def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:
         raise PreflightError(f"--input {' '.join(inputs)}: holds no image{damage}")
 
 
-def check_failures(report: RecordsReport, max_failed_share: float) -> None:
+def check_failures(report: Counts, max_failed_share: float) -> None:
     """Refuses a finished run with more failed images than the user allows, or nothing scored.
 
     Raises:

@@ -78,6 +78,8 @@ class RecordsConfig(ABC):
     """Hours after which this command stops as at SIGTERM; the same one goes on for as many more."""
     max_price: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of this command, at which it stops likewise: its hours times its GPUs, or nodes."""
+    budget_of: Literal["command", "run"] = "command"
+    """Whether these hours and this price are of one command, or of all commands of the output."""
     price_per_hour: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of a GPU for an hour, in any currency; of a node where the job uses no GPU."""
     verbose: bool = False

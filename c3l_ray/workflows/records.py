@@ -13,8 +13,9 @@ from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures, l
 from c3l_ray.inputs.first_units import plan_first_units
 from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
-from c3l_ray.runs.commit import Manifest, check_origin, delete_lost_files, read_manifests
+from c3l_ray.runs.commit import Manifest, check_origin, read_manifests
 from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.lost_files import delete_lost_files
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.runs.retry import Retry, count_failed, plan_retry
 from c3l_ray.schema import EXCEPTION, FATAL

@@ -9,12 +9,12 @@ from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.commit import (
     Manifest,
     commit_unit,
-    delete_lost_files,
     read_manifests,
     read_records,
 )
 from c3l_ray.runs.failures import name_unread_row
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.lost_files import delete_lost_files
 from c3l_ray.runs.retry import count_failed, heal_unit, plan_retry, take_failed
 from c3l_ray.schema import replace_columns
 from tests.examples import RECORD

@@ -31,7 +31,7 @@ PARTS = {
     "stopping": Part("errors"),
     "stall_watch": Part(),
     "stop_jobs": Part("", "psutil"),
-    "kuberay_job": Part(),
+    "kuberay_job": Part("runs"),
     "storage_faults": Part("", "botocore"),
     "storage": Part("errors storage_faults", "fsspec botocore s3fs"),
     "png_chunks": Part("errors", "PIL"),

@@ -26,6 +26,7 @@ from c3l_ray.stopping import GRACE_S
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFEST = ROOT / "cluster" / "kuberay" / "rayjob.yaml"
+KUEUE_MANIFEST = MANIFEST.parent / "rayjob-kueue.yaml"
 DOCKERFILE = (ROOT / "cluster" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 KEYWORDS = {"type", "enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "required"}
@@ -102,8 +103,31 @@ def find_versions(name: str) -> SpecifierSet:
     return next(requirement.specifier for requirement in requirements if requirement.name == name)
 
 
-def test_the_manifest_is_strictly_valid(list_errors: ListErrors) -> None:
-    assert list_errors(read_manifest()) == []
+@pytest.mark.parametrize("path", [MANIFEST, KUEUE_MANIFEST], ids=lambda path: path.stem)
+def test_the_manifest_is_strictly_valid(path: Path, list_errors: ListErrors) -> None:
+    assert list_errors(dict(yaml.safe_load(path.read_text()))) == []
+
+
+def test_the_manifest_for_kueue_differs_in_the_queue_and_the_clean_up() -> None:
+    """Kueue takes a job that shuts its cluster down, and KubeRay no deletion rules beside that."""
+    job, of_kueue = read_manifest(), dict(yaml.safe_load(KUEUE_MANIFEST.read_text()))
+    assert of_kueue["metadata"].pop("labels") == {"kueue.x-k8s.io/queue-name": "QUEUE"}
+    assert of_kueue["spec"].pop("shutdownAfterJobFinishes") is True
+    assert of_kueue["spec"].pop("ttlSecondsAfterFinished") > 0
+    del job["spec"]["deletionStrategy"]
+    assert of_kueue == job
+
+
+def test_the_head_stays_off_nodes_that_may_be_taken_away() -> None:
+    head, *workers = list_pods(read_manifest())
+    rule = head["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (term,) = rule["nodeSelectorTerms"]
+    # NotIn takes nodes without the label; several keys of one term must all hold.
+    assert {expression["operator"] for expression in term["matchExpressions"]} == {"NotIn"}
+    spot = {one["key"]: one["values"] for one in term["matchExpressions"]}
+    assert spot["karpenter.sh/capacity-type"] == ["spot"]
+    assert spot["cloud.google.com/gke-spot"] == ["true"]
+    assert not any("affinity" in worker for worker in workers)
 
 
 MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -150,6 +174,7 @@ def test_a_failed_cluster_is_made_again_and_none_outlives_its_use() -> None:
     spec = read_manifest()["spec"]
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode")
     assert spec["backoffLimit"] > 0 and spec["preRunningDeadlineSeconds"] > 0
+    assert spec["activeDeadlineSeconds"] >= 24 * 3600  # a bound, and none on a long job
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     # The operator refuses deletion rules beside these.
     assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished"} & {*spec}

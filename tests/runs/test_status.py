@@ -43,7 +43,7 @@ def show(folder: RunFolder) -> str:
 def test_an_end_that_kuberay_was_not_told_is_shown(folder: RunFolder) -> None:
     note_not_done(folder, 2, "no run yet")
     assert folder.read_json("run.json") is None
-    folder.write_json("run.json", describe_run(1, state="failed"))
+    folder.write_json("run.json", describe_run(1, state="failed", commands=[]))
     note_not_done(folder, 4, "9 of 10 images failed")
     assert "\n  not done   status 4: 9 of 10 images failed\n" in show(folder)
     CommandLog(folder, "o").note("running")  # another command has begun

@@ -27,7 +27,7 @@ from c3l_ray.model_config import (
 )
 from c3l_ray.no_score import find_conflicts
 from c3l_ray.ranges import Conflicts, Range, check_config
-from c3l_ray.stall_watch import STALL_TIMEOUT_S
+from c3l_ray.stall_watch import BOOT_TIMEOUT_S, STALL_TIMEOUT_S
 from c3l_ray.stopping import GRACE_S
 from c3l_ray.template_date import is_day
 
@@ -68,6 +68,8 @@ class RecordsConfig(ABC):
     """Seconds after SIGTERM or Ctrl-C in which the units under way are still committed."""
     stall_timeout: Annotated[float, Range(min=0)] = STALL_TIMEOUT_S
     """Replace a process that gives no reply and no score for these seconds; 0 waits for ever."""
+    boot_timeout: Annotated[float, Range(min=0)] = BOOT_TIMEOUT_S
+    """Seconds after which a process that still loads its model ends; 0 waits for ever."""
     limit: Annotated[int | None, Range(min=1), optional("INT")] = None
     """Do only the first images, for a trial; the same command without it resumes."""
     retry_failed: Annotated[tuple[str, ...] | None, optional("REASON ...")] = None
@@ -76,6 +78,8 @@ class RecordsConfig(ABC):
     """Hours after which this command stops as at SIGTERM; the same command has as many again."""
     max_price: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price at which this command stops as at SIGTERM: its hours times its GPUs, or its nodes."""
+    budget_of: Literal["command", "run"] = "command"
+    """Whether these hours and this price are of one command, or of all commands of the output."""
     price_per_hour: Annotated[float | None, FINITE, optional("FLOAT")] = None
     """Price of a GPU for an hour, in any currency; of a node where the job uses no GPU."""
     verbose: bool = False

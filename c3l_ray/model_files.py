@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
-from c3l_ray.storage import Location
+from c3l_ray.storage import Location, is_transient
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 OTHER_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
@@ -56,6 +56,11 @@ def resolve_model(name: str, revision: str | None = None) -> str:
                 fs.get(f"{root}/", f"{partial}/", recursive=True)
                 os.rename(partial, folder)
     return str(folder)
+
+
+def is_storage_away(error: Exception) -> bool:
+    """Whether `resolve_model` may succeed later: S3 throttles, fails, or does not answer."""
+    return is_transient(error)
 
 
 def looks_like_path(name: str) -> bool:

@@ -3,6 +3,7 @@
 A GPU that no longer replies, or a lock that nobody opens, raises nothing, and a job would wait for
 it for ever. The work gives signs of life, a reply or a batch of scores each. Where none comes for
 long although there is work, the process ends, and what it worked on is treated as after any death.
+A model that is being loaded gives no signs: the time of that is bounded as a whole.
 """
 
 import faulthandler
@@ -17,6 +18,9 @@ from contextlib import contextmanager
 STALL_TIMEOUT_S = 1800.0
 """A large model on a CPU takes minutes for one reply."""
 
+BOOT_TIMEOUT_S = 3600.0
+"""A large model's weights may have to be downloaded first."""
+
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +33,39 @@ class _LatestSign:
 def give_sign() -> None:
     """Says that the work of this process goes on."""
     _LatestSign.at_s = time.monotonic()
+
+
+@contextmanager
+def bounded_boot(
+    stage: str, timeout_s: float, end: Callable[[], None] = lambda: os._exit(1)
+) -> Iterator[None]:
+    """Ends this process where what it does within takes too long, such as to load its model.
+
+    Args:
+        stage: of the process, such as "generating", for the message.
+        timeout_s: seconds that it may take; 0 never ends it.
+        end: ends the process.
+    """
+
+    def end_boot() -> None:
+        log.error(
+            "the %s process has not loaded its model for %.0f s (--boot-timeout); it ends, and "
+            "another one is started",
+            *(stage, timeout_s),
+        )
+        faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
+        end()
+
+    if not timeout_s:
+        yield
+        return
+    timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), end_boot)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class StallWatch:

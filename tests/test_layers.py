@@ -31,7 +31,7 @@ PARTS = {
     "stopping": Part("errors"),
     "stall_watch": Part(),
     "stop_jobs": Part("", "psutil"),
-    "kuberay_job": Part(),
+    "kuberay_job": Part("runs"),
     "storage_faults": Part("", "botocore"),
     "storage": Part("errors storage_faults", "fsspec botocore s3fs"),
     "png_chunks": Part("errors", "PIL"),
@@ -135,9 +135,10 @@ PARTS = {
     ),
     "train.fit": Part(
         "distributed.stop_flag errors train.held_out train.learning train.reading "
-        "train.reading.stream train.training_config",
+        "train.reading.stream train.snapshot train.training_config",
         "ray torch",
     ),
+    "train.snapshot": Part("storage", "ray"),
     "train.devices": Part("", "ray torch"),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from c3l_ray.stall_watch import StallWatch, give_sign
+from c3l_ray.stall_watch import StallWatch, bounded_boot, give_sign
 
 TIMEOUT_S = 0.5
 
@@ -48,3 +48,22 @@ def test_no_timeout_is_no_watch(ended: threading.Event) -> None:
     before = threading.active_count()
     StallWatch("scoring", 0, ended.set)
     assert threading.active_count() == before
+
+
+def test_a_boot_that_hangs_ends_the_process(
+    ended: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR), bounded_boot("generating", TIMEOUT_S, ended.set):
+        assert ended.wait(20)
+    assert "the generating process has not loaded its model for" in caplog.text
+
+
+def test_a_boot_that_ends_in_time_or_has_none_goes_on(ended: threading.Event) -> None:
+    with bounded_boot("generating", TIMEOUT_S, ended.set):
+        pass
+    with bounded_boot("generating", 0, ended.set):
+        time.sleep(2 * TIMEOUT_S)
+    with pytest.raises(ValueError, match="no such model"), bounded_boot("a", TIMEOUT_S, ended.set):
+        raise ValueError("no such model")
+    time.sleep(2 * TIMEOUT_S)
+    assert not ended.is_set()

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import ray
 from ray.data import DataContext
+from ray.exceptions import AuthenticationError
 
 from c3l_ray import stopping
 from c3l_ray.config import GeneratingConfig, RecordsConfig, ScoreConfig
@@ -38,7 +39,7 @@ from c3l_ray.model_config import Pools
 
 Generating = TypeVar("Generating", bound=GeneratingConfig)
 
-MAX_START_DEATHS = 3  # of an actor in a row, before it has started
+VERSION_MISMATCH = "Version mismatch"  # what Ray says of a cluster of another Ray or Python
 CORE_LOGGING = b" logging.cc:"  # the file of Ray's core that a line was logged by
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
         verbose: whether Ray's own progress bars and messages are shown.
 
     Raises:
-        PreflightError: there is no cluster at RAY_ADDRESS.
-        C3LError: Ray does not start on this machine.
+        PreflightError: the cluster at RAY_ADDRESS cannot be joined by us, or is no address.
+        C3LError: no cluster answers at RAY_ADDRESS, or Ray does not start on this machine.
     """
     if ray.is_initialized():
         return
@@ -88,7 +89,12 @@ def connect(num_actors: int, *, verbose: bool = False) -> None:
             raise C3LError(
                 f"Ray did not start on this machine: {error}. Run the same command again"
             ) from error
-        raise PreflightError(f"RAY_ADDRESS {address}: no cluster to join there: {error}") from error
+        if isinstance(error, ValueError | AuthenticationError) or VERSION_MISMATCH in str(error):
+            raise PreflightError(f"RAY_ADDRESS {address}: cannot be joined: {error}") from error
+        raise C3LError(
+            f"RAY_ADDRESS {address}: no cluster answers there: {error}. Run the same command again "
+            "once it does, or correct the address"
+        ) from error
     configure_ray_data(progress_bars=verbose)
 
 
@@ -121,7 +127,6 @@ def configure_ray_data(*, progress_bars: bool = False) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = None
     context.execution_no_progress_timeout_s = -1  # a model that loads slowly is not a fault
-    context.max_consecutive_actor_init_deaths = MAX_START_DEATHS
     context.enable_progress_bars = progress_bars
     context.enable_rich_progress_bars = True
     context.use_ray_tqdm = False

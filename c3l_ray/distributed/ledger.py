@@ -113,5 +113,17 @@ class Ledger:
         """Notes that a process has finished something."""
         internal_kv._internal_kv_del(self._key_of(f"deaths/{lineage}"))
 
+    def note_hung_boot(self) -> None:
+        """Notes that a process of the stage has not loaded its model in time."""
+        internal_kv._internal_kv_put(self._key_of("boots"), str(self.count_hung_boots() + 1))
+
+    def count_hung_boots(self) -> int:
+        """Processes of the stage that did not, since one of them did."""
+        return int(internal_kv._internal_kv_get(self._key_of("boots")) or 0)
+
+    def forget_hung_boots(self) -> None:
+        """Notes that a process of the stage has loaded its model."""
+        internal_kv._internal_kv_del(self._key_of("boots"))
+
     def _key_of(self, name: str) -> str:
         return f"{self.key}/{name}"

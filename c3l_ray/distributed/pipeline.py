@@ -9,57 +9,73 @@ What Ray does to blocks, and what is therefore set here and in `cluster`:
   `map_batches_internal`, takes both.
 - Tasks that read and commit run in processes of their own. This module imports no model library, so
   that they start in a second and stay small; the actors import what they need.
+- Actors of a pool that die while they start are counted for the pool as a whole
+  (`max_consecutive_actor_init_deaths`), however large it is.
 - An exception that leaves a task or an actor ends the job: of the storage, or of our own kind. What
-  `unit_steps` and `_read_block` make of any other one, and of a process that dies, is failed rows.
+  `unit_steps` and `reading` make of any other one, and of a process that dies, is failed rows.
 """
 
 import functools
 import logging
-import os
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, Dataset, Datasource, ReadTask
-from ray.data.block import BlockMetadata
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from c3l_ray.config import GeneratingConfig, RecordsConfig
-from c3l_ray.distributed.ledger import Ledger
 from c3l_ray.distributed.processes import (
     UNITS_PER_GENERATOR,
     GeneratorProcess,
     ScorerProcess,
 )
+from c3l_ray.distributed.reading import (
+    UnitSource,
+    bound_deaths,
+    explain_unindexed,
+    try_to_index,
+)
 from c3l_ray.distributed.stop_flag import StopFlag
-from c3l_ray.distributed.unit_steps import Surroundings, write_errors
+from c3l_ray.distributed.unit_steps import Surroundings
 from c3l_ray.errors import C3LError
 from c3l_ray.inputs.index import read_units, write_units
 from c3l_ray.inputs.joins import join_small_units
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.read import damaged_unit, fail_unit, index_shard, read_unit
 from c3l_ray.inputs.units import Shard, Unit
 from c3l_ray.runs.commit import Manifest, commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.retry import Retry, heal_unit, take_failed
 from c3l_ray.runs.state import PROGRESS, TERMINAL_EVERY_S
-from c3l_ray.schema import FATAL, STAGED_ROWS, replace_columns
+from c3l_ray.schema import replace_columns
 
-MAX_READ_DEATHS = 2
-"""Processes that may die while they read a unit or index a shard, before it is given up."""
+MIN_START_DEATHS = 3
+"""Actors of a pool that may die in a row while they start, whatever the pool's size."""
 
 log = logging.getLogger(__name__)
 
 
-def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[Unit]:
+def plan_units(
+    shards: list[Shard],
+    layout: Layout,
+    folder: RunFolder,
+    unindexed: list[Shard] | None = None,
+) -> list[Unit]:
     """The units of these shards; those that no earlier run has indexed are indexed by the cluster.
+
+    Args:
+        shards: of the input.
+        layout: where an image is found in its file.
+        folder: of the run.
+        unindexed: takes the shards that killed the processes which indexed them. They have no
+            units, and the next command tries them again.
 
     Raises:
         PreflightError: a shard has changed since an earlier run.
-        C3LError: the output is not shared by the cluster's nodes.
+        C3LError: the output is not shared by the cluster's nodes, or a shard killed the processes
+            which indexed it and there is no list for it.
     """
     read_known = functools.partial(read_units, folder)
     with ThreadPoolExecutor(16) as readers:
@@ -73,16 +89,27 @@ def plan_units(shards: list[Shard], layout: Layout, folder: RunFolder) -> list[U
 
             def index(row: dict[str, int]) -> dict[str, int]:
                 shard = new_shards[row["number"]]
-                write_units(folder, shard, _index_shard(shard, layout, key))
-                return row
+                units = try_to_index(shard, layout, key)
+                if units is not None:
+                    write_units(folder, shard, units)
+                return {**row, "is_indexed": int(units is not None)}
 
             num_shards, last_line_s = len(new_shards), time.monotonic()
             log.info("indexing %d shards", num_shards)
-            for done, _ in enumerate(dataset.map(index, num_cpus=0.5).iter_rows(), start=1):
+            given_up = []
+            for done, row in enumerate(dataset.map(index, num_cpus=0.5).iter_rows(), start=1):
+                if not row["is_indexed"]:
+                    given_up.append(new_shards[row["number"]])
                 if time.monotonic() - last_line_s >= TERMINAL_EVERY_S:
                     last_line_s = time.monotonic()
                     log.info("indexed %d of %d shards", done, num_shards, extra=PROGRESS)
+            if given_up and unindexed is None:
+                raise explain_unindexed(given_up)
             units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
+            for shard in given_up:
+                log.warning("%s: not indexed, since it killed its processes", shard.address)
+                units_of[shard] = []
+                unindexed.append(shard)
     units = []
     for shard in shards:
         units_of_shard = units_of[shard]
@@ -132,14 +159,24 @@ def process_units(
     if not units:
         return
     surroundings = Surroundings(folder, flag or StopFlag())
+    num_generators = min(getattr(config.pools, "generators", None) or 1, len(units))
+    num_scorers = min(config.pools.scorers or 1, len(units))
+    allow_start_deaths(max(num_generators, num_scorers))  # before the data set, which copies it
     dataset = ray.data.read_datasource(
         UnitSource(units, config.layout, surroundings), override_num_blocks=len(units)
     )
+
+    def bounded(work: Callable[[pa.Table], Any], stage: str) -> Callable[[pa.Table], Any]:
+        return functools.partial(bound_deaths, work, stage, surroundings.flag.key)
+
     if retry is not None:
-        dataset = _map_units(dataset, functools.partial(take_block, folder, retry), num_cpus=0.5)
+        dataset = _map_units(
+            dataset,
+            bounded(functools.partial(take_block, folder, retry), "rereading"),
+            num_cpus=0.5,
+        )
     if generates:
         assert isinstance(config, GeneratingConfig)
-        num_generators = min(config.pools.generators or 1, len(units))
         log.info("starting generators: %d", num_generators)
         dataset = _map_through_actors(
             dataset,
@@ -150,7 +187,6 @@ def process_units(
             units_at_once=UNITS_PER_GENERATOR,
         )
     if config.is_scored:
-        num_scorers = min(config.pools.scorers or 1, len(units))
         log.info("starting scorers: %d", num_scorers)
         dataset = _map_through_actors(
             dataset,
@@ -161,74 +197,9 @@ def process_units(
             units_at_once=1,
         )
     commit = functools.partial(commit_block, config.keep_images, folder, origin, retry=retry)
-    dataset = _map_units(dataset, commit, num_cpus=0.5)
+    dataset = _map_units(dataset, bounded(commit, "committing"), num_cpus=0.5)
     for row in dataset.iter_rows():
         yield Manifest.from_json(row["manifest"])
-
-
-class UnitSource(Datasource):
-    """One read task and one block per unit."""
-
-    def __init__(self, units: list[Unit], layout: Layout, surroundings: Surroundings) -> None:
-        super().__init__()
-        self._units = units
-        self._layout = layout
-        self._surroundings = surroundings
-
-    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        return [
-            ReadTask(
-                functools.partial(_read_block, unit, self._layout, self._surroundings),
-                BlockMetadata(
-                    num_rows=unit.rows,
-                    size_bytes=unit.size,
-                    input_files=[unit.path],
-                    exec_stats=None,
-                ),
-            )
-            for unit in self._units
-        ]
-
-    def estimate_inmemory_data_size(self) -> int:
-        return sum(unit.size for unit in self._units)
-
-
-def _read_block(unit: Unit, layout: Layout, surroundings: Surroundings) -> list[pa.Table]:
-    """A unit, or nothing where the job is to stop; what cannot be read of it is failed rows."""
-    if surroundings.flag.is_up():
-        return [STAGED_ROWS.empty_table()]
-    failures: list[tuple[Unit, Exception]] = []
-    ledger = _reading_ledger(surroundings.flag.key)
-    deaths = ledger.begin(unit.name, unit.rows).deaths
-    if deaths < MAX_READ_DEATHS:
-        table = read_unit(unit, layout, failures)
-    else:
-        table = fail_unit(unit, f"{FATAL}: {deaths} processes died while they read it")
-    if failures:
-        entries = [
-            f"{failed.source}, rows {failed.start} to {failed.end}\n"
-            + "".join(traceback.format_exception(error))
-            for failed, error in failures
-        ]
-        write_errors(surroundings.folder, unit.name, "reading", entries)
-    ledger.end(unit.name)
-    return [table]
-
-
-def _index_shard(shard: Shard, layout: Layout, key: str) -> list[Unit]:
-    """The units of a shard; one that kills its process is a damage."""
-    ledger = _reading_ledger(key)
-    deaths = ledger.begin(shard.name, 0).deaths
-    if deaths < MAX_READ_DEATHS:
-        units = index_shard(shard, layout)
-    else:
-        units = [damaged_unit(shard, f"its begin: {deaths} processes died while they read it")]
-    ledger.end(shard.name)
-    return units
-
-
-def _reading_ledger(key: str) -> Ledger:
-    return Ledger(f"{key}/reading", f"reading process {os.getpid()}")
 
 
 def take_block(folder: RunFolder, retry: Retry, staged: pa.Table) -> pa.Table:
@@ -259,6 +230,15 @@ def commit_block(
     else:
         manifest = heal_unit(folder, retry.manifests[unit], retry.reasons, staged)
     return {"manifest": [manifest.to_json()]}
+
+
+def allow_start_deaths(size: int) -> None:
+    """Sets how many actors of a pool of this size may die in a row while they start.
+
+    Ray counts those of the whole pool, and a node that is lost takes all that start on it.
+    """
+    context = DataContext.get_current()
+    context.max_consecutive_actor_init_deaths = max(MIN_START_DEATHS, 2 * size)
 
 
 def _map_through_actors(

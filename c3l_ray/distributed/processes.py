@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 
 from c3l_ray.answer_config import AnswerConfig
 from c3l_ray.config import GeneratingConfig, RecordsConfig
+from c3l_ray.distributed.cluster import find_log_files
+from c3l_ray.distributed.ledger import Ledger
 from c3l_ray.distributed.metrics import EngineMetrics
 from c3l_ray.distributed.unit_steps import GENERATING, SCORING, Steps, Surroundings, UnitSteps
-from c3l_ray.errors import EngineFailure, ScorerFailure
-from c3l_ray.stall_watch import StallWatch
+from c3l_ray.errors import C3LError, EngineFailure, ScorerFailure
+from c3l_ray.stall_watch import StallWatch, bounded_boot
 
 UNITS_PER_GENERATOR = 4  # at once: while one drains, the others keep its engine full
 GENERATOR_RESTARTED = (
@@ -21,6 +24,9 @@ GENERATOR_RESTARTED = (
 SCORER_RESTARTED = (
     "a scoring process failed and was started again; the log files of Ray's workers say why"
 )
+
+MAX_HUNG_BOOTS = 3
+"""Processes in a row that do not load their model in time, before the job ends."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +45,8 @@ class GeneratorProcess:
 
         of_job = AnswerGenerator if isinstance(config, AnswerConfig) else TurnGenerator
         self.steps = UnitSteps(GENERATING, surroundings, starts=True, restarted=GENERATOR_RESTARTED)
-        self.generator = (generator or of_job)(config)
+        with booting(self.steps.ledger, GENERATING, config.boot_timeout):
+            self.generator = (generator or of_job)(config)
         self.watch = StallWatch(GENERATING, config.stall_timeout)
         engine = getattr(self.generator, "engine", None)  # which a double of the generator lacks
         if engine is not None:
@@ -99,7 +106,8 @@ class ScorerProcess:
         self.steps = UnitSteps(
             SCORING, surroundings, starts=not generates, restarted=SCORER_RESTARTED
         )
-        self.scorer = (scorer or TurnScorer)(config)
+        with booting(self.steps.ledger, SCORING, config.boot_timeout):
+            self.scorer = (scorer or TurnScorer)(config)
         self.watch = StallWatch(SCORING, config.stall_timeout)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -122,6 +130,29 @@ class ScorerProcess:
                 advance = _throwing(steps, error)
             else:
                 advance = _sending(steps, result)
+
+
+@contextmanager
+def booting(ledger: Ledger, stage: str, timeout_s: float) -> Iterator[None]:
+    """Loads a model within so many seconds, or ends this process; 0 seconds are no bound.
+
+    Raises:
+        C3LError: too many processes of the stage in a row have not come up.
+    """
+    num_hung = ledger.count_hung_boots()
+    if num_hung >= MAX_HUNG_BOOTS:
+        raise C3LError(
+            f"{num_hung} {stage} processes in a row did not load their model within "
+            f"{timeout_s:g} s (--boot-timeout); {find_log_files()} say where they stood"
+        )
+
+    def end() -> None:
+        ledger.note_hung_boot()
+        os._exit(1)
+
+    with bounded_boot(stage, timeout_s, end):
+        yield
+    ledger.forget_hung_boots()
 
 
 def _throwing(steps: Steps, error: Exception) -> Callable[[], pa.Table]:

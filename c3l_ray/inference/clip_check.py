@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from c3l_ray.errors import PreflightError
-from c3l_ray.inference.hub import CLIP_HUB, explain_hub_error, find_commit
+from c3l_ray.errors import C3LError, PreflightError
+from c3l_ray.inference.hub import CLIP_HUB, explain_hub_error, find_commit, is_hub_away
 from c3l_ray.model_files import digest_model, find_weight_files, looks_like_path
 
 
@@ -12,6 +12,7 @@ def check_clip(name: str, weights: str | None) -> str:
 
     Raises:
         PreflightError: open_clip has no such model or weights.
+        C3LError: the hub does not answer.
     """
     if Path(name).is_dir() or looks_like_path(name):
         if not Path(name).is_dir():
@@ -34,7 +35,8 @@ def check_clip(name: str, weights: str | None) -> str:
                 f"{CLIP_HUB}{repo}@{find_commit(repo, 'open_clip_config.json', revision or None)}"
             )
         except Exception as error:  # as of a model's config
-            raise PreflightError(f"--clip.name {name}: {explain_hub_error(error, repo)}") from error
+            kind = C3LError if is_hub_away(error) else PreflightError
+            raise kind(f"--clip.name {name}: {explain_hub_error(error, repo)}") from error
     import open_clip  # seconds, which a folder and a name on the hub do without
 
     if name not in open_clip.list_models():

@@ -8,6 +8,8 @@ from c3l_ray.errors import first_line
 CLIP_HUB = "hf-hub:"
 """What open_clip's names of the hub begin with; ours may end with @ and a revision."""
 
+_PASSING_STATUSES = (408, 429)
+
 
 def find_commit(repo: str, file: str, revision: str | None) -> str:
     """The commit that the hub, or else this machine's cache, has of a repository.
@@ -62,9 +64,25 @@ def explain_hub_error(error: BaseException, name: str) -> str:
         if isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
             return (
                 "is not on this machine, and the hub cannot be reached (offline, or HF_HUB_OFFLINE "
-                "is set): download it, and name its folder"
+                "is set): run the same command again once it can, or download it and name its "
+                "folder"
             )
     return first_line(error)
+
+
+def is_hub_away(error: BaseException) -> bool:
+    """Whether the hub may give later what it did not give now: no connection, a 5xx, throttling."""
+    from huggingface_hub import errors
+
+    for cause in _list_causes(error):
+        if isinstance(cause, errors.OfflineModeIsEnabled):
+            return False
+        if isinstance(cause, errors.HfHubHTTPError):
+            status = cause.response.status_code
+            return status in _PASSING_STATUSES or status >= 500
+        if type(cause).__module__.startswith("httpx"):  # of a connection, where nothing answered
+            return True
+    return False
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:

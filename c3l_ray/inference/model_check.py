@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray.config import ReplyFormat
-from c3l_ray.errors import PreflightError, first_line
-from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub
+from c3l_ray.errors import C3LError, PreflightError, first_line
+from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub, is_hub_away
 from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.inference.quantization import find_quantization, suggest_unquantized
 from c3l_ray.model_files import (
     WEIGHTS,
     digest_model,
     find_weight_files,
+    is_storage_away,
     looks_like_path,
     resolve_model,
 )
@@ -82,7 +83,7 @@ def check_model(flag: str, name: str) -> str:
     """The identity of a model's weights: `inspect_model`'s.
 
     Raises:
-        PreflightError: as there.
+        C3LError: as there.
     """
     return inspect_model(flag, name).identity
 
@@ -107,11 +108,12 @@ def inspect_model(
 
     Raises:
         PreflightError: there is no such model, it is not one, or it does not take images.
+        C3LError: the hub or the storage does not answer.
     """
     try:
         path = resolve_model(name)
     except Exception as error:  # botocore's errors are no OSErrors
-        raise PreflightError(f"{flag} {name}: cannot be read: {first_line(error)}") from error
+        raise _refuse(error, f"{flag} {name}: cannot be read: {first_line(error)}") from error
     is_folder = Path(path).is_dir()
     if not is_folder:
         _check_hub_name(flag, path)
@@ -128,8 +130,9 @@ def inspect_model(
         commit = None if is_folder else find_commit(path, "config.json", revision)
         config = _read_config(path, commit, trust_remote_code)
     except Exception as error:  # the hub's client, the network and a bad file raise a dozen kinds
-        raise PreflightError(
-            f"{flag} {name}: {_explain_config_error(error, flag, path, revision, runs_own_code)}"
+        raise _refuse(
+            error,
+            f"{flag} {name}: {_explain_config_error(error, flag, path, revision, runs_own_code)}",
         ) from error
     has_own_code = type(config).__module__.startswith("transformers_modules")
     if not has_own_code and not hasattr(config, "vision_config"):
@@ -144,8 +147,8 @@ def inspect_model(
     try:  # it takes seconds, without which a wrong name is refused
         processor = inspect_processor(path, commit, trust_remote_code)
     except Exception as error:
-        raise PreflightError(
-            f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"
+        raise _refuse(
+            error, f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"
         ) from error
     if missing := [part for part in _PARTS if getattr(processor, part, None) is None]:
         raise PreflightError(
@@ -236,6 +239,12 @@ def untested_family_notes(name: str, family: str) -> list[str]:
     return [f"{name} is of family {family}, which is untested; compare a few answers by eye"]
 
 
+def _refuse(error: Exception, message: str) -> C3LError:
+    """The error to raise where a model cannot be read; no refusal where it may be, later."""
+    passes = is_hub_away(error) or is_storage_away(error)
+    return C3LError(message) if passes else PreflightError(message)
+
+
 def _check_hub_name(flag: str, name: str) -> None:
     """Refuses what cannot be a hub name, without asking the hub: offline it retries for long."""
     if looks_like_path(name):
@@ -268,7 +277,8 @@ def _explain_config_error(
             f"comes with code of its own: {flag.removesuffix('name')}trust-remote-code runs it. "
             "Read it first, or name a checkpoint that transformers has the code of"
         )
-    if not Path(path).is_dir() and is_adapter_on_hub(path, revision):
+    is_asked = not Path(path).is_dir() and not is_hub_away(error)
+    if is_asked and is_adapter_on_hub(path, revision):
         return _ADAPTER
     return f"cannot be read as a model: {explain_hub_error(error, path)}"
 

@@ -19,6 +19,7 @@ from c3l_ray.errors import C3LError, first_line
 from c3l_ray.inputs.formats import folders, llava_json, parquet, tars
 from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Sample, SampleStart, Shard, ShardEnd, Unit, digest_text
+from c3l_ray.runs.failures import name_unread_row
 from c3l_ray.schema import EXCEPTION, STAGED_ROWS, conform, replace_columns
 from c3l_ray.storage import Location
 
@@ -160,7 +161,7 @@ def fail_unit(unit: Unit, error: str) -> pa.Table:
     """The rows of a unit that cannot be read, as failed rows."""
     if unit.members:
         return _as_one_unit(unit, [fail_unit(part, error) for part in unit.members])
-    samples = [Sample(key=f"{unit.name} {row:05d}", error=error) for row in range(unit.rows)]
+    samples = [Sample(key=name_unread_row(unit.name, row), error=error) for row in range(unit.rows)]
     return _make_table(unit, samples)
 
 

@@ -6,7 +6,6 @@ A unit whose failed rows are healed is committed again, as another edition: `<un
 names, then `<unit>.2`. Readers trust manifests only, and of a unit that of its latest edition.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -186,32 +185,6 @@ def read_manifests(folder: RunFolder) -> Iterator[Manifest]:
                 raise C3LError(
                     f"{file.address} is not a manifest of this version: {error!r}"
                 ) from error
-
-
-def delete_lost_files(folder: RunFolder) -> int:
-    """Deletes the data files that lost their race or are healed, and returns how many there were.
-
-    Only a file whose unit is committed under another name, in this edition or a later one, is
-    touched, so that a job still writing into the same folder loses nothing.
-    """
-    committed = {manifest.unit: manifest for manifest in read_manifests(folder)}
-    lost = []
-    for file in (folder.location / "records").list_children():
-        # A writer that was killed leaves `.<unit>-<attempt>.parquet-<random>`.
-        is_temporary = file.name.startswith(".")
-        whole_name = file.name[1:].rpartition("-")[0] if is_temporary else file.name
-        try:
-            unit, edition = parse_edition(whole_name.rpartition("-")[0])
-        except ValueError:  # no file of ours
-            continue
-        manifest = committed.get(unit)
-        is_named = manifest is not None and manifest.file == f"records/{file.name}"
-        if manifest is not None and edition <= manifest.edition and not is_named:
-            lost.append(file)
-    for file in lost:
-        with contextlib.suppress(FileNotFoundError):  # another command on this folder was first
-            file.remove()
-    return len(lost)
 
 
 def read_records(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,11 @@ class Counts:
     replaced_answers: int = 0
     notes: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> "Counts":
+        """The counts in a run.json, which has more than these."""
+        return cls(**{count.name: report[count.name] for count in dataclasses.fields(cls)})
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(

@@ -1,5 +1,6 @@
 """The failed images of a run, read from the manifests that count some and from columns only."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ import pyarrow.compute as pc
 from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import Manifest, read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
-from c3l_ray.schema import error_reason
+from c3l_ray.schema import EXCEPTION, FATAL, error_reason
+
+_UNREAD = re.compile(r"\S+-\d{5} \d{5}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,16 @@ def refuse_unknown_reasons(reasons: Iterable[str], present: Iterable[str], flag:
         if reason not in known:
             others = f"; the reasons are {', '.join(known)}" if known else ", or for any reason"
             raise PreflightError(f"{flag} {reason}: no image failed for it{others}")
+
+
+def name_unread_row(unit: str, row: int) -> str:
+    """The key of a row that could not be read, so that nothing but its place is known."""
+    return f"{unit} {row:05d}"
+
+
+def is_unread_row(key: str, error: str) -> bool:
+    """Whether a failed row was named by `name_unread_row`."""
+    return _UNREAD.fullmatch(key) is not None and error_reason(error) in (EXCEPTION, FATAL)
 
 
 def _read_failures(folder: RunFolder, manifest: Manifest) -> list[Failure]:

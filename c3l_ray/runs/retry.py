@@ -16,7 +16,7 @@ from c3l_ray.runs.commit import (
     read_records,
 )
 from c3l_ray.runs.counts import Counts, count_records
-from c3l_ray.runs.failures import refuse_unknown_reasons
+from c3l_ray.runs.failures import is_unread_row, refuse_unknown_reasons
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.schema import error_reason, replace_columns
 
@@ -64,7 +64,9 @@ def take_failed(
 ) -> pa.Table:
     """The rows of a unit that failed for one of these reasons, as they are read again.
 
-    A row whose image has another id now is left out.
+    A row whose image has another id now is left out. Of a row that could not be read only the
+    place is known: it becomes what lies there now, if the unit holds as many rows as before, and
+    that image in no other row.
 
     Args:
         folder: of the run.
@@ -72,11 +74,17 @@ def take_failed(
         reasons: first words of errors.
         staged: the unit's rows in the schema STAGED_ROWS, all of them, in its order.
     """
-    records = read_records(folder, manifest, ["image_id", "error"])
+    records = read_records(folder, manifest, ["image_id", "key", "error"])
+    ids, now = records["image_id"].to_pylist(), staged["image_id"].to_pylist()
+    known, unread = set(ids), _find_unread(records, reasons)
     rows = [
         row
         for row in _find_failed(records, reasons)
-        if row < staged.num_rows and records["image_id"][row] == staged["image_id"][row]
+        if row < len(now)
+        and (
+            now[row] == ids[row]
+            or (row in unread and len(now) == len(ids) and now[row] not in known)
+        )
     ]
     taken = staged.take(pa.array(rows, pa.int64()))
     return replace_columns(taken, unit_rows=[len(rows)] * len(rows))
@@ -109,10 +117,11 @@ def heal_unit(
         return healed
     new_records = make_records(staged, manifest.origin)
     new_ids = new_records["image_id"].to_pylist()
+    ids, unread = records["image_id"].to_pylist(), _find_unread(records, reasons)
     places = list(range(records.num_rows))
     new_row = 0
     for row in _find_failed(records, reasons):
-        if new_row < len(new_ids) and records["image_id"][row].as_py() == new_ids[new_row]:
+        if new_row < len(new_ids) and (row in unread or ids[row] == new_ids[new_row]):
             places[row] = records.num_rows + new_row
             new_row += 1
     if new_row != len(new_ids):
@@ -149,6 +158,12 @@ def _find_failed(records: pa.Table, reasons: Collection[str]) -> list[int]:
         for row, error in enumerate(errors)
         if error is not None and error_reason(error) in reasons
     ]
+
+
+def _find_unread(records: pa.Table, reasons: Collection[str]) -> set[int]:
+    """Those of the failed rows that could not be read."""
+    names = records.select(["key", "error"]).to_pylist()
+    return {row for row in _find_failed(records, reasons) if is_unread_row(**names[row])}
 
 
 def _find_healed(folder: RunFolder, manifest: Manifest) -> Manifest | None:

@@ -46,6 +46,20 @@ class Command(TypedDict):
     state: State
 
 
+class NotDone(TypedDict):
+    """An end of a command that whoever started it was not told of, lest it begins again.
+
+    Attributes:
+        status: the exit status that the command ended with.
+        reason: what it was, in one line.
+        time: in UTC.
+    """
+
+    status: int
+    reason: str
+    time: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunState:
     """Where a run stands, as run.json of every job says it.
@@ -58,6 +72,8 @@ class RunState:
         started: when the first command began, in UTC.
         updated: when run.json was last written, in UTC.
         commands: that have worked on it, the latest last.
+        not_done: how a command of `c3l_ray.kuberay_job` ended that was not to be begun again; None
+            once another one has begun.
     """
 
     state: State = "running"
@@ -65,6 +81,7 @@ class RunState:
     started: str | None = None
     updated: str | None = None
     commands: list[Command] = field(default_factory=list)
+    not_done: NotDone | None = None
 
 
 class CommandLog:
@@ -165,6 +182,7 @@ class CommandLog:
             "started": min(command["started"] for command in commands),
             "updated": now(),
             "commands": commands,
+            "not_done": None,
         }
 
     def note(self, state: State, error: str | None = None) -> None:
@@ -208,6 +226,18 @@ def note_failure(write: WriteState) -> Iterator[None]:
         except Exception as second_error:  # the first one is what the user has to hear of
             log.warning("run.json could not be written: %s", second_error)
         raise
+
+
+def note_not_done(folder: RunFolder, status: int, reason: str) -> None:
+    """Notes in run.json, where there is one, how a command ended that is not begun again.
+
+    Raises:
+        OSError: the storage failed.
+    """
+    report = folder.read_json(REPORT)
+    if isinstance(report, dict):
+        not_done = NotDone(status=status, reason=reason, time=now())
+        folder.write_json(REPORT, {**report, "not_done": not_done})
 
 
 def now() -> str:

@@ -35,6 +35,7 @@ class Status:
         failed: images.
         reasons: failed images by the first word of their error.
         error: what the latest command failed with.
+        not_done: why the latest one of `c3l_ray.kuberay_job` is not begun again, with its status.
         command, host: of the latest command, and where it ran.
         silent_s: seconds since run.json was written; None where it does not say.
     """
@@ -50,6 +51,7 @@ class Status:
     failed: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+    not_done: str | None = None
     command: str | None = None
     host: str | None = None
     silent_s: float | None = None
@@ -138,6 +140,9 @@ def _read_status(
         job=report["job"],
         state=report.get("state", "begun"),
         error=report.get("error"),
+        not_done="status {status}: {reason}".format(**report["not_done"])
+        if report.get("not_done")
+        else None,
         command=command.get("command"),
         host=command.get("host"),
         silent_s=None
@@ -198,6 +203,8 @@ def format_statuses(statuses: list[Status]) -> str:
             lines.append(f"  failed     {prefix}{reasons}")
     if whole.error is not None:
         lines.append(f"  error      {whole.error}")
+    if whole.not_done is not None:
+        lines.append(f"  not done   {whole.not_done}")
     if whole.silent_s is not None:
         question = ": is it dead?" if whole.is_silent else ""
         lines.append(f"  last word  {_format_duration(whole.silent_s)} ago{question}")

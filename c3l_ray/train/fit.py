@@ -40,13 +40,13 @@ from c3l_ray.train.reading import stream
 from c3l_ray.train.reading.batches import MicroBatch
 from c3l_ray.train.reading.encode import explain_nothing_usable
 from c3l_ray.train.reading.training_data import TrainingData
+from c3l_ray.train.snapshot import POSITION, mend_snapshot
 from c3l_ray.train.training_config import TrainConfig
 
 CHECKPOINTS_FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 ADAPTER_FOLDER = "adapter"
 NOTES = "notes.json"
-POSITION = "position.json"
 STOPPED = "stopped.json"
 MAX_EMPTY_BATCHES = 8
 """In a row, of which no image can be learnt from: more of them are no accident."""
@@ -103,8 +103,10 @@ def fit(run: TrainingRun, storage_path: str) -> int:
         The steps done.
 
     Raises:
+        OSError: the storage failed.
         ray.train.TrainingFailedError: more deaths than the config allows, or an error in a worker.
     """
+    mend_snapshot(f"{storage_path}/{CHECKPOINTS_FOLDER}")
     workers, progress = run.config.workers, run.config.progress
     ray_trainer = TorchTrainer(
         run_worker,

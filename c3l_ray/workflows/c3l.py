@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from c3l_ray import schema
-from c3l_ray.dataset.select import select_turns
+from c3l_ray.dataset.finished import select_once
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.inputs.find import find_shards
+from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import REPORT, RunFolder
-from c3l_ray.runs.report import RecordsReport
 from c3l_ray.runs.state import CommandLog, State, note_failure, now
 from c3l_ray.runs.statistics import describe_turns
 from c3l_ray.workflows.budget import hold_to_hours, hold_to_price
@@ -120,10 +120,10 @@ def _run_stages(
             ended = run()
             if on_stage_end is not None:
                 on_stage_end(name, ended)
-            if isinstance(ended, RecordsReport):
-                check_failures(ended, config.max_failed_share)
             stage_report = stage_folder.read_json(REPORT)
         assert stage_report is not None
+        if "turn_status" in stage_report:  # a round, of this command or of an earlier one
+            check_failures(Counts.from_report(stage_report), config.max_failed_share)
         report.stages[name] = {
             key: stage_report.get(key) for key in ("origin", "finished", "seconds")
         }
@@ -147,7 +147,7 @@ def _run_stages(
                 ),
             )
             model = f"{config.output}/{training_name}/{MODEL_FOLDER}"
-    report.stages["dataset"] = dataclasses.asdict(select_turns(selection_config(config)))
+    report.stages["dataset"] = select_once(selection_config(config))
     report = dataclasses.replace(report, finished=now())
     return write_report("finished")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ from c3l_ray.errors import C3LError, PreflightError, Stopped, TooManyFailures, l
 from c3l_ray.inputs.first_units import plan_first_units
 from c3l_ray.inputs.mended import accept_mended_shards
 from c3l_ray.inputs.units import Shard, Unit
-from c3l_ray.runs.commit import Manifest, check_origin, delete_lost_files, read_manifests
+from c3l_ray.runs.commit import Manifest, check_origin, read_manifests
+from c3l_ray.runs.counts import Counts
+from c3l_ray.runs.lost_files import delete_lost_files
 from c3l_ray.runs.report import RecordsReport, RunProgress
 from c3l_ray.runs.retry import Retry, count_failed, plan_retry
 from c3l_ray.schema import EXCEPTION, FATAL
@@ -81,6 +84,7 @@ def write_records(
 
     from c3l_ray.distributed import cluster, pipeline
     from c3l_ray.distributed.metrics import JobMetrics
+    from c3l_ray.distributed.reading import explain_unindexed
     from c3l_ray.distributed.stop_flag import StopFlag, follow
 
     folder, origin = progress.folder, progress.identity.origin
@@ -92,11 +96,13 @@ def write_records(
             retry = plan_retry(done.values(), config.retry_failed)
             accept_mended_shards(shards, config.layout, folder, retry.manifests)
         is_whole = True
+        unindexed: list[Shard] = []
         if config.limit is None:
-            units = pipeline.plan_units(shards, config.layout, folder)
+            units = pipeline.plan_units(shards, config.layout, folder, unindexed)
         else:
             units, is_whole = plan_first_units(shards, config.layout, folder, config.limit)
-        check_images_found(config.input, units)
+        if not unindexed:
+            check_images_found(config.input, units)
         progress.total_images = sum(unit.rows for unit in units)
         for manifest in done.values():
             check_origin(folder, manifest, origin)
@@ -119,6 +125,7 @@ def write_records(
         progress.write()
 
         metrics = JobMetrics(folder.path)
+        unexpected: Counter[str] = Counter()
 
         def process(units: list[Unit], retry: Retry | None = None) -> None:
             flag = StopFlag()
@@ -137,7 +144,9 @@ def write_records(
                 num_images = sum(count_failed(manifest, retry.reasons) for manifest in of_units)
             manifests = metrics.count_manifests(manifests, num_images, retry)
             with closing(follow(manifests, flag, config.grace)) as followed, _counted(progress):
-                progress.follow(bound_failures(followed, progress, config.max_failed_share))
+                progress.follow(
+                    bound_failures(followed, progress, config.max_failed_share, unexpected, retry)
+                )
 
         process(remaining)
         if retry is not None:
@@ -155,6 +164,8 @@ def write_records(
             f"{config.output}; the same command resumes"
         ) from error
     delete_lost_files(folder)
+    if unindexed:
+        raise explain_unindexed(unindexed)
     if is_whole or (progress.was_finished and not remaining):
         return progress.write("finished")
     return progress.write("stopped", measures_scores=True)
@@ -188,12 +199,23 @@ def _counted(progress: RunProgress) -> Iterator[None]:
 
 
 def bound_failures(
-    manifests: Iterable[Manifest], progress: RunProgress, max_failed_share: float
+    manifests: Iterable[Manifest],
+    progress: RunProgress,
+    max_failed_share: float,
+    unexpected: Counter[str],
+    retry: Retry | None = None,
 ) -> Iterator[Manifest]:
     """The manifests, as long as not too many rows fail so that nobody expected it.
 
     The model or the machine may be at fault, and not the rows: then what is left is better done
-    when that is mended.
+    when that is mended. Rows of earlier commands do not count, since it may be mended by now.
+
+    Args:
+        manifests: that this command commits.
+        progress: of the run.
+        max_failed_share: of the images, which may fail so.
+        unexpected: what this command has counted so far, by reason; these are added.
+        retry: of the units, where only failed rows are done again.
 
     Raises:
         TooManyFailures: after the manifest with the row that is too many.
@@ -202,15 +224,20 @@ def bound_failures(
     allowed = max(MIN_UNEXPECTED, max_failed_share * total)
     for manifest in manifests:
         yield manifest
-        reasons = progress.counts.reasons
-        unexpected = {name: reasons[name] for name in (EXCEPTION, FATAL) if reasons.get(name)}
-        if sum(unexpected.values()) > allowed:
-            example = progress.counts.failure_examples[next(iter(unexpected))]
+        for reason in (EXCEPTION, FATAL):
+            kept = 0
+            if retry is not None and reason not in retry.reasons:
+                kept = retry.manifests[manifest.unit].counts.reasons.get(reason, 0)
+            unexpected[reason] += max(0, manifest.counts.reasons.get(reason, 0) - kept)
+        if unexpected.total() > allowed:
+            examples = manifest.counts.failure_examples
+            example = next(examples[reason] for reason in (EXCEPTION, FATAL) if reason in examples)
             raise TooManyFailures(
                 f"the job stops at {progress.counts.images} of {total} images, since "
-                f"{sum(unexpected.values())} failed in a way that is no fault of an image's, for "
+                f"{unexpected.total()} failed in a way that is no fault of an image's, for "
                 f"example {example}. Folder errors of {progress.folder.path} has the traces; what "
-                "was written stays"
+                "was written stays. Once the cause is mended, the same command does the images "
+                f"that are left, and with --retry-failed {' '.join(+unexpected)} these again"
             )
 
 
@@ -225,7 +252,7 @@ def check_images_found(inputs: Sequence[str], units: Sequence[Unit]) -> None:
         raise PreflightError(f"--input {' '.join(inputs)}: holds no image{damage}")
 
 
-def check_failures(report: RecordsReport, max_failed_share: float) -> None:
+def check_failures(report: Counts, max_failed_share: float) -> None:
     """Refuses a finished run with more failed images than the user allows, or nothing scored.
 
     Raises:

@@ -26,6 +26,7 @@ from c3l_ray.stopping import GRACE_S
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFEST = ROOT / "cluster" / "kuberay" / "rayjob.yaml"
+KUEUE_MANIFEST = MANIFEST.parent / "rayjob-kueue.yaml"
 DOCKERFILE = (ROOT / "cluster" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 KEYWORDS = {"type", "enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "required"}
@@ -102,8 +103,31 @@ def find_versions(name: str) -> SpecifierSet:
     return next(requirement.specifier for requirement in requirements if requirement.name == name)
 
 
-def test_the_manifest_is_strictly_valid(list_errors: ListErrors) -> None:
-    assert list_errors(read_manifest()) == []
+@pytest.mark.parametrize("path", [MANIFEST, KUEUE_MANIFEST], ids=lambda path: path.stem)
+def test_the_manifest_is_strictly_valid(path: Path, list_errors: ListErrors) -> None:
+    assert list_errors(dict(yaml.safe_load(path.read_text()))) == []
+
+
+def test_the_manifest_for_kueue_differs_in_the_queue_and_the_clean_up() -> None:
+    """Kueue takes a job that shuts its cluster down, and KubeRay no deletion rules beside that."""
+    job, of_kueue = read_manifest(), dict(yaml.safe_load(KUEUE_MANIFEST.read_text()))
+    assert of_kueue["metadata"].pop("labels") == {"kueue.x-k8s.io/queue-name": "QUEUE"}
+    assert of_kueue["spec"].pop("shutdownAfterJobFinishes") is True
+    assert of_kueue["spec"].pop("ttlSecondsAfterFinished") > 0
+    del job["spec"]["deletionStrategy"]
+    assert of_kueue == job
+
+
+def test_the_head_stays_off_nodes_that_may_be_taken_away() -> None:
+    head, *workers = list_pods(read_manifest())
+    rule = head["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (term,) = rule["nodeSelectorTerms"]
+    # NotIn takes nodes without the label; several keys of one term must all hold.
+    assert {expression["operator"] for expression in term["matchExpressions"]} == {"NotIn"}
+    spot = {one["key"]: one["values"] for one in term["matchExpressions"]}
+    assert spot["karpenter.sh/capacity-type"] == ["spot"]
+    assert spot["cloud.google.com/gke-spot"] == ["true"]
+    assert not any("affinity" in worker for worker in workers)
 
 
 MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -150,6 +174,7 @@ def test_a_failed_cluster_is_made_again_and_none_outlives_its_use() -> None:
     spec = read_manifest()["spec"]
     assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode")
     assert spec["backoffLimit"] > 0 and spec["preRunningDeadlineSeconds"] > 0
+    assert spec["activeDeadlineSeconds"] >= 24 * 3600  # a bound, and none on a long job
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     # The operator refuses deletion rules beside these.
     assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished"} & {*spec}
@@ -260,9 +285,12 @@ def count_selected(selector: dict[str, Any]) -> int:
 def test_what_stands_around_the_pods_selects_them() -> None:
     *budgets, policy = read_all("protection.yaml")
     assert [budget["apiVersion"] for budget in budgets] == ["policy/v1"] * 2
-    of_budget = {budget["spec"]["maxUnavailable"]: budget["spec"]["selector"] for budget in budgets}
-    assert of_budget[0]["matchLabels"]["ray.io/node-type"] == "head"
-    assert [count_selected(selector) for selector in of_budget.values()] == [1, 1]
+    of_head, of_workers = (budget["spec"] for budget in budgets)
+    assert of_head["selector"]["matchLabels"]["ray.io/node-type"] == "head"
+    assert [count_selected(spec["selector"]) for spec in (of_head, of_workers)] == [1, 1]
+    groups = read_manifest()["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert of_workers["minAvailable"] == sum(group["replicas"] for group in groups) - 1
+    assert of_head["minAvailable"] >= 100  # heads of the namespace
 
     assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
     spec = policy["spec"]
@@ -279,6 +307,19 @@ def test_what_stands_around_the_pods_selects_them() -> None:
     assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
     assert count_selected(monitor["spec"]["selector"]) == 2
     assert [end["port"] for end in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
+
+
+def test_a_budget_counts_what_kubernetes_can_count() -> None:
+    """Pods of a RayCluster, which has no `scale`, take an integer minAvailable and nothing else."""
+    files = [path for path in (ROOT / "cluster").rglob("*.yaml") if path.parent.name != "grafana"]
+    documents = [
+        document for path in files for document in yaml.safe_load_all(path.read_text()) if document
+    ]
+    budgets = [one for one in documents if one["kind"] == "PodDisruptionBudget"]
+    assert len(budgets) == 2
+    for budget in budgets:
+        assert "maxUnavailable" not in budget["spec"]
+        assert type(budget["spec"]["minAvailable"]) is int
 
 
 def test_manifest_image_and_project_name_the_same_versions() -> None:

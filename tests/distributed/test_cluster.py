@@ -15,25 +15,38 @@ from tests.examples import MakeConfig
 
 
 @pytest.mark.parametrize(
-    ("address", "kind", "message"),
+    ("address", "error", "kind", "message"),
     [
         (
             "10.0.0.9:6379",
-            PreflightError,
-            "RAY_ADDRESS 10.0.0.9:6379: no cluster to join there: late",
+            ConnectionError("late"),
+            C3LError,  # its head may be on its way
+            "RAY_ADDRESS 10.0.0.9:6379: no cluster answers there: late. Run the same command again",
         ),
         (
+            "10.0.0.9:6379",
+            RuntimeError("Version mismatch: The cluster was started with: Ray: 2.9.0"),
+            PreflightError,
+            "RAY_ADDRESS 10.0.0.9:6379: cannot be joined: Version mismatch: The cluster",
+        ),
+        ("nonsense", ValueError("bad"), PreflightError, "RAY_ADDRESS nonsense: cannot be joined"),
+        (
             "local",
+            Exception("late"),
             C3LError,
             "Ray did not start on this machine: late. Run the same command again",
         ),
     ],
 )
 def test_a_cluster_that_does_not_come_is_one_message(
-    monkeypatch: pytest.MonkeyPatch, address: str, kind: type[C3LError], message: str
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    error: Exception,
+    kind: type[C3LError],
+    message: str,
 ) -> None:
     def fail(**_: Any) -> None:
-        raise Exception("late")
+        raise error
 
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)

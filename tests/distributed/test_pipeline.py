@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray.data import DataContext
 
 from c3l_ray.config import GenerateConfig
 from c3l_ray.distributed import cluster, pipeline, processes
@@ -235,6 +236,14 @@ def test_a_block_that_is_not_one_unit_is_not_written(tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match="came to the writer"):
             pipeline.commit_block(True, folder, "origin", block)
     assert list(read_manifests(folder)) == []
+
+
+def test_a_larger_pool_may_lose_more_actors_while_it_starts() -> None:
+    allowed = {}
+    for size in (1, 16):
+        pipeline.allow_start_deaths(size)
+        allowed[size] = DataContext.get_current().max_consecutive_actor_init_deaths
+    assert allowed == {1: 3, 16: 32}
 
 
 def test_turns_that_are_there_are_not_generated(tmp_path: Path) -> None:

@@ -27,14 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
+from c3l_ray import storage
 from c3l_ray.identity import Identity
 from c3l_ray.inputs import read
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.index import read_units, write_units
 from c3l_ray.inputs.joins import join_small_units
 from c3l_ray.inputs.layout import Layout, TurnsLayout
-from c3l_ray.runs.commit import commit_unit, delete_lost_files, read_manifests, read_records
+from c3l_ray.runs.commit import commit_unit, read_manifests, read_records
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.lost_files import WRITTEN_FOLDERS, delete_lost_files
 from c3l_ray.scenes.world import write_shard
 from c3l_ray.schema import replace_columns
 from c3l_ray.storage import Location
@@ -56,7 +58,8 @@ class Tally:
         kills: jobs that were killed.
         expected, found, duplicated: rows.
         redone_units: units that were computed again, since a job was killed before their commit.
-        strays: files of records that no manifest names, once the job is done.
+        strays: files of records that no manifest names, and temporary files of any folder, once the
+            job is done and its temporary files are old.
     """
 
     kills: int = 0
@@ -127,7 +130,7 @@ def do_job(input_: str, output: str, computed: Path) -> None:
 
 
 def kill_at_write(number: int) -> None:
-    """Has this process kill itself before (even numbers) or after one of its writes."""
+    """Has this process kill itself before, within or after one of its writes."""
     passed = [0]
 
     def reach_boundary() -> None:
@@ -135,8 +138,9 @@ def kill_at_write(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         passed[0] += 1
 
-    for name in ("write", "write_if_absent", "remove"):
-        method: Callable[..., Any] = getattr(Location, name)
+    places = [(Location, name) for name in ("write", "write_if_absent", "remove")]
+    for place, name in [*places, (storage, "_write_temporary")]:
+        method: Callable[..., Any] = getattr(place, name)
 
         @functools.wraps(method)
         def bounded(*args: Any, method: Callable[..., Any] = method, **more: Any) -> Any:
@@ -145,7 +149,7 @@ def kill_at_write(number: int) -> None:
             reach_boundary()
             return result
 
-        setattr(Location, name, bounded)
+        setattr(place, name, bounded)
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -177,7 +181,7 @@ def kill_until_done(input_: str, output: str, computed: Path, chance: random.Ran
     """Begins the job again and again, and kills most of them; returns how many were killed."""
     kills = 0
     while True:
-        boundary = chance.choice([None, chance.randrange(24)])
+        boundary = chance.choice([None, chance.randrange(48)])
 
         def work(boundary: int | None = boundary) -> None:
             if boundary is not None:
@@ -203,10 +207,14 @@ def list_rows(output: str) -> list[str]:
 
 
 def count_strays(output: str) -> int:
+    """Files in any folder of a run that nobody reads."""
     folder = RunFolder.open(output)
     named = {manifest.file for manifest in read_manifests(folder)}
     files = (folder.location / "records").list_children()
-    return sum(f"records/{file.name}" not in named for file in files)
+    strays = {file.path for file in files if f"records/{file.name}" not in named}
+    for place in (folder.location, *(folder.location / name for name in WRITTEN_FOLDERS)):
+        strays |= {file.path for file in place.list_children() if file.name.startswith(".")}
+    return len(strays)
 
 
 def try_format(format_: str, folder: Path, chance: random.Random) -> Tally:
@@ -221,6 +229,8 @@ def try_format(format_: str, folder: Path, chance: random.Random) -> Tally:
     clean, killed, computed = folder / "clean", folder / "killed", folder / "computed"
     assert wait(fork(lambda: do_job(input_, str(clean), folder / "once")))
     kills = kill_until_done(input_, str(killed), computed, chance)
+    # As a command an hour later does.
+    delete_lost_files(RunFolder.open(str(killed)), temporary_age_s=0)
     expected, found = list_rows(str(clean)), list_rows(str(killed))
     of_units = Counter(computed.read_text().split())
     return Tally(

@@ -16,8 +16,9 @@ from c3l_ray.inference.hub import explain_hub_error
 from c3l_ray.scenes import world
 
 ASK = """
-import json, sys
-from c3l_ray.errors import PreflightError
+import json, sys, time
+time.sleep = lambda _: None  # the hub's client waits between its tries
+from c3l_ray.errors import C3LError
 from c3l_ray.inference.clip_check import check_clip
 from c3l_ray.inference.model_check import inspect_model
 for name, revision in json.loads(sys.argv[1]):
@@ -26,8 +27,8 @@ for name, revision in json.loads(sys.argv[1]):
             check_clip(name, None)
         else:
             inspect_model("--model.name", name, revision=revision)
-    except PreflightError as error:
-        print(error)
+    except C3LError as error:
+        print(error.exit_status, error)
 """
 REFUSALS = [
     (
@@ -42,15 +43,26 @@ REFUSALS = [
     ("owner/lora", None, "--model.name owner/lora: is an adapter of peft"),
     ("hf-hub:owner/gated", None, "--clip.name hf-hub:owner/gated: is gated on the hub"),
 ]
+AWAY = "is not on this machine, and the hub cannot be reached"
+PASSING = [
+    ("owner/broken", None, f"--model.name owner/broken: cannot be read as a model: {AWAY}"),
+    ("owner/busy", None, f"--model.name owner/busy: cannot be read as a model: {AWAY}"),
+    ("hf-hub:owner/broken", None, f"--clip.name hf-hub:owner/broken: {AWAY}"),
+]
+"""Faults of the hub that pass: the command that meets one is not refused, but fails."""
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Gated, private, adapters and models without a revision, by the repository's name."""
+    """Gated, private, away, adapters and models without a revision, by the repository's name."""
 
     def do_HEAD(self) -> None:
         body = b"{}"
         if "/gated/" in self.path or "/owner/gated" in self.path:
             self._answer(403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access denied"})
+        elif "broken" in self.path:
+            self._answer(503, {})
+        elif "busy" in self.path:
+            self._answer(429, {})
         elif "private" in self.path:
             self._answer(401, {"X-Error-Code": "RepoNotFound"})
         elif "/v9/" in self.path:
@@ -87,7 +99,8 @@ def hub() -> Iterator[str]:
 
 def test_a_refusal_says_the_way_out(hub: str, tmp_path: Path) -> None:
     """In a process of its own: the hub's address is read once."""
-    names = json.dumps([refusal[:2] for refusal in REFUSALS])
+    answers = [(2, *refusal) for refusal in REFUSALS] + [(1, *fault) for fault in PASSING]
+    names = json.dumps([answer[1:3] for answer in answers])
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path)}
     asked = subprocess.run(
         [sys.executable, "-c", ASK, names],
@@ -97,9 +110,9 @@ def test_a_refusal_says_the_way_out(hub: str, tmp_path: Path) -> None:
         timeout=300,
     )
     lines = asked.stdout.splitlines()
-    assert len(lines) == len(REFUSALS), asked.stdout + asked.stderr
-    for line, (_, _, message) in zip(lines, REFUSALS, strict=True):
-        assert message in line
+    assert len(lines) == len(answers), asked.stdout + asked.stderr
+    for line, (exit_status, _, _, message) in zip(lines, answers, strict=True):
+        assert line.startswith(f"{exit_status} ") and message in line
 
 
 LOAD = """

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3l_ray import model_files
-from c3l_ray.errors import PreflightError
+from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.inference import model_check
 from c3l_ray.inference.model_check import (
     TESTED_FAMILIES,
@@ -70,6 +71,28 @@ def test_a_name_that_no_hub_can_have_is_refused_without_asking_it(
 def test_a_name_that_no_hub_has() -> None:
     with pytest.raises(PreflightError, match="nobody/nothing: cannot be read as a model"):
         check_model("--model.name", "nobody/nothing")
+
+
+def test_a_model_on_a_storage_that_is_away_is_a_failure_and_no_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same command may succeed later; where a right is missing it may not."""
+    url = "http://127.0.0.1:9000"
+    failures: list[tuple[Exception, int]] = [
+        (EndpointConnectionError(endpoint_url=url), 1),
+        (ClientError({"Error": {"Code": "SlowDown"}}, "GetObject"), 1),
+        (ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject"), 2),
+        (FileNotFoundError("s3://bucket/model: no such folder"), 2),
+    ]
+    for error, exit_status in failures:
+
+        def fail(_: str, error: Exception = error) -> str:
+            raise error
+
+        monkeypatch.setattr(model_check, "resolve_model", fail)
+        with pytest.raises(C3LError, match="s3://bucket/model: cannot be") as raised:
+            check_model("--model.name", "s3://bucket/model")
+        assert raised.value.exit_status == exit_status
 
 
 def test_a_text_only_model(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from c3l_ray.errors import C3LError
 from c3l_ray.runs.commit import (
     Manifest,
     commit_unit,
-    delete_lost_files,
     make_records,
     read_manifests,
     read_records,
 )
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.lost_files import delete_lost_files
 from c3l_ray.schema import RECORDS
 from c3l_ray.storage import Location
 from tests.examples import RECORD

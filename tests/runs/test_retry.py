@@ -9,11 +9,12 @@ from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.runs.commit import (
     Manifest,
     commit_unit,
-    delete_lost_files,
     read_manifests,
     read_records,
 )
+from c3l_ray.runs.failures import name_unread_row
 from c3l_ray.runs.folder import RunFolder
+from c3l_ray.runs.lost_files import delete_lost_files
 from c3l_ray.runs.retry import count_failed, heal_unit, plan_retry, take_failed
 from c3l_ray.schema import replace_columns
 from tests.examples import RECORD
@@ -84,6 +85,50 @@ def test_a_healed_unit_has_new_rows_in_place_of_the_failed_ones(
     assert (counts.turns, counts.tokens) == (4, 50)
     assert counts.seconds == {"generate": 3.0, "score": 1.0}
     assert (counts.notes, counts.faults) == ({"slow": 1}, {"KeyError": 1})
+
+
+def stage_unread(reason: str) -> pa.Table:
+    """The three images of a unit that could not be read."""
+    keys = [name_unread_row("u-00000", row) for row in range(3)]
+    return replace_columns(
+        stage_three_images(),
+        image_id=["p", "q", "r"],
+        key=keys,
+        image=[None] * 3,
+        turns=[None] * 3,
+        error=[f"{reason}: 8 processes died while they read it"] * 3,
+    )
+
+
+@pytest.mark.parametrize("reason", ["fatal", "exception"])
+def test_rows_that_could_not_be_read_become_the_images_at_their_places(
+    folder: RunFolder, reason: str
+) -> None:
+    unread = commit_unit(folder, "u-00000", "a.tar", stage_unread(reason), "origin")
+    taken = take_failed(folder, unread, {reason}, stage_mended())
+    assert taken["image_id"].to_pylist() == ["a", "b", "c"]
+    healed = heal_unit(folder, unread, {reason}, taken)
+    records = read_records(folder, healed).to_pylist()
+    assert [row["image_id"] for row in records] == ["a", "b", "c"]
+    assert healed.counts.status == {"ok": 2, "failed": 1}
+    assert healed.counts.reasons == {"no_image": 1}
+
+
+def test_a_row_that_could_not_be_read_becomes_no_image_that_another_row_has(
+    folder: RunFolder,
+) -> None:
+    """As where a file of a joined unit is gone, or images of a shard have changed places."""
+    partly = replace_columns(
+        pa.concat_tables([stage_mended()[:1], stage_unread("fatal")[1:]]), unit_rows=[3] * 3
+    )
+    manifest = commit_unit(folder, "u-00000", "a.tar", partly, "origin")
+    assert take_failed(folder, manifest, {"fatal"}, stage_mended()[:2]).num_rows == 0
+    shifted = replace_columns(stage_mended(), image_id=["b", "a", "c"])
+    taken = take_failed(folder, manifest, {"fatal"}, shifted)
+    assert taken["image_id"].to_pylist() == ["c"]
+    healed = heal_unit(folder, manifest, {"fatal"}, taken)
+    ids = read_records(folder, healed)["image_id"].to_pylist()
+    assert sorted(ids) == ["a", "c", "r"]
 
 
 def test_what_is_healed_is_deleted_and_what_may_still_be_committed_stays(

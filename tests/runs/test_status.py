@@ -10,6 +10,7 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.progress_log import ProgressLog
+from c3l_ray.runs.state import CommandLog, note_not_done
 from c3l_ray.runs.status import format_statuses, read_statuses
 from tests.runs.tables import make_report, stage_three_images
 
@@ -37,6 +38,16 @@ def describe_run(minutes_ago: float, **fields: Any) -> dict[str, Any]:
 
 def show(folder: RunFolder) -> str:
     return format_statuses(read_statuses(folder, NOW))
+
+
+def test_an_end_that_kuberay_was_not_told_is_shown(folder: RunFolder) -> None:
+    note_not_done(folder, 2, "no run yet")
+    assert folder.read_json("run.json") is None
+    folder.write_json("run.json", describe_run(1, state="failed", commands=[]))
+    note_not_done(folder, 4, "9 of 10 images failed")
+    assert "\n  not done   status 4: 9 of 10 images failed\n" in show(folder)
+    CommandLog(folder, "o").note("running")  # another command has begun
+    assert "not done" not in show(folder)
 
 
 def test_a_live_run_says_how_far_and_how_fast_it_is(folder: RunFolder) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.report import RunProgress
+from c3l_ray.runs.retry import plan_retry
 from c3l_ray.workflows.records import (
     bound_failures,
     check_failures,
@@ -98,21 +100,63 @@ def test_an_input_without_any_image_is_refused() -> None:
 def test_a_run_whose_rows_fail_as_nobody_expected_stops_early(
     config: MakeConfig, tmp_path: Path, reason: str, total: int, num_units: int
 ) -> None:
+    manifests = [make_failed_unit(str(unit), {reason: 10}) for unit in range(30)]
+    progress = make_progress(config, tmp_path, total)
+    try:
+        progress.follow(bound_failures(iter(manifests), progress, 0.05, Counter()))
+    except TooManyFailures as error:
+        assert reason != "undecodable" and f"for example a.tar 1: {reason}: how" in str(error)
+        assert str(error).endswith(f"with --retry-failed {reason} these again")
+    assert progress.counts.images == 10 * num_units
+
+
+def make_failed_unit(unit: str, reasons: dict[str, int], edition: int = 0) -> Manifest:
+    """The manifest of a unit of ten images that failed for these reasons."""
     counts = Counts(
         images=10,
-        status={"failed": 10},
-        reasons={reason: 10},
-        failure_examples={reason: f"a.tar 1: {reason}: how"},
+        status={"failed": sum(reasons.values())},
+        reasons=reasons,
+        failure_examples={reason: f"a.tar 1: {reason}: how" for reason in reasons},
     )
-    manifests = [
-        Manifest(unit=str(unit), source="a.tar", origin="o", attempt="a", counts=counts)
-        for unit in range(30)
-    ]
+    return Manifest(
+        unit=unit, source="a.tar", origin="o", attempt="a", counts=counts, edition=edition
+    )
+
+
+def make_progress(config: MakeConfig, tmp_path: Path, total: int) -> RunProgress:
     folder = RunFolder.open(str(tmp_path))
     progress = RunProgress(folder, config(), Identity({}), "generate")
     progress.total_images = total
-    try:
-        progress.follow(bound_failures(iter(manifests), progress, 0.05))
-    except TooManyFailures as error:
-        assert reason != "undecodable" and f"for example a.tar 1: {reason}: how" in str(error)
-    assert progress.counts.images == 10 * num_units
+    return progress
+
+
+def test_a_run_that_stopped_early_goes_on_once_the_cause_is_mended(
+    config: MakeConfig, tmp_path: Path
+) -> None:
+    """Neither the rows of the earlier command nor those that are healed stop it again."""
+    progress = make_progress(config, tmp_path, 1000)
+    earlier = [make_failed_unit(str(unit), {"exception": 6, "fatal": 4}) for unit in range(9)]
+    for manifest in earlier:
+        progress.add(manifest, new=False)
+    rest = [make_failed_unit(str(unit), {}) for unit in range(9, 20)]
+    unexpected: Counter[str] = Counter()
+    progress.follow(bound_failures(iter(rest), progress, 0.05, unexpected))
+    assert progress.counts.images == 200 and not unexpected.total()
+
+    retry = plan_retry(earlier, ["exception"])
+    progress.expect(retry, retry.manifests)
+    healed = [make_failed_unit(str(unit), {"fatal": 4}, 1) for unit in range(9)]
+    progress.follow(bound_failures(iter(healed), progress, 0.05, unexpected, retry))
+    assert progress.counts.reasons == {"fatal": 36} and not unexpected.total()
+
+
+def test_rows_that_fail_again_in_a_second_try_stop_it(config: MakeConfig, tmp_path: Path) -> None:
+    progress = make_progress(config, tmp_path, 1000)
+    earlier = [make_failed_unit(str(unit), {"exception": 10}) for unit in range(9)]
+    for manifest in earlier:
+        progress.add(manifest, new=False)
+    retry = plan_retry(earlier, [])
+    progress.expect(retry, retry.manifests)
+    again = [make_failed_unit(str(unit), {"exception": 10}, 1) for unit in range(9)]
+    with pytest.raises(TooManyFailures, match="since 70 failed"):
+        progress.follow(bound_failures(iter(again), progress, 0.05, Counter(), retry))

@@ -13,7 +13,7 @@ from ray.train.v2._internal.exceptions import CheckpointManagerInitializationErr
 from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
 from ray.train.v2._internal.execution.storage import StorageContext
 from ray.train.v2._internal.execution.training_report import _TrainingReport
-from torch.distributed.checkpoint import save
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from c3l_ray.storage import Location
 from c3l_ray.train.snapshot import POSITION, SNAPSHOT, find_whole, mend_snapshot

@@ -96,7 +96,8 @@ def choose_pair(
     if rules.by == "random":
         # The largest keys are a weighted draw without replacement (Efraimidis & Spirakis 2006).
         keys = {
-            answer: uniform_from(f"best {drawn_from} {answer}") ** (1 / candidates[answer].count)
+            answer: uniform_from(f"best {drawn_from} {answer}")
+            ** (1 / candidates[answer].times_written)
             for answer in answers
         }
         best, worst = sorted(answers, key=lambda answer: -keys[answer])[:2]
@@ -109,7 +110,7 @@ def choose_pair(
 class _Candidate(NamedTuple):
     """How often the model wrote an answer, and its value, higher being better."""
 
-    count: int
+    times_written: int
     value: float | None
 
 
@@ -130,6 +131,6 @@ def _list_candidates(turn: Turn, rules: AnswerRules) -> dict[str, _Candidate]:
     for (answer, count, _), value in zip(listed, values, strict=True):
         before = candidates.get(answer, _Candidate(0, None))
         candidates[answer] = _Candidate(
-            before.count + count, value if before.value is None else before.value
+            before.times_written + count, value if before.value is None else before.value
         )
     return candidates

@@ -11,7 +11,7 @@ import pytest
 from c3l_ray.config import GenerateConfig, ScoreConfig
 from c3l_ray.model_config import GeneratorModel, Pools, RequiredScorerModel, ScorerModel
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, Workers
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from jobs.earlier_settings import parse_flags
 
 Config = TypeVar("Config")

@@ -229,7 +229,7 @@ def test_a_tuned_model_is_asked_in_an_engine_like_those_of_the_rounds(
 
     monkeypatch.setattr(c3l_workflow, "generate_records", lambda of_round: finish(of_round.output))
     monkeypatch.setattr(c3l_workflow, "describe_turns", lambda folder: {})
-    monkeypatch.setattr(c3l_workflow, "select_turns", lambda selection: ChosenPools())
+    monkeypatch.setattr(c3l_workflow, "select_once", lambda selection: {})
     monkeypatch.setattr("c3l_ray.workflows.train.train_model", train)
     folder = RunFolder.open(config.output)
     identity = c3l_identity(generation_identity(config, **MODELS))

@@ -14,7 +14,7 @@ from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.state import CommandLog
 from c3l_ray.select_config import SelectConfig
 from c3l_ray.workflows import c3l
-from c3l_ray.workflows.c3l import C3LConfig
+from c3l_ray.workflows.c3l_config import C3LConfig
 from tests.workflows.reports import make_records_report, make_selection_report
 
 

@@ -11,6 +11,9 @@ from c3l_ray.errors import PreflightError
 from c3l_ray.inputs.find import find_shards
 from c3l_ray.inputs.layout import Layout, TurnsLayout
 from c3l_ray.inputs.read import index_shard, read_unit
+from c3l_ray.report.gather import find_outputs
+from c3l_ray.report.selections import describe_selection
+from c3l_ray.report.turn_table import read_turns
 from c3l_ray.schema import FOLLOW_UP, GIVEN
 from c3l_ray.select_config import SelectConfig
 from tests.dataset.runs import ALL_TURNS, WriteRun, make_turn, move_parts_up
@@ -19,7 +22,7 @@ IDS = ["0" * 16, "1" * 16]
 META = '{"id": 1, "image": "coco/1.jpg"}'
 
 
-def read_dataset(path: Path, layout: Layout) -> list[dict[str, Any]]:
+def read_dataset(path: Path | str, layout: Layout) -> list[dict[str, Any]]:
     rows = []
     for shard in find_shards((str(path),), layout):
         for unit in index_shard(shard, layout):
@@ -69,6 +72,17 @@ def test_a_dataset_is_read_wherever_its_files_lie(write_run: WriteRun, is_older:
     assert shard.source == ("part-00000.parquet" if is_older else "data/part-00000.parquet")
     rows = read_dataset(path / "dataset", TurnsLayout())
     assert [row["turns"][0]["question"] for row in rows] == ["q 0.3", "q 0.1"]
+
+
+def test_a_dataset_on_s3_is_replaced_and_read(s3: str, write_run: WriteRun) -> None:
+    path = write_run([[make_turn(0.3)], [make_turn(0.1)]])
+    for top in (2, 1):
+        select_turns(SelectConfig(input=str(path), output=f"{s3}/best", top=top, llava="images"))
+        rows = read_dataset(f"{s3}/best", TurnsLayout())
+        assert [row["turns"][0]["question"] for row in rows] == ["q 0.3", "q 0.1"][:top]
+    found = find_outputs([str(path), f"{s3}/best"])
+    (kept,) = [describe_selection(one, read_turns(found.runs[0])) for one in found.datasets]
+    assert kept.table.rows[0][:3] == ["dialogue", "100.0 %", "1"]
 
 
 def test_the_labels_of_a_benchmark_are_not_read_as_turns(write_run: WriteRun) -> None:

@@ -1,3 +1,3 @@
 """Vision-language instruction data whose answers are grounded in their images."""
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"

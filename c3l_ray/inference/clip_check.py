@@ -6,6 +6,9 @@ from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.inference.hub import CLIP_HUB, explain_hub_error, find_commit, is_hub_away
 from c3l_ray.model_files import digest_model, find_weight_files, looks_like_path
 
+_WEIGHTS_ON_HUB = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Files that open_clip asks of a repository, the first that is there."""
+
 
 def check_clip(name: str, weights: str | None) -> str:
     """The identity of an open_clip model; of one on the hub, the name that loads this commit.
@@ -52,4 +55,31 @@ def check_clip(name: str, weights: str | None) -> str:
         raise PreflightError(
             f"--clip.weights {weights}: not a file, nor a tag that open_clip has for {name}"
         )
+    _check_weights_can_be_had(name, weights)
     return f"{name}:{weights}"
+
+
+def _check_weights_can_be_had(name: str, tag: str) -> None:
+    """Makes sure that the weights of a tag are on this machine, or that the hub has them.
+
+    Raises:
+        PreflightError: the hub does not have them, or cannot be reached from here.
+        C3LError: the hub does not answer now.
+    """
+    import open_clip
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    repo, _, file = open_clip.get_pretrained_cfg(name, tag).get("hf_hub", "").rpartition("/")
+    if not repo:  # of a tag that lies elsewhere; open_clip downloads it when it loads
+        return
+    files = (file,) if file else _WEIGHTS_ON_HUB
+    if any(isinstance(try_to_load_from_cache(repo, one), str) for one in files):
+        return
+    try:
+        HfApi().model_info(repo)
+    except Exception as error:  # as of a model's config
+        kind = C3LError if is_hub_away(error) else PreflightError
+        raise kind(
+            f"--clip.weights {tag}: {repo} {explain_hub_error(error, repo)}; --clip.name none does "
+            "without CLIP"
+        ) from error

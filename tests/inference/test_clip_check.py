@@ -1,17 +1,18 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference import clip_check
 from c3l_ray.inference.clip_check import check_clip
+from c3l_ray.model_config import ClipModel
 from c3l_ray.scenes import world
 
 
 def test_clip_by_path_name_and_file(tmp_path: Path) -> None:
     assert check_clip(str(world.CLIP), None) == check_clip(str(world.CLIP), "ignored")
-    assert check_clip("ViT-B-32", "laion2b_s34b_b79k") == "ViT-B-32:laion2b_s34b_b79k"
     weights = tmp_path / "w.pt"
     weights.write_bytes(b"w")
     assert check_clip("ViT-B-32", str(weights)).startswith("ViT-B-32:")
@@ -52,6 +53,29 @@ def test_clip_on_the_hub_is_of_one_commit(monkeypatch: pytest.MonkeyPatch) -> No
     assert check_clip("hf-hub:owner/name", None) == "hf-hub:owner/name@c0ffee"
     assert check_clip("hf-hub:owner/name@v1", None) == "hf-hub:owner/name@c0ffee"
     assert asked == [("owner/name", None), ("owner/name", "v1")]
+
+
+def test_weights_by_a_tag_are_on_the_hub_or_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda _, repo: asked.append(repo))
+    assert check_clip("ViT-B-32", "laion2b_s34b_b79k") == "ViT-B-32:laion2b_s34b_b79k"
+    assert asked == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"]
+    cached = tmp_path / "open_clip_model.safetensors"
+    monkeypatch.setattr(
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda repo, file: str(cached) if file == cached.name else None,
+    )
+    assert check_clip("ViT-B-32", "laion2b_s34b_b79k") == "ViT-B-32:laion2b_s34b_b79k"
+    assert len(asked) == 1
+
+
+def test_the_default_clip_without_a_network_is_refused_with_the_way_out() -> None:
+    default = ClipModel()
+    with pytest.raises(PreflightError, match=r"cannot be reached.*--clip\.name none does"):
+        check_clip(str(default.name), default.weights)
 
 
 def test_clip_that_is_not_on_this_machine_without_a_network() -> None:

@@ -103,10 +103,10 @@ def plan_units(
                 if time.monotonic() - last_line_s >= TERMINAL_EVERY_S:
                     last_line_s = time.monotonic()
                     log.info("indexed %d of %d shards", done, num_shards, extra=PROGRESS)
-            if given_up and unindexed is None:
-                raise explain_unindexed(given_up)
             units_of |= dict(zip(new_shards, readers.map(read_known, new_shards), strict=True))
             for shard in given_up:
+                if unindexed is None:
+                    raise explain_unindexed(given_up)
                 log.warning("%s: not indexed, since it killed its processes", shard.address)
                 units_of[shard] = []
                 unindexed.append(shard)

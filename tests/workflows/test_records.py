@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from c3l_ray.distributed import metrics, pipeline, reading
-from c3l_ray.errors import C3LError, PreflightError, TooManyFailures
+from c3l_ray.errors import PreflightError, TooManyFailures
 from c3l_ray.identity import Identity
 from c3l_ray.inputs.layout import Layout
-from c3l_ray.inputs.units import Shard, Unit
+from c3l_ray.inputs.units import Unit
 from c3l_ray.model_config import GeneratorModel
 from c3l_ray.runs.commit import Manifest
 from c3l_ray.runs.counts import Counts
@@ -21,7 +20,6 @@ from c3l_ray.workflows.records import (
     check_failures,
     check_images_found,
     make_paths_absolute,
-    write_records,
 )
 from tests.examples import MakeConfig
 from tests.workflows.reports import make_records_report
@@ -157,36 +155,3 @@ def test_rows_that_fail_again_in_a_second_try_stop_it(config: MakeConfig, tmp_pa
     again = [make_failed_unit(str(unit), {"exception": 10}, 1) for unit in range(9)]
     with pytest.raises(TooManyFailures, match="since 70 failed"):
         progress.follow(bound_failures(iter(again), progress, 0.05, Counter(), retry))
-
-
-class CountsNothing:
-    """In place of a job's metrics, which are Ray's."""
-
-    def __init__(self, _: str) -> None:
-        pass
-
-    def count_manifests(self, manifests: Any, *_: Any) -> Any:
-        return manifests
-
-
-def test_a_shard_that_is_not_indexed_ends_the_command_once_the_others_are_done(
-    config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is neither a damaged row nor left out in silence: the same command tries it again."""
-    fields: dict[str, Any] = {"format": "tar", "path": "a", "source": "a"}
-    unit = Unit(name="0", rows=10, start=0, end=9, **fields)
-
-    def plan(_: Any, __: Any, ___: Any, unindexed: list[Shard]) -> list[Unit]:
-        unindexed.append(Shard(format="tar", path="file:///in/b.tar", source="b.tar", size=9))
-        return [unit]
-
-    done = make_failed_unit("0", {})
-    monkeypatch.setattr(pipeline, "plan_units", plan)
-    monkeypatch.setattr(pipeline, "process_units", lambda *_, **__: iter([done]))
-    monkeypatch.setattr(metrics, "JobMetrics", CountsNothing)
-    monkeypatch.setattr(reading, "find_log_files", lambda: "/logs/worker-*")
-    progress = make_progress(config, tmp_path, 0)
-    with pytest.raises(C3LError, match=r"--input /in/b\.tar: not indexed") as raised:
-        write_records(config(), [], progress, generates=True)
-    assert raised.value.exit_status == 1
-    assert (progress.counts.images, progress.total_images) == (10, 10)

@@ -42,7 +42,7 @@ def record_measured(monkeypatch: pytest.MonkeyPatch) -> list[list[TurnToScore]]:
     calls: list[list[TurnToScore]] = []
     measure = PackedScorer.measure_fitting
 
-    def recording(self: PackedScorer, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
+    def recording(self: PackedScorer, turns: Sequence[TurnToScore]) -> list[AnswerEvidence | None]:
         calls.append(list(turns))
         return measure(self, turns)
 
@@ -136,7 +136,9 @@ def test_an_alternative_that_the_model_fails_on_is_unscored_and_its_turn_stays(
     (whole,) = scorer(stage_turns([encoded()], [[turn]])).to_pylist()
     measure = PackedScorer.measure_fitting
 
-    def measure_or_fail(self: PackedScorer, turns: Sequence[TurnToScore]) -> list[AnswerEvidence]:
+    def measure_or_fail(
+        self: PackedScorer, turns: Sequence[TurnToScore]
+    ) -> list[AnswerEvidence | None]:
         if any("huge" in turn.answer for turn in turns):
             raise RuntimeError("no memory")
         return measure(self, turns)

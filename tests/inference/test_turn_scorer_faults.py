@@ -17,7 +17,7 @@ from c3l_ray.methods.i2c import AnswerEvidence
 from c3l_ray.schema import Turn
 from tests.inference.builders import EncodeImage, MakeConfig, stage_turns
 
-Evidence = list[AnswerEvidence]
+Evidence = list[AnswerEvidence | None]
 
 
 @pytest.fixture

@@ -118,6 +118,26 @@ def build_qwen_3_vl() -> tuple[Any, Any]:
     return hf.Qwen3VLForConditionalGeneration(config), processor
 
 
+def build_qwen_3_vl_moe() -> tuple[Any, Any]:
+    """As Qwen3-VL, with four experts in each text layer, two for a token."""
+    dense, processor = build_qwen_3_vl()
+    config = hf.Qwen3VLMoeConfig(
+        text_config={
+            **TEXT,
+            **special_ids(processor.tokenizer),
+            "head_dim": HEAD_DIM,
+            "num_hidden_layers": 3,
+            "rope_parameters": dense.config.text_config.rope_parameters,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 48,
+        },
+        vision_config=dense.config.vision_config.to_dict(),
+        **_qwen_vision_ids(processor.tokenizer),
+    )
+    return hf.Qwen3VLMoeForConditionalGeneration(config), processor
+
+
 def build_qwen_3_5() -> tuple[Any, Any]:
     """Three of four text layers are linear attention: what they carry on grows with the tokens."""
     tokenizer = _train_chatml_tokenizer(*QWEN_VISION, "<think>", "</think>")

@@ -35,4 +35,4 @@ def test_the_choice_of_one_turn_writes_it(tmp_path: Path) -> None:
     _, write, steps = growth.SIZES[0]
     write(tmp_path, 2)
     measure_cost(steps["select"], tmp_path)
-    assert list((tmp_path / "best").glob("part-*.parquet"))
+    assert list((tmp_path / "best" / "data").glob("part-*.parquet"))

@@ -8,9 +8,10 @@
     python -m jobs.evaluate world
 
 benchmark asks a model the questions of a benchmark's official files, and
-measures its answers; --against compares them with another model's. Interrupted
-it resumes: run the same command again. make-pope writes such questions for
-images whose objects are known, or for scenes.
+measures its answers; --against compares them with another model's. It requires
+--benchmark, --data, --output and --model.name. Interrupted it resumes: run the
+same command again. make-pope writes such questions for images whose objects
+are known, or for scenes.
 
 What --data of benchmark names, local or on S3:
 

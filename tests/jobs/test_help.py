@@ -119,6 +119,9 @@ def test_help_teaches_and_imports_nothing_heavy(job: str) -> None:
     assert f"python -m jobs.{job}" in help_.stdout
     if job == "evaluate":
         assert all(name in help_.stdout for name in EVALUATIONS)
+        *first, last = list_required(BenchmarkConfig)
+        prose = " ".join(help_.stdout.split())
+        assert f"It requires {', '.join(first)} and {last}." in prose
     else:
         assert "(default: " in help_.stdout
     if job in ("generate", "answer", "plan", "c3l", "train"):

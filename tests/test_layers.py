@@ -134,7 +134,7 @@ PARTS = {
         "ray",
     ),
     "train.fit": Part(
-        "distributed.stop_flag errors train.held_out train.learning train.reading "
+        "distributed.stop_flag train.held_out train.learning train.reading "
         "train.reading.stream train.snapshot train.training_config",
         "ray torch",
     ),
@@ -172,6 +172,7 @@ USED_IN_ONE_FILE = {
     "vllm": "c3l_ray/inference/engine.py",
     "map_batches_internal": "c3l_ray/distributed/pipeline.py",
 }
+MAX_LINES = 300
 MAY_PRINT = ("jobs/", "c3l_ray/kuberay_job.py", "c3l_ray/scenes/make_weights.py")
 
 
@@ -259,6 +260,15 @@ def test_some_things_have_one_home(word: str, home: str) -> None:
         )
     ]
     assert uses == [home]
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lengths = {
+        str(path): len(path.read_text().splitlines())
+        for folder in ("c3l_ray", "jobs")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
 
 
 def test_only_commands_print() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from c3l_ray.benchmarks.answers import ANSWERS
 from c3l_ray.benchmarks.result import RESULT, BenchmarkResult
 from c3l_ray.benchmarks.scores import SCORE, Figures
+from c3l_ray.runs.counts import list_counts
 from c3l_ray.runs.turn_tables import format_table, make_printable
 
 COUNTS = ("questions", "unreadable")
@@ -28,7 +29,7 @@ def format_result(result: BenchmarkResult, output: str) -> str:
         f"  model     {result.model}",
         f"  asked     {asked} of {result.questions} questions, {_describe_suffix(result)}",
         *_list_examples("failed", result.failed, result.failure_examples.values()),
-        f"  answers   {_list_counts(result.answer_status)}",
+        f"  answers   {list_counts(result.answer_status)}",
         *_describe_unreadable(result),
         *(_describe_comparison(result) if result.against else []),
         f"  written   {output.rstrip('/')}/{ANSWERS}",
@@ -81,7 +82,7 @@ def _describe_unreadable(result: BenchmarkResult) -> list[str]:
 def _list_examples(label: str, counts: Mapping[str, int], examples: Any) -> list[str]:
     if not counts:
         return []
-    lines = [f"  {label:<10}{_list_counts(counts)}"]
+    lines = [f"  {label:<10}{list_counts(counts)}"]
     return lines + [f"            for example {make_printable(example)}" for example in examples]
 
 
@@ -111,8 +112,3 @@ def _format_difference(name: str, difference: Mapping[str, float | None]) -> str
     if low is None or high is None:
         return f"{value:+.{decimals}f}"
     return f"{value:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
-
-
-def _list_counts(counts: Mapping[str, int]) -> str:
-    largest_first = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {count}" for name, count in largest_first) or "none"

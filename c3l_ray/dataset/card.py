@@ -11,6 +11,7 @@ from typing import Any
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.dataset.score_summary import PERCENTILES
 from c3l_ray.methods.scores import SCORES
+from c3l_ray.runs.counts import list_counts
 from c3l_ray.runs.folder import PARTS
 
 CARD = "README.md"
@@ -179,9 +180,9 @@ def _describe_origin(report: SelectionReport, run: Mapping[str, Any]) -> str:
 
 def _describe_counts(report: SelectionReport, run: Mapping[str, Any]) -> str:
     counts = {
-        "images of the run": _list_counts(run.get("status")),
-        "failed images by reason": _list_counts(run.get("reasons")),
-        "turns of the run": _list_counts(run.get("turn_status")),
+        "images of the run": _list_noted(run.get("status")),
+        "failed images by reason": _list_noted(run.get("reasons")),
+        "turns of the run": _list_noted(run.get("turn_status")),
         "scored turns": str(report.scored_turns),
         "of these refuted by the image (gain < 0), left out": str(report.refuted_turns),
         "of these worse than --at-least, left out": str(report.worse_turns),
@@ -189,11 +190,11 @@ def _describe_counts(report: SelectionReport, run: Mapping[str, Any]) -> str:
         "images that could not be decoded, left out": str(report.unusable_images),
         "rows without the bytes of their image": str(report.rows_without_image),
         "images that were written as decoded": str(report.rewritten_images),
-        "turns here, by kind": _list_counts(report.kinds),
+        "turns here, by kind": _list_noted(report.kinds),
     }
     if report.export == "preference":
-        counts["pairs"] = _list_counts(report.pairs)
-        counts["chosen turns that make no pair, left out"] = _list_counts(report.unpaired_turns)
+        counts["pairs"] = _list_noted(report.pairs)
+        counts["chosen turns that make no pair, left out"] = _list_noted(report.unpaired_turns)
     return "## Counts\n\n" + _make_table(("", "count"), counts.items())
 
 
@@ -257,10 +258,8 @@ def _to_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _list_counts(counts: Mapping[str, int] | None) -> str:
-    if counts is None:
-        return "not in run.json"
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+def _list_noted(counts: Mapping[str, int] | None) -> str:
+    return "not in run.json" if counts is None else list_counts(counts)
 
 
 def _list_fields(content: Any) -> str:

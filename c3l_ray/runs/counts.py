@@ -144,3 +144,9 @@ def count_records(
         notes=dict.fromkeys(notes, 1),
         seconds=seconds,
     )
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Counts by name, the largest first, such as "ok 12, failed 3"; "none" where there are none."""
+    largest_first = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count}" for name, count in largest_first) or "none"

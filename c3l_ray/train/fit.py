@@ -31,14 +31,13 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 
 from c3l_ray.distributed.stop_flag import StopFlag
-from c3l_ray.errors import C3LError
 from c3l_ray.train.held_out import HeldOut
 from c3l_ray.train.learning import export
 from c3l_ray.train.learning.metrics import MeasurementLine, MeasurementLog, MetricAccumulator
 from c3l_ray.train.learning.trainer import Trainer, learning_rate_at
 from c3l_ray.train.reading import stream
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.encode import explain_nothing_usable
+from c3l_ray.train.reading.encode import stop_at_empty_batches
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.snapshot import POSITION, mend_snapshot
 from c3l_ray.train.training_config import TrainConfig
@@ -48,8 +47,6 @@ MODEL_FOLDER = "model"
 ADAPTER_FOLDER = "adapter"
 NOTES = "notes.json"
 STOPPED = "stopped.json"
-MAX_EMPTY_BATCHES = 8
-"""In a row, of which no image can be learnt from: more of them are no accident."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +138,8 @@ def run_worker(loop_config: dict[str, Any]) -> None:
     position = _restore_checkpoint(trainer)
     first_step = position.step
     accumulation_steps = config.optim.count_accumulation_steps(trainer.num_workers)
-    batches, notes = _prepare_trainer(
-        trainer, _open_batches(run, trainer, first_step, accumulation_steps)
-    )
+    batches = _open_batches(run, trainer, first_step, accumulation_steps)
+    batches, notes = _prepare_trainer(trainer, stop_at_empty_batches(batches, first_step, config))
     held_out = HeldOut(config, run.data, trainer, position.measurements)
     metrics = MetricAccumulator(trainer, position.skipped)
     measurement_log = None
@@ -155,18 +151,11 @@ def run_worker(loop_config: dict[str, Any]) -> None:
         if first_step < run.num_steps:  # else nothing was proved again
             run.write(NOTES, json.dumps([*notes, *held_out.notes]).encode())
     saved_step = first_step
-    num_empty = 0
 
     for step in range(first_step, run.num_steps):
         started = time.monotonic()
         batch = next(batches)
         wait_s = time.monotonic() - started
-        num_empty = num_empty + 1 if batch[0]["is_empty"] else 0
-        if num_empty == MAX_EMPTY_BATCHES:  # on all workers at the same step
-            what = (
-                f"the images of {num_empty} batches in a row, the last of them of step {step + 1},"
-            )
-            raise C3LError(explain_nothing_usable(what, config))
         tokens = trainer.count_tokens(batch)
         sums = trainer.step(step, batch)
         steps_done = step + 1

@@ -10,6 +10,7 @@ from c3l_ray.dataset.card import CARD
 from c3l_ray.dataset.report import SelectionReport
 from c3l_ray.methods.scores import BEST_SCORE, LOWER_IS_BETTER
 from c3l_ray.no_score import lacks_scores, make_scoring_command
+from c3l_ray.runs.counts import list_counts
 from c3l_ray.runs.cures import CURES_OF_IMAGES, CURES_OF_TURNS
 from c3l_ray.runs.folder import PARTS, REPORT, SELECTION
 from c3l_ray.runs.report import RecordsReport
@@ -37,14 +38,14 @@ def summarize_records(report: RecordsReport, output: str) -> str:
     did = f"did the first {limit} images" if report.state == "stopped" else "finished"
     lines = [
         f"{did} in {report.seconds['wall']:.0f} s",
-        f"  images   {report.images}: {_list_counts(report.status)}",
-        f"  turns    {report.turns}: {_list_counts(report.turn_status)}",
+        f"  images   {report.images}: {list_counts(report.status)}",
+        f"  turns    {report.turns}: {list_counts(report.turn_status)}",
         *_list_cures_of_turns(report),
         *([f"  tokens   {report.tokens}"] if report.tokens else []),
         *_describe_correction(report),
         *_describe_alternatives(report),
         *_describe_failures(report, output),
-        *([f"  faults   of scoring: {_list_counts(report.faults)}"] if report.faults else []),
+        *([f"  faults   of scoring: {list_counts(report.faults)}"] if report.faults else []),
         *(f"           for example {example}" for example in report.fault_examples.values()),
         *(f"  note     {note} ({_count_concerned(note, report)})" for note in report.notes),
         *_describe_length_correlation(report.length_correlation or {}),
@@ -77,7 +78,7 @@ def _list_cures_of_turns(report: RecordsReport) -> list[str]:
 
 def _describe_failures(report: RecordsReport, output: str) -> list[str]:
     """What failed, with an example and a cure of each reason, and how to list them all."""
-    lines = [f"  failed   {_list_counts(report.reasons)}"]
+    lines = [f"  failed   {list_counts(report.reasons)}"]
     for reason, example in report.failure_examples.items():
         lines.append(f"           for example {make_printable(example)}")
         if reason in CURES_OF_IMAGES:
@@ -163,8 +164,8 @@ def _describe_exported_images(report: SelectionReport) -> list[str]:
 def _describe_pairs(report: SelectionReport) -> list[str]:
     if report.export != "preference":
         return []
-    unpaired = _list_counts(report.unpaired_turns)
-    return [f"  pairs    {_list_counts(report.pairs)}; turns without a pair: {unpaired}"]
+    unpaired = list_counts(report.unpaired_turns)
+    return [f"  pairs    {list_counts(report.pairs)}; turns without a pair: {unpaired}"]
 
 
 def summarize_training(report: TrainingReport, output: str) -> str:
@@ -189,11 +190,11 @@ def summarize_training(report: TrainingReport, output: str) -> str:
         *_describe_mixture(report.mixture),
         *([f"  left out {report.left_out_images} images"] if report.left_out_images else []),
         *(
-            [f"  left out turns: {_list_counts(report.left_out_turns)}"]
+            [f"  left out turns: {list_counts(report.left_out_turns)}"]
             if report.left_out_turns
             else []
         ),
-        *([f"  skipped  {_list_counts(report.skipped)}"] if report.skipped else []),
+        *([f"  skipped  {list_counts(report.skipped)}"] if report.skipped else []),
         *(f"  note     {note}" for note in report.notes),
         f"  last     {list_values(LOSSES)}",
         *([f"           {comparisons}"] if comparisons else []),
@@ -234,18 +235,13 @@ def summarize_c3l(report: C3LReport, output: str) -> str:
     return "\n".join(lines)
 
 
-def _list_counts(counts: Mapping[str, int]) -> str:
-    largest_first = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {count}" for name, count in largest_first) or "none"
-
-
 def _describe_correction(report: RecordsReport) -> list[str]:
     """How corrections ended, what they cost and did, and one that changed its answer."""
     if not report.correction_outcomes:
         return []
     tokens = report.correction_tokens
     lines = [
-        f"  answers  corrected: {_list_counts(report.correction_outcomes)}; "
+        f"  answers  corrected: {list_counts(report.correction_outcomes)}; "
         f"{tokens['kept']} of {tokens['generated']} tokens kept"
     ]
     effect = report.correction_effect
@@ -272,7 +268,7 @@ def _describe_alternatives(report: RecordsReport) -> list[str]:
         return []
     lines = [
         f"  answers  {report.sampled_answers} sampled to {report.sampled_questions} questions; "
-        f"distinct: {_list_counts(report.alternative_status)}",
+        f"distinct: {list_counts(report.alternative_status)}",
         f"           {report.differing_questions} questions have answers that differ",
     ]
     if report.replaced_answers:

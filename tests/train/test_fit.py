@@ -19,7 +19,7 @@ from c3l_ray.train.learning.readable import Prompt
 from c3l_ray.train.learning.trainer import Trainer
 from c3l_ray.train.objectives import Answers
 from c3l_ray.train.reading.batches import MicroBatch
-from c3l_ray.train.reading.encode import encode_batch
+from c3l_ray.train.reading.encode import MAX_EMPTY_BATCHES, encode_batch
 from c3l_ray.train.reading.order import FileRows
 from c3l_ray.train.reading.training_data import TrainingData
 from c3l_ray.train.training_config import Optimization, Progress, TrainConfig
@@ -246,7 +246,7 @@ def test_a_worker_that_is_to_stop_saves_the_step_under_way_and_writes_no_model(
     assert models == []
 
 
-@pytest.mark.parametrize("num_empty", [fit.MAX_EMPTY_BATCHES - 1, fit.MAX_EMPTY_BATCHES])
+@pytest.mark.parametrize("num_empty", [MAX_EMPTY_BATCHES - 1, MAX_EMPTY_BATCHES])
 def test_batches_that_teach_nothing_end_a_training_only_where_they_follow_each_other(
     train_config: MakeTrainConfig, monkeypatch: pytest.MonkeyPatch, num_empty: int
 ) -> None:
@@ -280,7 +280,7 @@ def test_batches_that_teach_nothing_end_a_training_only_where_they_follow_each_o
     data = TrainingData(files=files, held_out=(), quantiles={}, read=lambda address, rows: [])
     written: dict[str, bytes] = {}
     run = fit.TrainingRun(config=config, data=data, write=written.__setitem__)
-    if num_empty == fit.MAX_EMPTY_BATCHES:
+    if num_empty == MAX_EMPTY_BATCHES:
         with pytest.raises(C3LError, match="none of the images of 8 batches in a row, the last of"):
             fit.run_worker({"run": run})
         return

@@ -1,6 +1,6 @@
 """The records of a batch as the tensors of its micro-batches: what reading tasks do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,9 @@ from c3l_ray.train.reading.examples import make_example
 from c3l_ray.train.reading.mixture import TurnDraw
 from c3l_ray.train.reading.order import split_batch
 from c3l_ray.train.training_config import TrainConfig
+
+MAX_EMPTY_BATCHES = 8
+"""In a row, of which no image can be learnt from: more of them are no accident."""
 
 
 def encode_batch(
@@ -94,6 +97,32 @@ def explain_nothing_usable(what: str, config: TrainConfig) -> str:
         f"does not take as they are, or more tokens than {config.flag('model.max_len')} "
         f"{config.model.max_len}"
     )
+
+
+def stop_at_empty_batches(
+    batches: Iterable[tuple[MicroBatch, ...]], first_step: int, config: TrainConfig
+) -> Iterator[tuple[MicroBatch, ...]]:
+    """The batches of a run's steps, as long as not too many in a row have nothing to learn from.
+
+    Whether a batch is empty is one for all workers, so that all of them stop at the same step.
+
+    Args:
+        batches: a worker's micro-batches of each step.
+        first_step: that they begin with.
+        config: of the run.
+
+    Raises:
+        C3LError: there are MAX_EMPTY_BATCHES in a row.
+    """
+    num_empty = 0
+    for step, batch in enumerate(batches, start=first_step):
+        num_empty = num_empty + 1 if batch[0]["is_empty"] else 0
+        if num_empty == MAX_EMPTY_BATCHES:
+            what = (
+                f"the images of {num_empty} batches in a row, the last of them of step {step + 1},"
+            )
+            raise C3LError(explain_nothing_usable(what, config))
+        yield batch
 
 
 def find_too_long(micro_batch: MicroBatch, max_len: int) -> list[int]:

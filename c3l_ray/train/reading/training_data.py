@@ -13,6 +13,7 @@ from c3l_ray.methods.answers import LEFT_OUT_REASONS, AnswerPair
 from c3l_ray.methods.cgvlm import CAPTION_INSTRUCTION
 from c3l_ray.methods.labels import ScoreQuantiles
 from c3l_ray.methods.scores import RankedBy, columns_of_answers
+from c3l_ray.runs.counts import list_counts
 from c3l_ray.schema import FOLLOW_UP, GIVEN, Record
 from c3l_ray.train.reading import examples, scan
 from c3l_ray.train.reading.answer_pairs import find_pairs
@@ -107,7 +108,7 @@ def _explain_left_out(left_out_turns: dict[str, int]) -> str:
     if not left_out_turns:
         return ""
     return (
-        f" (turns left out: {_list_counts(left_out_turns)}); jobs.generate --answers K samples "
+        f" (turns left out: {list_counts(left_out_turns)}); jobs.generate --answers K samples "
         "more answers to each question"
     )
 
@@ -222,7 +223,7 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
     log.info(
         "%d questions to learn from; turns left out: %s",
         sum(len(turn_set.turns) for turn_set in sets),
-        _list_counts(left_out_turns),
+        list_counts(left_out_turns),
     )
     return TrainingData(
         files=files,
@@ -233,10 +234,6 @@ def _load_answer_pairs(source: Source, config: TrainConfig) -> TrainingData:
         num_left_out=num_left_out,
         left_out_turns=left_out_turns,
     )
-
-
-def _list_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in counts.items()) or "none"
 
 
 def _number_files(

@@ -43,7 +43,7 @@ class ReportConfig:
     output: Annotated[str | None, optional("STR")] = None
     """File for the page, local or s3:// (default: `report.html` in the first RUN)."""
     by: Annotated[RankedBy | None, optional("SCORE")] = None
-    """Score that ranks the turns shown (default: that of the latest selection, or visual_ifd)."""
+    """Score that ranks the turns shown (default: that of the latest selection, or grounding)."""
     max_turns: Annotated[int, Range(min=1, max=1000)] = 240
     """Turns to show with their images, of all runs together."""
 

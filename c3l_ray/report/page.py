@@ -15,7 +15,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from c3l_ray import __version__
-from c3l_ray.methods.scores import SCORE_NAMES
+from c3l_ray.methods.scores import BEST_SCORE, SCORE_NAMES
 from c3l_ray.report import comparisons, identities, overview, selections
 from c3l_ray.report.benchmark_sections import describe_benchmark
 from c3l_ray.report.cards import FailureCard, TurnCard, make_cards, make_failure_card
@@ -30,7 +30,6 @@ from c3l_ray.runs.state import now
 MAX_CARD_CHARACTERS = 8_000_000
 """Of all cards: with the rest of the page it stays below 12 MB."""
 MAX_INSTRUCTIONS = 100
-DEFAULT_SCORE = "visual_ifd"
 
 
 def make_page(
@@ -46,7 +45,7 @@ def make_page(
     Args:
         findings: what it is about.
         title: of the page.
-        by: the score that ranks turns; None takes that of the latest selection, or visual_ifd.
+        by: the score that ranks turns; None takes that of the latest selection, or grounding.
         max_turns: to show, of all runs together.
         max_turns_read: of each run, for statistics.
 
@@ -112,7 +111,7 @@ def make_page(
 def _choose_score(findings: Findings) -> str:
     """The score of the latest selection that ranked by one, else the default."""
     scores = [str(dataset.selection.get("by")) for dataset in findings.datasets]
-    return next((by for by in reversed(scores) if by in SCORE_NAMES), DEFAULT_SCORE)
+    return next((by for by in reversed(scores) if by in SCORE_NAMES), BEST_SCORE)
 
 
 def _make_all_cards(

@@ -181,6 +181,22 @@ def format_student_tables(found: Found) -> list[str]:
         "Greedy answers to bare questions about unbiased scenes, in percent; presence asks whether "
         "a thing is there, as POPE does, and F1 takes yes as the positive answer:",
         arm_table(found, names, columns),
+        f"Less {student_stage.RANDOM}, each repetition by itself, in points:",
+        format_table(
+            "tuned on",
+            ["questions", "F1"],
+            {
+                f"`{name}`": [
+                    list_repetitions(found, f"{measure}, {name} less {student_stage.RANDOM}", group)
+                    for measure, group in (
+                        ("true", "questions of all kinds"),
+                        ("F1", "presence"),
+                    )
+                ]
+                for name in names
+                if name != student_stage.RANDOM
+            },
+        ),
         "The students:",
         "\n".join(f"- `{student.name}`: {student.description}" for student in students),
     ]
@@ -203,6 +219,23 @@ def format_alignment_tables(found: Found) -> list[str]:
         "Greedy answers of students to bare questions about unbiased scenes, true in percent: "
         "questions of all kinds, then whether a thing is there:",
         format_table("share of the data", [*columns, *columns], rows),
+        f"{columns[-1].capitalize()}, each repetition by itself, in points:",
+        format_table(
+            "share of the data",
+            list(alignment_stage.GROUPS),
+            {
+                f"{share} %": [
+                    list_repetitions(
+                        *(found, f"true, {contrastive} less {plain}", group),
+                    )
+                    for group in alignment_stage.GROUPS
+                ]
+                for share in alignment_stage.SHARES
+                for plain, contrastive in [
+                    [alignment_stage.student_name(share, loss) for loss in losses[-2:]]
+                ]
+            },
+        ),
         "What the adapter learns before the instruction data:",
         "\n".join(f"- `{loss}`: {alignment_stage.DESCRIPTIONS[loss]}" for loss in losses),
     ]

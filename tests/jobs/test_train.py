@@ -126,7 +126,7 @@ def test_deaths_cost_only_the_steps_since_the_last_checkpoint(
         job.terminate()
         printed, _ = job.communicate(timeout=TIMEOUT_S)
     assert job.returncode == 143, printed
-    last_words = rf"stopped by SIGTERM; (\d+) of {STEPS} steps are saved in {output}; run the same"
+    last_words = rf"stopped by SIGTERM; (\d+) of {STEPS} steps are saved in {output}; the same"
     said = re.match(last_words, printed.splitlines()[-1])
     assert said and "Traceback" not in printed, printed
     stopped_after = int(said[1])

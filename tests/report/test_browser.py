@@ -46,7 +46,8 @@ def page(tmp_path: Path, browser: BrowserPage, encoded: EncodeImage) -> BrowserP
     write_run(tmp_path, [*records, {"turns": [hostile, UNUSABLE], "image_id": ATTACK}, failed])
     browser.complaints.clear()
     browser.requests.clear()
-    browser.open(f"file://{write_report([str(tmp_path)])}")
+    path = write_report([str(tmp_path)], by="visual_ifd")
+    browser.open(f"file://{path}")
     return browser
 
 

@@ -166,7 +166,7 @@ def test_a_least_spread_leaves_turns_out(train_config: MakeTrainConfig) -> None:
                 load_training_data(open_source(config), config)
             message = str(refusal.value)
             assert "questions to learn from, fewer than --optim.batch-size 4" in message
-            assert "no_alternatives 20, answers_agree 20, small_spread" in message
+            assert "small_spread 60, no_alternatives 20, answers_agree 20" in message
             assert "jobs.generate --answers" in message
     assert 10 < sizes[1] < sizes[0] == 60
 

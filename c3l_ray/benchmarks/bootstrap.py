@@ -38,7 +38,7 @@ def find_difference(items: Sequence[Item], others: Sequence[Item], metric: Metri
         others: the same items of the other one, in the same order.
         metric: to compare.
     """
-    sums = sum_by_image(items, others, [metric])
+    sums = sum_by_image([items, others], [metric])
     value = float(subtract_ratios(sums[0], sums[1], sums[2], sums[3], axis=-1))
     if not np.isfinite(value):
         return Difference(value=None)
@@ -48,21 +48,23 @@ def find_difference(items: Sequence[Item], others: Sequence[Item], metric: Metri
     return bound_difference(value, resampled)
 
 
-def sum_by_image(
-    items: Sequence[Item], others: Sequence[Item], metrics: Sequence[Metric]
-) -> Floats:
+def sum_by_image(sides: Sequence[Sequence[Item]], metrics: Sequence[Metric]) -> Floats:
     """What each image adds to the numerators and denominators of metrics.
 
+    Args:
+        sides: the items of each model, the same ones in the same order.
+        metrics: to compute.
+
     Returns:
-        Shape [4 * metrics, images]: of each metric, the numerator and denominator of this model,
-        and those of the other.
+        Shape [2 * sides * metrics, images]: of each metric the numerator and denominator of each
+        side.
     """
     images: dict[str, Floats] = {}
-    for item, other in zip(items, others, strict=True):
-        counts = [count for m in metrics for side in (item, other) for count in m.count(side)]
-        image = item[0].question.image
+    for item_of_sides in zip(*sides, strict=True):
+        counts = [count for m in metrics for item in item_of_sides for count in m.count(item)]
+        image = item_of_sides[0][0].question.image
         images[image] = images.get(image, np.zeros(len(counts))) + np.array(counts, dtype=float)
-    return np.array(list(images.values())).reshape(-1, 4 * len(metrics)).T
+    return np.array(list(images.values())).reshape(-1, 2 * len(sides) * len(metrics)).T
 
 
 def draw_resamples(
@@ -101,17 +103,26 @@ def bound_difference(value: float, resampled: Floats | None) -> Difference:
     """A difference with the percentile interval of its resamples, if there are any."""
     if resampled is None:
         return Difference(value=value)
+    low, high = find_bounds(resampled)
+    return Difference(value=value, low=low, high=high)
+
+
+def find_bounds(resampled: Floats) -> tuple[float, float]:
+    """The percentile interval of resamples, of those in which the statistic is defined."""
     defined = resampled[np.isfinite(resampled)]  # of no "yes" at all there is no precision
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(value=value, low=float(low), high=float(high))
+    return float(low), float(high)
+
+
+def divide_sums(part: Floats, whole: Floats, axis: int) -> Floats:
+    """The ratio of sums; NaN where it is not defined."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Floats = part.sum(axis=axis) / whole.sum(axis=axis)
+    return ratio
 
 
 def subtract_ratios(
     part: Floats, whole: Floats, other_part: Floats, other_whole: Floats, axis: int
 ) -> Floats:
     """The ratio of sums of one model less that of another; NaN where one is not defined."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        difference: Floats = part.sum(axis=axis) / whole.sum(axis=axis) - other_part.sum(
-            axis=axis
-        ) / other_whole.sum(axis=axis)
-    return difference
+    return divide_sums(part, whole, axis) - divide_sums(other_part, other_whole, axis)

@@ -139,7 +139,7 @@ class _Word(NamedTuple):
     bare: str
 
 
-class _Hold(NamedTuple):
+class _HeldText(NamedTuple):
     """The words from `start` to before `end` are the text of an option."""
 
     start: int
@@ -157,13 +157,13 @@ def _normalise(text: str) -> list[str]:
     return [word.bare for word in _split_words(text)]
 
 
-def _find_held(spoken: Sequence[str], texts: Mapping[str, Sequence[str]]) -> list[_Hold]:
+def _find_held(spoken: Sequence[str], texts: Mapping[str, Sequence[str]]) -> list[_HeldText]:
     """Where the answer holds texts of options, without those inside a longer one."""
-    held: list[_Hold] = []
+    held: list[_HeldText] = []
     reach = [0] * len(spoken)  # by place, where a longer text ends that begins there or before
     for length in sorted({len(option) for option in texts.values() if option}, reverse=True):
         found = [
-            _Hold(start, start + length, letter)
+            _HeldText(start, start + length, letter)
             for letter, option in texts.items()
             if len(option) == length
             for start in range(len(spoken) - length + 1)
@@ -184,6 +184,6 @@ def _is_letter(words: Sequence[_Word], place: int, options: Mapping[str, str]) -
     return bare in options and re.match(_CAPITAL, following[begin:]) is not None
 
 
-def _is_denied(spoken: Sequence[str], hold: _Hold) -> bool:
+def _is_denied(spoken: Sequence[str], hold: _HeldText) -> bool:
     before = spoken[max(0, hold.start - _NEGATION_REACH) : hold.start]
     return any(word in _NEGATIONS or word.endswith(("n't", "n’t")) for word in before)

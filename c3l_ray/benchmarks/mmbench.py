@@ -96,7 +96,7 @@ def _refuse_folder(data: Location) -> None:
         raise PreflightError(f"{DATA} {data.address}: is a folder; name a file, such as {example}")
 
 
-def _take(row: Row, column: str) -> str:
+def _read_cell(row: Row, column: str) -> str:
     """A text of a row; empty where it is missing."""
     text = row.get(column, "").strip()
     return "" if text.casefold() == NOT_A_NUMBER else text
@@ -106,10 +106,10 @@ def _make_questions(
     row: Row, image: str, place: str, *, makes_turns: bool
 ) -> Iterator[BenchmarkQuestion]:
     """The question of a row, and where the file has none of them, its turns."""
-    if not _take(row, "question"):
+    if not _read_cell(row, "question"):
         raise PreflightError(f"{place}: lacks question")
-    letters = [letter for letter in ascii_uppercase if _take(row, letter)]
-    texts = [_take(row, letter) for letter in letters]
+    letters = [letter for letter in ascii_uppercase if _read_cell(row, letter)]
+    texts = [_read_cell(row, letter) for letter in letters]
     options = letter_options(texts)
     if [*options] != letters or len(options) < 2:
         raise PreflightError(f"{place}: its options are {', '.join(letters) or 'none'}")
@@ -125,10 +125,10 @@ def _make_questions(
         turned = letter_options([*texts[turn:], *texts[:turn]])
         yield BenchmarkQuestion(
             key=str(index + turn * TURN),
-            group=_take(row, "category") or "all questions",
+            group=_read_cell(row, "category") or "all questions",
             item=item,
             image=image,
-            prompt=ask_with_options(row["question"], turned, _take(row, "hint")),
+            prompt=ask_with_options(row["question"], turned, _read_cell(row, "hint")),
             label=ascii_uppercase[(ascii_uppercase.index(label) - turn) % len(texts)],
             options=turned,
         )

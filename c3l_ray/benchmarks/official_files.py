@@ -133,7 +133,7 @@ def take_text(content: JsonObject, name: str, place: str) -> str:
     Raises:
         PreflightError: it is missing, blank or something else, or no file can hold it.
     """
-    return _check_text(content.get(name), name, place)
+    return check_text(content.get(name), name, place)
 
 
 def take_value(content: JsonObject, name: str, place: str) -> str:
@@ -142,8 +142,7 @@ def take_value(content: JsonObject, name: str, place: str) -> str:
     Raises:
         PreflightError: it is missing, blank, a list or an object, or no file can hold it.
     """
-    value = content.get(name)
-    return _check_text(str(value) if isinstance(value, int | float) else value, name, place)
+    return check_value(content.get(name), name, place)
 
 
 def take_optional(content: JsonObject, name: str, place: str) -> str:
@@ -157,7 +156,17 @@ def take_optional(content: JsonObject, name: str, place: str) -> str:
     return "" if is_missing else take_text(content, name, place)
 
 
-def _check_text(value: Any, name: str, place: str) -> str:
+def check_text(value: Any, name: str, place: str) -> str:
+    """A value that is a text.
+
+    Args:
+        value: to check.
+        name: of it, for messages.
+        place: where it stands.
+
+    Raises:
+        PreflightError: as `take_text`.
+    """
     if value is None or value == "":
         raise PreflightError(f"{place}: lacks {name}")
     if not isinstance(value, str):
@@ -167,3 +176,12 @@ def _check_text(value: Any, name: str, place: str) -> str:
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise PreflightError(f"{place}: {name} has a character that is none of a text: {value!r}")
     return value
+
+
+def check_value(value: Any, name: str, place: str) -> str:
+    """A value that is a text, a number, true or false, as a text.
+
+    Raises:
+        PreflightError: as `take_value`.
+    """
+    return check_text(str(value) if isinstance(value, int | float) else value, name, place)

@@ -10,12 +10,13 @@ from typing import Any
 from c3l_ray.benchmarks.official_files import (
     DATA,
     JsonObject,
+    check_text,
+    check_value,
     find_file,
     parse_json,
     read_text,
     take_optional,
     take_text,
-    take_value,
 )
 from c3l_ray.benchmarks.options import MAX_OPTIONS, ask_with_options, letter_options
 from c3l_ray.benchmarks.questions import BenchmarkData, BenchmarkQuestion
@@ -65,7 +66,7 @@ def _make_question(name: str, problem: JsonObject, place: str) -> BenchmarkQuest
         key=name,
         group=take_optional(problem, "subject", place) or "all questions",
         item=name,
-        image=f"{take_text({'id': name}, 'id', place)}/{image}",
+        image=f"{check_text(name, 'id', place)}/{image}",
         prompt=ask_with_options(question, options, take_optional(problem, "hint", place)),
         label=[*options][answer],
         options=options,
@@ -76,4 +77,4 @@ def _take_choices(problem: JsonObject, place: str) -> list[str]:
     choices: Any = problem.get("choices")
     if not isinstance(choices, list) or not 2 <= len(choices) <= MAX_OPTIONS:
         raise PreflightError(f"{place}: has no list of 2 to {MAX_OPTIONS} choices")
-    return [take_value({"choice": choice}, "choice", place) for choice in choices]
+    return [check_value(choice, "choice", place) for choice in choices]

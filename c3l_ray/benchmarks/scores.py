@@ -67,7 +67,7 @@ def compare_scores(
     values: dict[str, float] = {}
     resamples: dict[str, Floats | None] = {}
     for group in (group for names in halves.values() for group in names if group in paired):
-        sums = sum_by_image(*paired[group], [ACCURACY, ITEM_ACCURACY])
+        sums = sum_by_image(paired[group], [ACCURACY, ITEM_ACCURACY])
         value = float(_subtract_scores(*sums, axis=-1))
         if np.isfinite(value):
             values[group] = value

@@ -11,6 +11,7 @@ and the harnesses do.
 from c3l_ray.benchmarks.official_files import (
     DATA,
     JsonObject,
+    check_text,
     find_file,
     parse_json,
     read_text,
@@ -46,7 +47,7 @@ def read_questions(data: Location) -> BenchmarkData:
             f"{source}: is not {FILE}, which has a list of questions and an object of question_type"
         )
     types = {
-        str(number): take_text({"name": name}, "name", f"{source}: question_type")
+        str(number): check_text(name, "name", f"{source}: question_type")
         for name, number in numbers.items()
     }
     questions = []
@@ -54,7 +55,7 @@ def read_questions(data: Location) -> BenchmarkData:
         place = f"{source}: question number {number}"
         if not isinstance(entry, dict):
             raise PreflightError(f"{place}: is {type(entry).__name__}, not an object")
-        if take_text({"data_type": IMAGE, **entry}, "data_type", place) == IMAGE:
+        if check_text(entry.get("data_type", IMAGE), "data_type", place) == IMAGE:
             questions.append(_make_question(entry, types, place))
     if not questions:
         raise PreflightError(f"{source}: holds no question about an image")
@@ -73,9 +74,7 @@ def _make_question(entry: JsonObject, types: dict[str, str], place: str) -> Benc
     type_ = take_value(entry, "question_type_id", place)
     return BenchmarkQuestion(
         key=key,
-        group=take_text(
-            {"question_type": types.get(type_, f"type {type_}")}, "question_type", place
-        ),
+        group=check_text(types.get(type_, f"type {type_}"), "question_type", place),
         item=key,
         image=take_value(entry, "data_id", place),
         prompt=ask_with_options(take_text(entry, "question", place), options),

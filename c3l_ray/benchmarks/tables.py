@@ -44,11 +44,12 @@ def _format_figures(figures: Figures, title: str, benchmark: str) -> str:
     names = list(dict.fromkeys(name for row in figures.values() for name in row))
     rows = {group: [row.get(name) for name in names] for group, row in figures.items()}
     width = max(24, *(len(group) + 2 for group in figures))
-    columns = [_label(name, benchmark) for name in names]
+    columns = [label_figure(name, benchmark) for name in names]
     return format_table(title, columns, rows, first_width=width)
 
 
-def _label(name: str, benchmark: str) -> str:
+def label_figure(name: str, benchmark: str) -> str:
+    """What a figure of a benchmark is called in a table."""
     return ITEM_LABELS.get(benchmark, name) if name == "item_accuracy" else name
 
 
@@ -56,14 +57,18 @@ def _describe_official(result: BenchmarkResult) -> list[str]:
     """The figures as the official script reads the answers, where they differ."""
     if result.official is None:
         return []
-    without_counts = [
-        {group: {k: v for k, v in row.items() if k not in COUNTS} for group, row in figures.items()}
-        for figures in (result.figures, result.official)
-    ]
-    if without_counts[0] == without_counts[1]:
+    if drop_counts(result.figures) == drop_counts(result.official):
         return ["  official  the benchmark's own script reads the same figures"]
     title = "as its own script reads"
     return [_format_figures(result.official, title, result.benchmark), ""]
+
+
+def drop_counts(figures: Figures) -> Figures:
+    """The figures without the numbers of what they are of."""
+    return {
+        group: {name: value for name, value in row.items() if name not in COUNTS}
+        for group, row in figures.items()
+    }
 
 
 def _describe_suffix(result: BenchmarkResult) -> str:
@@ -92,11 +97,11 @@ def _describe_comparison(result: BenchmarkResult) -> list[str]:
     groups = against["groups"]
     names = list(next(iter(groups.values()))["differences"])
     width = max(24, *(len(group) + 2 for group in groups))
-    columns = [_label(name, benchmark) for name in names]
+    columns = [label_figure(name, benchmark) for name in names]
     head = f"{'less ' + make_printable(against['model'])[-width + 7 :]:<{width}}"
     lines = [head + "".join(f"{name:>26}" for name in columns) + f"{'McNemar':>26}"]
     for group, row in groups.items():
-        cells = [_format_difference(name, row["differences"][name]) for name in names]
+        cells = [format_difference(name, row["differences"][name]) for name in names]
         test = f"+{row['only_this']} -{row['only_other']} p={row['p_value']:.3g}"
         lines.append(f"{group:<{width}}" + "".join(f"{cell:>26}" for cell in [*cells, test]))
     if against["suffix"] != result.suffix:
@@ -104,7 +109,8 @@ def _describe_comparison(result: BenchmarkResult) -> list[str]:
     return ["", *lines, ""]
 
 
-def _format_difference(name: str, difference: Mapping[str, float | None]) -> str:
+def format_difference(name: str, difference: Mapping[str, float | None]) -> str:
+    """A difference of a figure and its interval, as far as there is one."""
     value, low, high = (difference[bound] for bound in ("value", "low", "high"))
     decimals = 1 if name == SCORE else 3  # a score is of hundreds
     if value is None:

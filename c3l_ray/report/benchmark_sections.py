@@ -13,7 +13,7 @@ from c3l_ray.benchmarks.intervals import find_interval
 from c3l_ray.benchmarks.metrics import Item, group_items
 from c3l_ray.benchmarks.samples import IMAGES
 from c3l_ray.benchmarks.scores import Figures
-from c3l_ray.benchmarks.tables import COUNTS, ITEM_LABELS
+from c3l_ray.benchmarks.tables import COUNTS, drop_counts, format_difference, label_figure
 from c3l_ray.errors import PreflightError
 from c3l_ray.report.cards import cut_text
 from c3l_ray.report.gather import Benchmark
@@ -71,7 +71,7 @@ def describe_benchmark(benchmark: Benchmark) -> BenchmarkSection | None:
         return None
     answers = read_answers(benchmark.folder)
     name, figures, official = result["benchmark"], result["figures"], result["official"]
-    is_same = official is None or _without_counts(official) == _without_counts(figures)
+    is_same = official is None or drop_counts(official) == drop_counts(figures)
     mistakes = _rank_mistakes(answers)
     shown = _choose_mistakes(mistakes)
     images = _find_images(benchmark, {answer.question.image for answer in shown})
@@ -108,7 +108,7 @@ def _tabulate_figures(figures: Figures, name: str, items: Mapping[str, Sequence[
         return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
     return Table(
-        ["", *(_label(column, name) for column in columns)],
+        ["", *(label_figure(column, name) for column in columns)],
         [
             [group, *(format_cell(group, column, row.get(column)) for column in columns)]
             for group, row in figures.items()
@@ -146,12 +146,12 @@ def _describe_comparison(result: Mapping[str, Any]) -> tuple[str, Table] | None:
     names = list(next(iter(groups.values()))["differences"])
     suffix = against["suffix"]
     note = "" if suffix == result["suffix"] else f", which was asked with the suffix {suffix!r}"
-    head = ["less the other", "items", *(_label(name, result["benchmark"]) for name in names)]
+    head = ["less the other", "items", *(label_figure(name, result["benchmark"]) for name in names)]
     rows = [
         [
             group,
             count_up(row["items"]),
-            *(_format_difference(row["differences"][name]) for name in names),
+            *(format_difference(name, row["differences"][name]) for name in names),
             f"{row['only_this']:,} and {row['only_other']:,}",
             f"{row['p_value']:.3g}",
         ]
@@ -159,15 +159,6 @@ def _describe_comparison(result: Mapping[str, Any]) -> tuple[str, Table] | None:
     ]
     table = Table([*head, "right: only this, only the other", "McNemar's p"], rows)
     return f"{against['model']} in {against['output']}{note}", table
-
-
-def _format_difference(difference: Mapping[str, float | None]) -> str:
-    value, low, high = (difference[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "-"
-    if low is None or high is None:
-        return f"{value:+.3f}"
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _rank_mistakes(answers: Sequence[BenchmarkAnswer]) -> list[BenchmarkAnswer]:
@@ -242,14 +233,3 @@ def _read_kept_images(benchmark: Benchmark, names: set[str]) -> dict[str, bytes]
             kept = table["image"].to_pylist()
             images |= {keys[row]: image for row, image in zip(rows, kept, strict=True) if image}
     return images
-
-
-def _without_counts(figures: Figures) -> Figures:
-    return {
-        group: {name: value for name, value in row.items() if name not in COUNTS}
-        for group, row in figures.items()
-    }
-
-
-def _label(column: str, name: str) -> str:
-    return ITEM_LABELS.get(name, column) if column == "item_accuracy" else column

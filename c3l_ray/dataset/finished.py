@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from c3l_ray import __version__
+from c3l_ray.dataset.report import note_settings
 from c3l_ray.dataset.select import select_turns
 from c3l_ray.runs.folder import REPORT, SELECTION, RunFolder
 from c3l_ray.select_config import SelectConfig
@@ -41,20 +42,7 @@ def find_finished_selection(config: SelectConfig) -> dict[str, Any] | None:
         "version": __version__,
         "origin": run["origin"],
         "input_finished": run["finished"],
-        "by": config.by,
-        "within": config.within,
-        "per": config.per,
-        "top": config.kept,
-        "at_least": config.at_least,
-        "seed": config.seed,
-        "mix": config.shares,
-        "group": config.group,
-        "export": config.export,
-        "llava": config.llava,
-        "license": config.license,
-        "require_gain": config.leaves_out_refuted,
-        "exclude_benchmark": list(config.exclude_benchmark),
-        "drop_near_duplicates": config.drop_near_duplicates,
+        **note_settings(config),
     }
     if any(report.get(name) != value for name, value in wanted.items()):
         return None

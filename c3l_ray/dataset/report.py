@@ -1,8 +1,10 @@
 """selection.json: what was chosen, how, and what was written of it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from c3l_ray import __version__
+from c3l_ray.select_config import SelectConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +88,23 @@ class SelectionReport:
     score_percentiles: dict[str, dict[str, float]] = field(default_factory=dict)
     files: int = 0
     finished: str | None = None
+
+
+def note_settings(config: SelectConfig) -> dict[str, Any]:
+    """What selection.json says of the settings: with the same ones the same turns are chosen."""
+    return {
+        "by": config.by,
+        "within": config.within,
+        "per": config.per,
+        "top": config.kept,
+        "at_least": config.at_least,
+        "seed": config.seed,
+        "mix": config.shares,
+        "group": config.group,
+        "export": config.export,
+        "llava": config.llava,
+        "license": config.license,
+        "require_gain": config.leaves_out_refuted,
+        "exclude_benchmark": list(config.exclude_benchmark),
+        "drop_near_duplicates": config.drop_near_duplicates,
+    }

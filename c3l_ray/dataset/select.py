@@ -15,7 +15,7 @@ from c3l_ray.dataset.choose import Choice, choose_turns
 from c3l_ray.dataset.chosen_records import read_chosen
 from c3l_ray.dataset.excluded_images import find_excluded
 from c3l_ray.dataset.preference import find_pair
-from c3l_ray.dataset.report import SelectionReport
+from c3l_ray.dataset.report import SelectionReport, note_settings
 from c3l_ray.dataset.write import DatasetWriter
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.no_score import check_scored
@@ -73,26 +73,13 @@ def select_turns(config: SelectConfig) -> SelectionReport:
         input_finished=run.get("finished"),
         origin=run["origin"],
         output=target.path,
-        by=config.by,
-        within=config.within,
-        per=config.per,
-        top=config.kept,
-        at_least=config.at_least,
-        seed=config.seed,
-        mix=config.shares,
-        group=config.group,
-        export=config.export,
-        llava=config.llava,
-        license=config.license,
-        require_gain=config.leaves_out_refuted,
+        **note_settings(config),
         threshold=chosen.threshold,
         scored_turns=chosen.num_scored,
         refuted_turns=chosen.num_refuted,
         worse_turns=chosen.num_worse,
-        exclude_benchmark=list(config.exclude_benchmark),
         benchmark_images=excluded.num_benchmark_images,
         excluded_images=excluded.num_in_benchmarks,
-        drop_near_duplicates=config.drop_near_duplicates,
         near_duplicate_images=excluded.num_near_duplicates,
         excluded_turns=chosen.num_excluded,
         not_compared_images=excluded.num_not_compared,

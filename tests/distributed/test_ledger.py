@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from ray.experimental import internal_kv
 
 from c3l_ray.distributed import ledger
 from c3l_ray.distributed.ledger import Ledger, Note
+from tests.distributed.kv_store import replace_store
 
 Kills = Callable[[list[int]], bool]
 
@@ -49,12 +49,7 @@ def count_deaths(num_rows: int, kills: Kills) -> tuple[int, dict[int, str]]:
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A dictionary in place of Ray's store."""
-    content: dict[str, str] = {}
-    monkeypatch.setattr(internal_kv, "_internal_kv_get", content.get)
-    monkeypatch.setattr(internal_kv, "_internal_kv_put", content.__setitem__)
-    monkeypatch.setattr(internal_kv, "_internal_kv_exists", content.__contains__)
-    monkeypatch.setattr(internal_kv, "_internal_kv_del", lambda key: content.pop(key, None))
-    return content
+    return replace_store(monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ray.experimental import internal_kv
 
 from c3l_ray.config import GenerateConfig, RecordsConfig
 from c3l_ray.distributed import processes
@@ -16,6 +15,7 @@ from c3l_ray.distributed.stop_flag import StopFlag
 from c3l_ray.distributed.unit_steps import Surroundings
 from c3l_ray.errors import C3LError
 from c3l_ray.runs.folder import RunFolder
+from tests.distributed.kv_store import replace_store
 from tests.examples import MakeConfig
 
 
@@ -29,12 +29,8 @@ class Hangs:
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A dictionary in place of Ray's store."""
-    content: dict[str, str] = {}
-    monkeypatch.setattr(internal_kv, "_internal_kv_get", content.get)
-    monkeypatch.setattr(internal_kv, "_internal_kv_put", content.__setitem__)
-    monkeypatch.setattr(internal_kv, "_internal_kv_del", lambda key: content.pop(key, None))
     monkeypatch.setattr(processes, "find_log_files", lambda: "/logs/worker-*")
-    return content
+    return replace_store(monkeypatch)
 
 
 @pytest.mark.parametrize("stage", ["generating", "scoring"])

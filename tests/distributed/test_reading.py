@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from ray.experimental import internal_kv
 
 from c3l_ray.distributed import reading
 from c3l_ray.distributed.reading import MAX_TASK_DEATHS
@@ -18,6 +17,7 @@ from c3l_ray.inputs.layout import Layout
 from c3l_ray.inputs.units import Shard
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes.world import write_shard
+from tests.distributed.kv_store import replace_store
 
 
 class Dies(Exception):
@@ -27,13 +27,8 @@ class Dies(Exception):
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A dictionary in place of Ray's store."""
-    content: dict[str, str] = {}
-    monkeypatch.setattr(internal_kv, "_internal_kv_get", content.get)
-    monkeypatch.setattr(internal_kv, "_internal_kv_put", content.__setitem__)
-    monkeypatch.setattr(internal_kv, "_internal_kv_exists", content.__contains__)
-    monkeypatch.setattr(internal_kv, "_internal_kv_del", lambda key: content.pop(key, None))
     monkeypatch.setattr(reading, "find_log_files", lambda: "/logs/worker-*")
-    return content
+    return replace_store(monkeypatch)
 
 
 @pytest.fixture

@@ -38,30 +38,30 @@ def main() -> None:
         sys.exit(1)
     sys.argv = [module, *flags]
     # A job that a thread still follows ends so, at once.
-    os._exit = _translated(os._exit, flags)  # type: ignore[assignment]
+    os._exit = _translate_exit(os._exit, flags)  # type: ignore[assignment]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code not in FINAL:
             raise
-        _tell(int(end.code), flags, end.__context__)
+        _note_end(int(end.code), flags, end.__context__)
 
 
-def _translated(
+def _translate_exit(
     exit_at_once: Callable[[int], NoReturn], flags: Sequence[str]
 ) -> Callable[[int], NoReturn]:
     """`os._exit` with what KubeRay is told in place of a job's status."""
 
     def exit_translated(status: int) -> NoReturn:
         if status in FINAL:
-            _tell(status, flags, sys.exception())
+            _note_end(status, flags, sys.exception())
             sys.stderr.flush()
         exit_at_once(0 if status in FINAL else status)
 
     return exit_translated
 
 
-def _tell(status: int, flags: Sequence[str], cause: BaseException | None) -> None:
+def _note_end(status: int, flags: Sequence[str], cause: BaseException | None) -> None:
     """Says, in the log and in run.json, what KubeRay is not told."""
     print(
         f"NOT DONE: the job ended with status {status}: {FINAL[status]}. KubeRay is told 0, so "

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -80,6 +80,17 @@ def find_model_folder(name: str, revision: str | None = None) -> Path:
         OSError: as `resolve_model`.
     """
     return Path(resolve_model(name, revision or "main"))
+
+
+def read_weight_shapes(files: Iterable[Path]) -> dict[str, list[int]]:
+    """The shapes of the weights in safetensors files, by name, from the heads of the files."""
+    from safetensors import safe_open
+
+    shapes: dict[str, list[int]] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as weights:
+            shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+    return shapes
 
 
 def find_weight_files(folder: str) -> list[Path]:

@@ -37,7 +37,7 @@ PARTS = {
     "png_chunks": Part("errors", "PIL"),
     "grey_depths": Part("errors", "numpy PIL"),
     "images": Part("errors grey_depths png_chunks", "PIL pillow_heif"),
-    "model_files": Part("storage", "huggingface_hub"),
+    "model_files": Part("storage", "huggingface_hub safetensors"),
     "image_memo": Part("", "PIL"),
     "template_args": Part(),
     "template_date": Part(),
@@ -89,7 +89,7 @@ PARTS = {
         "inference.logit_transform inference.model_inputs inference.pack_attention "
         "inference.packing inference.rounding inference.whole_model methods model_config "
         "model_files processors schema stall_watch template_date",
-        "huggingface_hub numpy open_clip PIL psutil pyarrow safetensors torch transformers vllm",
+        "huggingface_hub numpy open_clip PIL psutil pyarrow torch transformers vllm",
     ),
     "inference.large_imports": Part(),
     # What training takes from scoring: whole models, rows of inputs, packs, and what models do to
@@ -139,7 +139,6 @@ PARTS = {
         "ray torch",
     ),
     "train.snapshot": Part("storage", "ray"),
-    "train.devices": Part("", "ray torch"),
     "train.identity": Part("identity schema train.reading train.training_config"),
     # The world whose truth is known, and its models.
     "scenes": Part("", "numpy PIL"),
@@ -157,7 +156,7 @@ PARTS = {
         "answer_config benchmark_config benchmarks chat config dataset distributed "
         "distributed.stop_flag errors flags identity images inference inputs inputs.layout "
         "methods.scores model_config model_files no_score planning processors ranges report "
-        "runs schema select_config stopping storage train.devices train.fit train.identity "
+        "runs schema select_config stopping storage train.fit train.identity "
         "train.learning train.reading train.training_config train.tuning_config",
         "ray",
     ),

@@ -147,7 +147,7 @@ def with_gpu_shares(config: Generating) -> Generating:
     """
     num_gpus = count_gpus()
     shares = choose_pools(config)
-    if num_gpus == 0 and cluster_address() != "local" and config.pools.generator_gpus is None:
+    if num_gpus == 0 and may_grow() and config.pools.generator_gpus is None:
         warn_no_gpu("--pools.generator-gpus and --pools.scorer-gpus")
     _check_shares(shares, config)
     flags = "--pools.generators and --pools.scorers" if config.is_scored else "--pools.generators"
@@ -202,7 +202,7 @@ def count_devices(gpus: float) -> tuple[Literal["GPU", "node"], int]:
 
 def count_cores() -> int:
     """CPU cores of the nodes; a cluster on this machine is told of more than there are."""
-    if cluster_address() == "local":
+    if not may_grow():
         return os.cpu_count() or 1
     return int(ray.cluster_resources().get("CPU", 0))
 
@@ -241,7 +241,7 @@ def with_scorer_gpus(config: ScoreConfig) -> ScoreConfig:
     gpus = pools.scorer_gpus
     if gpus is None:
         gpus = max(1, choose_scorer_gpus(config, may_grow=may_grow())) if num_gpus else 0
-        if gpus == 0 and cluster_address() != "local":
+        if gpus == 0 and may_grow():
             warn_no_gpu("--pools.scorer-gpus")
     fitting = min(math.floor(num_gpus / gpus), spare_cpus()) if gpus else 1
     scorers = pools.scorers or max(1, fitting)
@@ -272,7 +272,7 @@ def choose_worker_gpus(num_workers: int, gpus: float | None, flags: str = "worke
         PreflightError: as in `with_gpu_shares`.
     """
     gpus_each = default_worker_gpus(gpus)
-    if gpus_each == 0 and gpus is None and cluster_address() != "local":
+    if gpus_each == 0 and gpus is None and may_grow():
         warn_no_gpu(f"--{flags}.gpus")
     refuse_missing_gpus(flags, {"workers": (num_workers, "gpus", gpus_each)})
     if gpus_each:

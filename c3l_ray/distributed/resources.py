@@ -60,7 +60,7 @@ def refuse_missing_gpus(group: str, actors: dict[str, tuple[int, str, float]]) -
         return
     pools = " and ".join(f"{size} {name} with {gpus:g}" for name, (size, _, gpus) in actors.items())
     need = f"{pools} GPUs each need {needed:g} GPUs, and"
-    if cluster_address() == "local":  # a cluster may start nodes when they are asked for
+    if not may_grow():  # a cluster may start nodes when they are asked for
         way_out = ""
         size, _, gpus = actors.get("generators", (0, "", 0.0))
         if 0 < size * gpus <= available:

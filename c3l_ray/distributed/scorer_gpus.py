@@ -3,10 +3,8 @@
 import logging
 from functools import cache
 
-import ray
-import ray.exceptions
-
 from c3l_ray.config import GeneratingConfig, RecordsConfig
+from c3l_ray.distributed.devices import ask_gpu, count_gpus_of_largest_node
 from c3l_ray.distributed.gpu_shares import ENGINE_SHARE, SCORER_GPUS, SHARED_GPU, fit_scorer
 from c3l_ray.errors import PreflightError
 from c3l_ray.inference.weight_size import count_weight_bytes
@@ -14,7 +12,8 @@ from c3l_ray.inference.weight_size import count_weight_bytes
 SMALL = 2 * 2**30
 """Bytes of weights of which two copies fit on any GPU that is large enough for vLLM: none is
 asked."""
-ASK_TIMEOUT_S = 60
+SHARE_TO_ASK = 0.01
+"""Of a GPU, which the task takes that asks for its memory."""
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +28,11 @@ def choose_scorer_gpus(config: RecordsConfig, *, may_grow: bool) -> float:
     Raises:
         PreflightError: no node has as many as its weights take.
     """
-    weights = count_weight_bytes(config.scorer_name, config.scorer.revision, config.scorer.dtype)
-    if weights is None or weights <= SMALL:
+    sizes = _find_sizes(config)
+    if sizes is None:
         return SCORER_GPUS
-    card = _find_card_bytes()
-    if card is None:
-        return SCORER_GPUS
-    gpus, node_gpus = fit_scorer(weights, card), _count_gpus_of_node()
+    weights, card = sizes
+    gpus, node_gpus = fit_scorer(weights, card), count_gpus_of_largest_node()
     if gpus > node_gpus:
         problem = (
             f"--scorer.name {config.scorer_name}: its weights take {_format_gib(weights)}, which "
@@ -55,9 +52,10 @@ def check_shared_gpu(config: GeneratingConfig) -> None:
     Raises:
         PreflightError: the scorer's weights are more than the engine leaves.
     """
-    weights = count_weight_bytes(config.scorer_name, config.scorer.revision, config.scorer.dtype)
-    if weights is None or weights <= SMALL or (card := _find_card_bytes()) is None:
+    sizes = _find_sizes(config)
+    if sizes is None:
         return
+    weights, card = sizes
     share = config.model.gpu_memory or ENGINE_SHARE * SHARED_GPU[0]
     if weights > (1 - share) * card:
         raise PreflightError(
@@ -68,26 +66,19 @@ def check_shared_gpu(config: GeneratingConfig) -> None:
         )
 
 
+def _find_sizes(config: RecordsConfig) -> tuple[int, int] | None:
+    """Bytes of the scorer's weights and of a GPU; None where they are small, or nobody knows."""
+    weights = count_weight_bytes(config.scorer_name, config.scorer.revision, config.scorer.dtype)
+    if weights is None or weights <= SMALL or (card := _find_card_bytes()) is None:
+        return None
+    return weights, card
+
+
 @cache
 def _find_card_bytes() -> int | None:
     """The memory of a GPU of the cluster; None where none tells."""
-    read = ray.remote(num_gpus=0.01, num_cpus=0, max_retries=0)(_read_card_bytes)
-    try:
-        return int(ray.get(read.remote(), timeout=ASK_TIMEOUT_S))
-    except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
-        return None
-
-
-def _read_card_bytes() -> int:
-    import torch
-
-    return torch.cuda.get_device_properties(0).total_memory
-
-
-def _count_gpus_of_node() -> int:
-    """Of the node that has most of them."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    return int(max((node["Resources"].get("GPU", 0) for node in nodes), default=0))
+    device = ask_gpu(SHARE_TO_ASK)
+    return None if device is None else device.memory
 
 
 def _format_gib(num_bytes: int) -> str:

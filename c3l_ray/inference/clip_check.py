@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from c3l_ray.errors import C3LError, PreflightError
-from c3l_ray.inference.hub import CLIP_HUB, explain_hub_error, find_commit, is_hub_away
+from c3l_ray.errors import PreflightError
+from c3l_ray.inference.hub import CLIP_HUB, choose_error, explain_hub_error, find_commit
 from c3l_ray.model_files import digest_model, find_weight_files, looks_like_path
 
 _WEIGHTS_ON_HUB = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -38,8 +38,9 @@ def check_clip(name: str, weights: str | None) -> str:
                 f"{CLIP_HUB}{repo}@{find_commit(repo, 'open_clip_config.json', revision or None)}"
             )
         except Exception as error:  # as of a model's config
-            kind = C3LError if is_hub_away(error) else PreflightError
-            raise kind(f"--clip.name {name}: {explain_hub_error(error, repo)}") from error
+            raise choose_error(
+                error, f"--clip.name {name}: {explain_hub_error(error, repo)}"
+            ) from error
     import open_clip  # seconds, which a folder and a name on the hub do without
 
     if name not in open_clip.list_models():
@@ -78,8 +79,8 @@ def _check_weights_can_be_had(name: str, tag: str) -> None:
     try:
         HfApi().model_info(repo)
     except Exception as error:  # as of a model's config
-        kind = C3LError if is_hub_away(error) else PreflightError
-        raise kind(
+        raise choose_error(
+            error,
             f"--clip.weights {tag}: {repo} {explain_hub_error(error, repo)}; --clip.name none does "
-            "without CLIP"
+            "without CLIP",
         ) from error

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from c3l_ray.errors import first_line
+from c3l_ray.errors import C3LError, PreflightError, first_line
+from c3l_ray.model_files import is_storage_away
 
 CLIP_HUB = "hf-hub:"
 """What open_clip's names of the hub begin with; ours may end with @ and a revision."""
@@ -68,6 +69,12 @@ def explain_hub_error(error: BaseException, name: str) -> str:
                 "folder"
             )
     return first_line(error)
+
+
+def choose_error(error: Exception, message: str) -> C3LError:
+    """The error to raise where a model cannot be had; no refusal where it may be, later."""
+    passes = is_hub_away(error) or is_storage_away(error)
+    return C3LError(message) if passes else PreflightError(message)
 
 
 def is_hub_away(error: BaseException) -> bool:

@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from c3l_ray.config import ReplyFormat
-from c3l_ray.errors import C3LError, PreflightError, first_line
-from c3l_ray.inference.hub import explain_hub_error, find_commit, is_adapter_on_hub, is_hub_away
+from c3l_ray.errors import PreflightError, first_line
+from c3l_ray.inference.hub import (
+    choose_error,
+    explain_hub_error,
+    find_commit,
+    is_adapter_on_hub,
+    is_hub_away,
+)
 from c3l_ray.inference.large_imports import without_collection
 from c3l_ray.inference.quantization import find_quantization, suggest_unquantized
 from c3l_ray.model_files import (
     WEIGHTS,
     digest_model,
     find_weight_files,
-    is_storage_away,
     looks_like_path,
     resolve_model,
 )
@@ -113,7 +118,7 @@ def inspect_model(
     try:
         path = resolve_model(name)
     except Exception as error:  # botocore's errors are no OSErrors
-        raise _refuse(error, f"{flag} {name}: cannot be read: {first_line(error)}") from error
+        raise choose_error(error, f"{flag} {name}: cannot be read: {first_line(error)}") from error
     is_folder = Path(path).is_dir()
     if not is_folder:
         _check_hub_name(flag, path)
@@ -130,7 +135,7 @@ def inspect_model(
         commit = None if is_folder else find_commit(path, "config.json", revision)
         config = _read_config(path, commit, trust_remote_code)
     except Exception as error:  # the hub's client, the network and a bad file raise a dozen kinds
-        raise _refuse(
+        raise choose_error(
             error,
             f"{flag} {name}: {_explain_config_error(error, flag, path, revision, runs_own_code)}",
         ) from error
@@ -147,7 +152,7 @@ def inspect_model(
     try:  # it takes seconds, without which a wrong name is refused
         processor = inspect_processor(path, commit, trust_remote_code)
     except Exception as error:
-        raise _refuse(
+        raise choose_error(
             error, f"{flag} {name}: its processor does not load: {explain_hub_error(error, name)}"
         ) from error
     if missing := [part for part in _PARTS if getattr(processor, part, None) is None]:
@@ -237,12 +242,6 @@ def untested_family_notes(name: str, family: str) -> list[str]:
     if family in TESTED_FAMILIES:
         return []
     return [f"{name} is of family {family}, which is untested; compare a few answers by eye"]
-
-
-def _refuse(error: Exception, message: str) -> C3LError:
-    """The error to raise where a model cannot be read; no refusal where it may be, later."""
-    passes = is_hub_away(error) or is_storage_away(error)
-    return C3LError(message) if passes else PreflightError(message)
 
 
 def _check_hub_name(flag: str, name: str) -> None:

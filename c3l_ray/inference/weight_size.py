@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 
 from c3l_ray.model_config import Dtype
-from c3l_ray.model_files import resolve_model
+from c3l_ray.model_files import read_weight_shapes, resolve_model
 
 _INDEX, _WHOLE = "model.safetensors.index.json", "model.safetensors"
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -24,7 +24,7 @@ def count_weight_bytes(name: str, revision: str | None, dtype: Dtype) -> int | N
     if dtype == "auto" or not files:  # other files do not say what they hold before they are read
         files = files or list(folder.glob("*.bin"))
         return sum(file.stat().st_size for file in files) or None
-    return sum(_count_numbers(file) for file in files) * _BYTES[dtype]
+    return sum(map(prod, read_weight_shapes(files).values())) * _BYTES[dtype]
 
 
 def _find_safetensors(folder: Path) -> list[Path]:
@@ -34,10 +34,3 @@ def _find_safetensors(folder: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         return [folder / name for name in names]
     return [folder / _WHOLE] if (folder / _WHOLE).is_file() else []
-
-
-def _count_numbers(file: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as weights:
-        return sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118

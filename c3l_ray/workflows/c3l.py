@@ -66,7 +66,7 @@ def run_c3l(config: C3LConfig, on_stage_end: Callable[[str, Any], None] | None =
     identity = folder.claim(identity, "c3l", mix_versions=config.mix_versions)
     check_stages(config, run.identities)
     from c3l_ray.distributed import cluster
-    from c3l_ray.train.devices import find_device
+    from c3l_ray.distributed.devices import find_device
     from c3l_ray.train.learning.memory import check_memory
 
     commands = CommandLog(folder, identity.origin)

@@ -26,7 +26,7 @@ from c3l_ray.workflows.training_report import (
 from c3l_ray.workflows.tuning_check import check_model_to_tune
 
 if TYPE_CHECKING:
-    from c3l_ray.train.devices import Device
+    from c3l_ray.distributed.devices import Device
     from c3l_ray.train.reading.training_data import TrainingData
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def train_model(config: TrainConfig, engine: GeneratorModel | None = None) -> Tr
         return finished
 
     from c3l_ray.distributed import cluster
-    from c3l_ray.train.devices import find_device
+    from c3l_ray.distributed.devices import find_device
     from c3l_ray.train.learning.memory import check_memory
 
     data = load_training_data(source, config)

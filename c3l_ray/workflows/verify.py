@@ -8,17 +8,16 @@ from typing import cast
 import ray
 
 from c3l_ray import chat
+from c3l_ray.distributed.devices import count_gpus_of_largest_node, find_device
+from c3l_ray.distributed.gpu_shares import ENGINE_SHARE
 from c3l_ray.errors import C3LError, last_line
 from c3l_ray.images import decode_image
 from c3l_ray.model_config import GeneratorModel, Sampling
-from c3l_ray.train.devices import count_gpus_of_largest_node, find_device
 from c3l_ray.train.learning.memory import GIB, count_engine_bytes, count_engine_gpus
 from c3l_ray.train.reading.encode import load_processor
 from c3l_ray.train.training_config import TrainConfig
 
 MAX_TOKENS = 32
-ENGINE_SHARE = 0.9
-"""Of a GPU's memory, or of a worker's part of it, that the engine takes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from c3l_ray.distributed.devices import Device
 from c3l_ray.errors import PreflightError
 from c3l_ray.identity import Identity, generation_identity
 from c3l_ray.model_config import ClipModel, GeneratorModel, Sampling, ScorerModel
@@ -17,7 +18,6 @@ from c3l_ray.runs.commit import commit_unit
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.runs.state import CommandLog
 from c3l_ray.scenes import world
-from c3l_ray.train.devices import Device
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.objectives import Alignment, Answers, Contrast
 from c3l_ray.train.reading.sources import open_source
@@ -176,7 +176,7 @@ def test_a_training_that_fits_no_gpu_is_refused_before_the_first_round(
     monkeypatch.setattr("c3l_ray.distributed.cluster.choose_pools", lambda _: ChosenPools())
     monkeypatch.setattr("c3l_ray.distributed.cluster.choose_worker_gpus", lambda *_: 1.0)
     device = Device(memory=1000, has_bfloat16=True)
-    monkeypatch.setattr("c3l_ray.train.devices.find_device", lambda _: device)
+    monkeypatch.setattr("c3l_ray.distributed.devices.find_device", lambda _: device)
     monkeypatch.setattr(c3l_workflow, "_run_stages", lambda *_: pytest.fail("a stage ran"))
     with pytest.raises(PreflightError, match=r"its GPU has 0\.0; .*--training\.workers\.sharding"):
         run_to_cluster()

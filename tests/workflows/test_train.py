@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from c3l_ray.distributed.devices import Device
 from c3l_ray.errors import C3LError, PreflightError
 from c3l_ray.identity import Identity
 from c3l_ray.methods.labels import LabelRules
 from c3l_ray.runs.folder import RunFolder
 from c3l_ray.scenes import world
-from c3l_ray.train.devices import Device
 from c3l_ray.train.identity import training_identity
 from c3l_ray.train.reading.sources import open_source
 from c3l_ray.train.training_config import ModelToTune, Optimization, Progress, TrainConfig

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from c3l_ray.distributed.devices import Device
 from c3l_ray.model_config import GeneratorModel
 from c3l_ray.scenes import world
-from c3l_ray.train.devices import Device
 from c3l_ray.train.learning.memory import count_engine_bytes
 from c3l_ray.train.training_config import ModelToTune, TrainConfig, Workers
 from c3l_ray.workflows import verify

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from c3l_ray.errors import PreflightError
-from c3l_ray.model_files import find_model_folder, is_loaded, resolve_model
+from c3l_ray.model_files import find_model_folder, is_loaded, read_weight_shapes
 from c3l_ray.train.learning.learner import Learner
-from c3l_ray.train.learning.loading import find_adapter
+from c3l_ray.train.learning.loading import find_adapter, make_weightless_model
 
 Shapes = dict[str, list[int]]
 
@@ -44,11 +43,7 @@ def map_weight_names(name: str, revision: str | None = None) -> dict[str, str]:
     Raises:
         PreflightError: as `check_exportable`.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    with torch.device("meta"):
-        config = AutoConfig.from_pretrained(resolve_model(name, revision))
-        model = AutoModelForImageTextToText.from_config(config)
+    model = make_weightless_model(name, revision)
     find_adapter(model, name)
     # A weight that is tied to another is there once.
     shapes = {path: list(weight.shape) for path, weight in model.named_parameters()}
@@ -187,13 +182,8 @@ def _gather_float32(weight: Tensor) -> Tensor:
 
 def read_shapes(folder: Path) -> Shapes:
     """The shapes of the weights in a model's files, by name."""
-    from safetensors import safe_open
-
-    shapes: Shapes = {}
-    for path in sorted(path for path in folder.glob("*.safetensors") if is_loaded(path.name)):
-        with safe_open(path, framework="pt") as weights:
-            shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-    return shapes
+    files = (path for path in folder.glob("*.safetensors") if is_loaded(path.name))
+    return read_weight_shapes(sorted(files))
 
 
 def _likeness(loaded_name: str, original_name: str) -> tuple[int, int]:

@@ -130,16 +130,21 @@ def find_adapter(model: nn.Module, name: str) -> nn.Module:
     return found[0] if len(found) == 1 else nn.ModuleList(found)
 
 
-def describe_lora_reach(config: TrainConfig) -> list[str]:
-    """What the user should know of the weights that LoRA does not reach: a sentence, or nothing."""
+def make_weightless_model(name: str, revision: str | None = None) -> Any:
+    """A model whose weights have a shape and no memory, made from its config alone."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
+    with torch.device("meta"):
+        config = AutoConfig.from_pretrained(resolve_model(name, revision))
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def describe_lora_reach(config: TrainConfig) -> list[str]:
+    """What the user should know of the weights that LoRA does not reach: a sentence, or nothing."""
     if config.tune_mode != "lora":
         return []
     name = config.model.name
-    with torch.device("meta"):
-        vlm_config = AutoConfig.from_pretrained(resolve_model(name, config.model.revision))
-        share = measure_lora_reach(AutoModelForImageTextToText.from_config(vlm_config))
+    share = measure_lora_reach(make_weightless_model(name, config.model.revision))
     if share >= MIN_LORA_REACH:
         return []
     return [

@@ -19,7 +19,7 @@ from c3l_ray.inference.pack_attention import PackAttention
 from c3l_ray.inference.packing import PackingError
 from c3l_ray.model_files import find_model_folder, resolve_model
 from c3l_ray.train.learning.export import read_shapes
-from c3l_ray.train.learning.loading import add_gradients
+from c3l_ray.train.learning.loading import add_gradients, make_weightless_model
 from c3l_ray.train.learning.output_head import MAX_LOGITS
 from c3l_ray.train.learning.shared_rows import count_tokens
 from c3l_ray.train.objectives import TuneMode
@@ -125,13 +125,10 @@ def estimate_memory(config: TrainConfig, first_images: Sequence[MicroBatch]) -> 
         config: of the run.
         first_images: as for `check_memory`.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
+    vlm = make_weightless_model(config.model.name, config.model.revision)
+    vlm_config: Any = vlm.config
     with torch.device("meta"):
-        vlm_config: Any = AutoConfig.from_pretrained(
-            resolve_model(config.model.name, config.model.revision)
-        )
-        model = add_gradients(AutoModelForImageTextToText.from_config(vlm_config), config)
+        model = add_gradients(vlm, config)
     learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
     shares = config.workers.num if config.workers.sharding == "fsdp" else 1

@@ -1,10 +1,10 @@
-"""What the GPUs of the workers are, asked of the cluster before a training begins."""
+"""What the GPUs of the cluster are, asked of one of them before a job begins."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import ray
 import ray.exceptions
-import torch
 
 DEVICE_TIMEOUT_S = 60
 
@@ -28,22 +28,30 @@ def find_device(gpus: float) -> Device | None:
     Args:
         gpus: of a worker.
     """
-    if not gpus:
+    whole = ask_gpu(gpus) if gpus else None
+    if whole is None:
         return None
+    return dataclasses.replace(whole, memory=int(min(1.0, gpus) * whole.memory))
+
+
+def ask_gpu(gpus: float) -> Device | None:
+    """A whole GPU of the cluster, asked by a task that takes so many; None where none tells."""
     read = ray.remote(num_gpus=gpus, num_cpus=0, max_retries=0)(_read_device)
     try:
         memory, has_bfloat16 = ray.get(read.remote(), timeout=DEVICE_TIMEOUT_S)
     except (ray.exceptions.RayError, TimeoutError):  # a GPU that is still to come is not asked
         return None
-    return Device(memory=int(min(1.0, gpus) * memory), has_bfloat16=has_bfloat16)
+    return Device(memory=memory, has_bfloat16=has_bfloat16)
 
 
 def _read_device() -> tuple[int, bool]:
+    import torch  # seconds, which the processes that import this module do without
+
     memory = torch.cuda.get_device_properties(0).total_memory
     return memory, torch.cuda.is_bf16_supported()
 
 
 def count_gpus_of_largest_node() -> int:
-    """The most GPUs that one node of the cluster has: an engine does not spread over several."""
+    """The most GPUs that one node of the cluster has: a model does not spread over several."""
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
     return max((int(resources.get("GPU", 0)) for resources in alive), default=0)
